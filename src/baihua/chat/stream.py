@@ -1,0 +1,47 @@
+"""A stream of bytes becomes whole characters, cut before the first stop string."""
+
+import codecs
+from collections.abc import Sequence
+
+
+class TextStream:
+    """Holds back half characters and what may be the start of a stop string.
+
+    A Chinese character is often two or three tokens of a Latin-centred vocabulary, so bytes arrive in halves.
+    """
+
+    def __init__(self, stop: Sequence[str] = ()) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._stop = tuple(text for text in stop if text)
+        self._held = ""
+        self.is_stopped = False
+
+    def push(self, data: bytes) -> str:
+        """Text that is now certain, possibly empty; nothing more after a stop string."""
+        return "" if self.is_stopped else self._release(self._decoder.decode(data))
+
+    def finish(self) -> str:
+        """What was held back; half a character at the very end becomes U+FFFD."""
+        if self.is_stopped:
+            return ""
+        text = self._release(self._decoder.decode(b"", final=True)) + self._held
+        self._held = ""
+        return text
+
+    def _release(self, text: str) -> str:
+        self._held += text
+        cuts = [at for stop in self._stop if (at := self._held.find(stop)) >= 0]
+        if cuts:
+            self.is_stopped = True
+            released, self._held = self._held[: min(cuts)], ""
+            return released
+        keep = max((_overlap(self._held, stop) for stop in self._stop), default=0)
+        cut = len(self._held) - keep
+        released, self._held = self._held[:cut], self._held[cut:]
+        return released
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of `text` that begins `stop`."""
+    longest = min(len(text), len(stop) - 1)
+    return next((n for n in range(longest, 0, -1) if text.endswith(stop[:n])), 0)

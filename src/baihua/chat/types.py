@@ -1,0 +1,123 @@
+"""Conversations, and the protocols of whatever answers or scores them.
+
+T tokens, V vocabulary.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+
+Role = Literal["system", "user", "assistant"]
+ROLES: tuple[Role, ...] = ("system", "user", "assistant")
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn. `input` is the material of an instruction (Alpaca's second field), where it has one."""
+
+    role: Role
+    content: str
+    input: str | None = None
+
+    @property
+    def text(self) -> str:
+        """Content and input joined by one newline, for whatever has no slot of its own for the input."""
+        return f"{self.content}\n{self.input}" if self.input else self.content
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A piece of a rendered conversation.
+
+    Only a span that the template owns may be a control token; text of users and data never is.
+    """
+
+    text: str
+    is_trained: bool = False
+    is_control: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Token ids and, for each, whether the model is trained to produce it; both of length T."""
+
+    ids: list[int]
+    is_trained: list[bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to choose the next token; `temperature` 0 is greedy. `stop` strings end the answer unseen."""
+
+    max_tokens: int = 512
+    temperature: float = 0.7
+    top_p: float = 0.9
+    top_k: int = 40
+    repeat_penalty: float = 1.1
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens read and written for one answer."""
+
+    num_prompt_tokens: int
+    num_answer_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a streamed answer, always whole characters; the last one has the other two fields."""
+
+    text: str
+    finish_reason: FinishReason | None = None
+    usage: Usage | None = None
+
+
+class ChatModel(Protocol):
+    """Anything that answers a conversation; safe to use from many threads."""
+
+    name: str
+
+    def stream(self, messages: Sequence[Message], sampling: Sampling) -> Iterator[Piece]:
+        """Yield the answer piece by piece; closing the iterator cancels the work."""
+        ...
+
+    def close(self) -> None:
+        """Free what the model holds."""
+        ...
+
+
+class Scorer(Protocol):
+    """Anything that gives numbers for a text."""
+
+    def log_probs(self, ids: Sequence[int]) -> np.ndarray:
+        """Natural-log probabilities_TV, float32: row t is the distribution of the token after ids[: t + 1]."""
+        ...
+
+
+class TextTokenizer(Protocol):
+    """What rendering needs of a tokenizer: plain text stays plain, control tokens go by name."""
+
+    @property
+    def controls(self) -> Mapping[str, int]:
+        """Every control token and its id."""
+        ...
+
+    @property
+    def bos_id(self) -> int | None:
+        """The token that this model wants before every text, where it wants one."""
+        ...
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of plain text; a control token's name inside it is just letters."""
+        ...
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes that a token stands for; a character may span several tokens. Controls give none."""
+        ...

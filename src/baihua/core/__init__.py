@@ -1,0 +1,1 @@
+"""Layer 1: configs, recipes, stages, artifacts, files and messages; no machine learning."""

@@ -1,0 +1,123 @@
+"""An artifact is a folder that one stage wrote once, with a manifest that says what made it."""
+
+import hashlib
+import json
+import platform
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from baihua.core.errors import InputError
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+VERSIONED = ("baihua", "torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors", "gguf", "xllamacpp")
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A published folder and its manifest."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @property
+    def id(self) -> str:
+        """The identity, 64 hex digits."""
+        return self.manifest["id"]
+
+
+def read_artifact(folder: Path) -> Artifact:
+    """Read a published artifact; a folder without a manifest is not one."""
+    file = folder / MANIFEST
+    if not file.is_file():
+        raise InputError("this folder is not a finished artifact: it has no manifest.json", where=str(folder))
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise InputError(f"the manifest is not valid JSON: {error}", where=str(file), fix="build it again") from error
+    if manifest.get("schema") != SCHEMA:
+        raise InputError(
+            f"the manifest has schema {manifest.get('schema')!r}, this version reads {SCHEMA}",
+            where=str(file),
+            fix="use the version of Baihua that wrote it, or build it again",
+        )
+    return Artifact(folder, manifest)
+
+
+def hash_file(file: Path) -> str:
+    """SHA-256 of a file's bytes, 64 hex digits."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def hash_json(value: Any) -> str:
+    """SHA-256 of a value's canonical JSON, 64 hex digits."""
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def list_files(folder: Path) -> list[dict[str, Any]]:
+    """Path, size and SHA-256 of every file below a folder but its manifest (or half of one), sorted by path."""
+    manifests = (folder / MANIFEST, folder / f"{MANIFEST}.partial")
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path not in manifests)
+    return [
+        {"path": file.relative_to(folder).as_posix(), "bytes": file.stat().st_size, "sha256": hash_file(file)}
+        for file in files
+    ]
+
+
+def differences(artifact: Artifact) -> list[str]:
+    """What differs between an artifact's files and its manifest, one sentence each; empty when all is well."""
+    wanted = {entry["path"]: entry for entry in artifact.manifest["files"]}
+    found = {entry["path"]: entry for entry in list_files(artifact.folder)}
+    missing = [f"{path}: missing" for path in sorted(wanted.keys() - found.keys())]
+    added = [f"{path}: not in the manifest" for path in sorted(found.keys() - wanted.keys())]
+    changed = [
+        f"{path}: {found[path]['bytes']:,} bytes with SHA-256 {found[path]['sha256'][:12]}..., "
+        f"the manifest says {wanted[path]['bytes']:,} bytes with {wanted[path]['sha256'][:12]}..."
+        for path in sorted(wanted.keys() & found.keys())
+        if found[path] != wanted[path]
+    ]
+    return missing + added + changed
+
+
+def part_of(folder: Path, part: str) -> Path:
+    """A subfolder of an artifact, or its file with that stem (`q8_0` finds `model-q8_0.gguf`)."""
+    if (folder / part).is_dir():
+        return folder / part
+    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != MANIFEST)
+    matches = [path for path in files if path.stem == part or path.stem.endswith(f"-{part}")]
+    if matches:
+        return matches[0]
+    known = sorted(path.name for path in folder.iterdir() if path.is_dir()) + sorted(path.stem for path in files)
+    raise InputError(f"no part {part!r} here; the parts are: {', '.join(known)}", where=str(folder))
+
+
+def machine() -> dict[str, Any]:
+    """What this machine is, for manifests: no names, no paths."""
+    facts: dict[str, Any] = {
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+    }
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        facts["num_threads"] = torch.get_num_threads()
+        facts["gpus"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return facts
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of what can change a result."""
+    return {name: metadata.version(name) for name in VERSIONED if _is_installed(name)}
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

@@ -1,0 +1,102 @@
+"""The frozen, strict base of every config, and dotted overrides.
+
+A field is described by one docstring sentence under it; that sentence is also its help text. Two marks
+say how a field counts towards an artifact's identity:
+
+    execution(default)   how the work is done, not what comes out (threads, concurrency); kept out of the identity
+    content(default)     a path or name whose *content* counts; the stage's `fingerprint` gives its hash instead
+"""
+
+import json
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo
+from pydantic_core import PydanticUndefined
+
+from baihua.core.errors import InputError
+from baihua.core.tree import is_mapping, is_sequence
+
+
+class Base(BaseModel):
+    """A config: frozen, strict about unknown keys, documented field by field."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+def is_config_class(value: object) -> TypeGuard[type[Base]]:
+    """Whether a field's type is a config of its own."""
+    return isinstance(value, type) and issubclass(value, Base)
+
+
+def execution(default: Any = PydanticUndefined) -> Any:
+    """A field that changes how the work is done but not its result."""
+    return Field(default=default, json_schema_extra={"mark": "execution"})
+
+
+def content(default: Any = PydanticUndefined) -> Any:
+    """A field that names files or sources; what they hold counts, not what they are called."""
+    return Field(default=default, json_schema_extra={"mark": "content"})
+
+
+def identifying(config: BaseModel) -> dict[str, Any]:
+    """The fields of a config that can change a result, nested ones included, as plain JSON values."""
+    found: dict[str, Any] = {}
+    for name, field in type(config).model_fields.items():
+        if is_mapping(field.json_schema_extra) and "mark" in field.json_schema_extra:
+            continue
+        found[name] = _identifying_value(config.__dict__[name])
+    return found
+
+
+def _identifying_value(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return identifying(value)
+    if is_sequence(value):
+        return [_identifying_value(item) for item in value]
+    if is_mapping(value):
+        return {key: _identifying_value(item) for key, item in value.items()}
+    return value
+
+
+def parse_override(text: str) -> tuple[list[str], Any]:
+    """`a.b.c=value` as its path and its value, which is read as YAML (so 3, true and [a, b] work)."""
+    path, sign, value = text.partition("=")
+    if not sign or not path or not all(path.split(".")):
+        raise InputError(f"cannot read the override {text!r}", fix="write it as path.to.key=value")
+    try:
+        parsed = yaml.safe_load(value) if value else ""
+    except yaml.YAMLError as error:
+        raise InputError(f"the value of override {text!r} is not valid YAML: {error}", fix="quote it") from error
+    return path.split("."), _number(parsed)
+
+
+def apply_override(tree: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
+    """A copy of a nested dict with one value replaced or added."""
+    head, *rest = path
+    if not rest:
+        return tree | {head: value}
+    below = tree.get(head, {})
+    if not is_mapping(below):
+        raise InputError(
+            f"override {'.'.join(path)!r} goes below {head!r}, which is {json.dumps(below, ensure_ascii=False)}",
+            fix=f"set {head!r} itself",
+        )
+    return tree | {head: apply_override(below, rest, value)}
+
+
+def located(text: str, info: ValidationInfo) -> str:
+    """A validator: a path of a recipe is meant from the recipe's own folder, wherever one stands."""
+    folder: Path = info.context["folder"] if info.context else Path()
+    return str(folder / Path(text).expanduser())
+
+
+def _number(value: Any) -> Any:
+    """YAML 1.1 reads 2e-4 as text, because it has no dot; people mean the number."""
+    if isinstance(value, str):
+        try:
+            return float(value) if "e" in value.lower() else value
+        except ValueError:
+            return value
+    return value

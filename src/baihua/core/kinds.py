@@ -1,0 +1,96 @@
+"""The folder is the registry: a `kind` in a recipe is the name of a file in a package's folder.
+
+`extend` adds a folder of the user's to the search path of those packages, laid out like ours:
+`DIR/data/formats/mine.py` becomes the format `mine`.
+"""
+
+import difflib
+import hashlib
+import importlib
+import pkgutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, SerializeAsAny, ValidationInfo
+from pydantic_core import PydanticCustomError
+
+from baihua.core.config import Base
+from baihua.core.errors import InputError
+from baihua.core.tree import is_mapping
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def names(package: str) -> list[str]:
+    """The kinds in a package's folder, sorted."""
+    path = importlib.import_module(package).__path__
+    return sorted(module.name for module in pkgutil.iter_modules(path) if not module.ispkg)
+
+
+def find(package: str, name: str) -> ModuleType:
+    """The module of one kind; an unknown name is an InputError that gives the known and the nearest ones."""
+    known = names(package)
+    if name not in known:
+        raise InputError(unknown(name, known, what=_noun(package)))
+    return importlib.import_module(f"{package}.{name}")
+
+
+def unknown(name: str, known: list[str], *, what: str) -> str:
+    """A sentence about a name that is not known: the nearest known one, and all of them."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"unknown {what} {name!r}{hint} (known: {', '.join(known) or 'none'})"
+
+
+def extend(folder: Path) -> None:
+    """Add a folder of extensions, laid out like the package, for this process."""
+    if not folder.is_dir():
+        raise InputError("the folder of extensions does not exist", where=str(folder), fix="check --extensions")
+    for child in sorted(path for path in folder.rglob("*") if path.is_dir() and path.name != "__pycache__"):
+        name = "baihua." + ".".join(child.relative_to(folder).parts)
+        if (ROOT / child.relative_to(folder)).is_dir():
+            importlib.import_module(name).__path__.append(str(child))
+
+
+def foreign_hash(module_name: str) -> str | None:
+    """The SHA-256 of an extension's file, None for our own: the version number speaks for ours."""
+    file = sys.modules[module_name].__file__
+    if file is None or Path(file).resolve().is_relative_to(ROOT):
+        return None
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class KindsOf:
+    """A note on a config field: the folder whose files are its kinds."""
+
+    package: str
+
+
+def OneOf(package: str) -> Any:  # noqa: N802  (used as a type)
+    """The type of a config field `{kind: NAME, ...}` whose class is the `Config` of a file in a folder."""
+
+    def choose(value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, Base):
+            return value
+        value = {"kind": value} if isinstance(value, str) else value
+        if not is_mapping(value) or not isinstance(value.get("kind"), str):
+            raise _refusal(f"needs a `kind`, one of: {', '.join(names(package))}")
+        if value["kind"] not in names(package):
+            raise _refusal(unknown(value["kind"], names(package), what=_noun(package)))
+        return find(package, value["kind"]).Config.model_validate(value, context=info.context)
+
+    return Annotated[SerializeAsAny[Base], BeforeValidator(choose), KindsOf(package)]
+
+
+def _refusal(message: str) -> PydanticCustomError:
+    """An error for pydantic; the message is a value, since braces in a template would be filled."""
+    return PydanticCustomError("kind", "{message}", {"message": message})
+
+
+def _noun(package: str) -> str:
+    """What a folder's files are: `baihua.data.formats` holds formats."""
+    return package.rsplit(".", 1)[-1].rstrip("s")

@@ -1,0 +1,77 @@
+"""Messages and progress go to stderr; figures over time go to `metrics.jsonl`."""
+
+import json
+import logging
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+logger = logging.getLogger("baihua")
+
+
+def set_up(*, debug: bool = False) -> None:
+    """Send this process's messages to stderr."""
+    handler = RichHandler(console=Console(stderr=True), show_time=False, show_path=False, markup=False)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.DEBUG if debug else logging.INFO)
+    logger.propagate = False
+
+
+class ProgressBar:
+    """A bar on stderr with a line of figures beside it."""
+
+    def __init__(self, progress: Progress, task: Any) -> None:
+        self._progress = progress
+        self._task = task
+
+    def advance(self, steps: int = 1, *, figures: str = "") -> None:
+        """Move on and show the latest figures."""
+        self._progress.update(self._task, advance=steps, figures=figures)
+
+
+@contextmanager
+def progress_bar(title: str, total: int, *, done: int = 0) -> Generator[ProgressBar]:
+    """A progress bar for `total` steps of which `done` are already behind us."""
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[figures]}"),
+        console=Console(stderr=True),
+        transient=False,
+    )
+    with progress:
+        yield ProgressBar(progress, progress.add_task(title, total=total, completed=done, figures=""))
+
+
+class MetricsFile:
+    """Appends one JSON object per line and flushes it, so that a killed run keeps its figures."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def write(self, **figures: Any) -> None:
+        """Append one line."""
+        with self.file.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(figures, ensure_ascii=False) + "\n")
+
+    def keep_until(self, step: int) -> None:
+        """Forget the lines after `step`: a resumed run writes them again."""
+        lines = self.file.read_text(encoding="utf-8").splitlines() if self.file.exists() else []
+        kept = [line for line in lines if _step(line) is not None and (_step(line) or 0) <= step]
+        self.file.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+
+
+def _step(line: str) -> int | None:
+    """The step of a line, None for a line that a kill cut in half."""
+    try:
+        return int(json.loads(line)["step"])
+    except (json.JSONDecodeError, KeyError):
+        return None

@@ -1,0 +1,176 @@
+"""Conversations at rest: one row each, in Parquet."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from baihua.chat.types import Message
+from baihua.core.errors import InputError
+
+FILE = "conversations.parquet"
+DROPPED_FILE = "dropped.parquet"
+
+MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string()), ("input", pa.string())])
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("source", pa.string()),
+        ("file", pa.string()),
+        ("line", pa.int64()),
+        ("group", pa.string()),
+        ("messages", pa.list_(MESSAGE)),
+        ("meta", pa.string()),
+    ]
+)
+DROPPED_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("source", pa.string()),
+        ("file", pa.string()),
+        ("line", pa.int64()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("row", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One conversation and where it came from. Rows of one `group` never end up on both sides of a split."""
+
+    id: str
+    messages: tuple[Message, ...]
+    source: str = ""
+    file: str = ""
+    line: int = 0
+    group: str = ""
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A row that was left out, and why."""
+
+    file: str
+    line: int
+    reason: str
+    detail: str
+    row: str
+    source: str = ""
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """Why a record cannot become a conversation: a short reason that is counted, and what was seen."""
+
+    reason: str
+    detail: str = ""
+
+
+def find_fault(messages: Sequence[Message]) -> Bad | None:
+    """What keeps a conversation from being trained on, if anything.
+
+    Wanted: an optional system message, then user and assistant in turn, assistant last, no empty text.
+    """
+    turns = messages[1:] if messages and messages[0].role == "system" else messages
+    if not any(message.role == "assistant" for message in turns):
+        return Bad("no_assistant_turn", f"{len(messages)} messages, none of the assistant")
+    for number, message in enumerate(turns):
+        wanted = "assistant" if number % 2 else "user"
+        if message.role != wanted:
+            return Bad("roles_out_of_order", f"turn {number + 1} is {message.role!r}, expected {wanted!r}")
+        if not message.content.strip():
+            return Bad("empty_text", f"turn {number + 1} ({message.role}) is empty")
+    return None if len(turns) % 2 == 0 else Bad("ends_with_user", "the last turn has no answer")
+
+
+def message_id(messages: Sequence[Message]) -> str:
+    """16 hex digits of the SHA-256 of the canonical messages."""
+    canonical = [[m.role, m.content, m.input] for m in messages]
+    return hashlib.sha256(json.dumps(canonical, ensure_ascii=False).encode()).hexdigest()[:16]
+
+
+def number_repeats(ids: Iterable[str]) -> list[str]:
+    """Ids made unique: the second of the same gets `-2`, the third `-3`."""
+    seen: Counter[str] = Counter()
+    unique: list[str] = []
+    for row_id in ids:
+        seen[row_id] += 1
+        unique.append(row_id if seen[row_id] == 1 else f"{row_id}-{seen[row_id]}")
+    return unique
+
+
+def write_rows(rows: Sequence[Row], folder: Path) -> None:
+    """Write `conversations.parquet` into a folder."""
+    records = [
+        {
+            "id": row.id,
+            "source": row.source,
+            "file": row.file,
+            "line": row.line,
+            "group": row.group,
+            "messages": [{"role": m.role, "content": m.content, "input": m.input} for m in row.messages],
+            "meta": json.dumps(row.meta, ensure_ascii=False),
+        }
+        for row in rows
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(records, schema=SCHEMA), folder / FILE, compression="zstd")
+
+
+def write_dropped(dropped: Sequence[Dropped], folder: Path) -> None:
+    """Write `dropped.parquet` into a folder."""
+    records = [
+        {
+            "id": row.id,
+            "source": row.source,
+            "file": row.file,
+            "line": row.line,
+            "reason": row.reason,
+            "detail": row.detail,
+            "row": row.row,
+        }
+        for row in dropped
+    ]
+    pq.write_table(pa.Table.from_pylist(records, schema=DROPPED_SCHEMA), folder / DROPPED_FILE, compression="zstd")
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Rows of a data artifact's folder, or of one Parquet file with the same columns."""
+    file = path / FILE if path.is_dir() else path
+    if not file.is_file():
+        parts = sorted(p.name for p in path.iterdir() if p.is_dir()) if path.is_dir() else []
+        fix = f"name one of its parts: {', '.join(parts)}" if parts else "use the output of import_data or split"
+        raise InputError("there are no conversations here", where=str(path), fix=fix)
+    try:
+        records = pq.read_table(file).to_pylist()
+    except pa.ArrowInvalid as error:
+        raise InputError(
+            f"this is not a readable Parquet file: {error}",
+            where=str(file),
+            fix="import other files first: baihua do import_data files=[FILE] --out DIR",
+        ) from error
+    missing = set(SCHEMA.names) - set(records[0]) if records else set()
+    if missing:
+        raise InputError(f"columns are missing: {', '.join(sorted(missing))}", where=str(file))
+    return [
+        Row(
+            id=record["id"],
+            source=record["source"],
+            file=record["file"],
+            line=record["line"],
+            group=record["group"],
+            messages=tuple(Message(m["role"], m["content"], m["input"]) for m in record["messages"]),
+            meta=json.loads(record["meta"]),
+        )
+        for record in records
+    ]
