@@ -48,8 +48,9 @@ def render(messages: Sequence[Message], template: Template, *, for_answer: bool 
         for i, m in enumerate(messages)
     ]
     real = [{"role": m.role, "content": m.content, "input": m.input or None} for m in messages]
+    whole = _fill(real, template, for_answer)
     spans = list(_split(_fill(marked, template, for_answer), messages, template))
-    if "".join(span.text for span in spans) != _fill(real, template, for_answer):
+    if "".join(span.text for span in spans) != whole:
         raise InputError(
             f"template {template.name!r} changes the texts of this conversation while rendering them",
             where=_preview(messages),
@@ -149,7 +150,7 @@ def _fill(messages: list[dict[str, str | None]], template: Template, for_answer:
             bos_token=template.bos_token,
             eos_token=template.eos_token,
         )
-    except jinja2.TemplateError as error:
+    except (jinja2.TemplateError, TypeError) as error:
         raise InputError(
             f"template {template.name!r} cannot render this conversation: {error}",
             where=_preview(messages),

@@ -42,7 +42,7 @@ def write_json(file: Path, value: Any) -> None:
 
 def _parse(line: str, *, where: str) -> dict[str, Any]:
     try:
-        value = json.loads(line)
+        value = json.loads(line.rstrip())
     except json.JSONDecodeError as error:
         raise InputError(
             f"this line is not valid JSON: {error.msg} at column {error.colno}",

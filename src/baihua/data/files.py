@@ -100,12 +100,13 @@ def _read_lines(file: Path) -> Iterator[Record]:
         for number, line in enumerate(stream, start=1):
             if not line.strip():
                 continue
+            raw = line.rstrip()
             try:
-                value = json.loads(line)
+                value = json.loads(raw)
             except json.JSONDecodeError as error:
-                yield Record(file, number, None, line.rstrip("\n"), f"{error.msg} at column {error.colno}")
+                yield Record(file, number, None, raw, f"{error.msg} at column {error.colno}")
                 continue
-            yield _record(file, number, value, line.rstrip("\n"))
+            yield _record(file, number, value, raw)
 
 
 def _record(file: Path, number: int, value: Any, raw: str) -> Record:

@@ -1,0 +1,81 @@
+"""A scripted model: answers from a file, so that recipes and pages can be tried without a model.
+
+Each line is {"ask": "...", "answer": "..."}. The last user message must equal `ask`; a row whose `ask` is null
+answers everything else. There is no tokenizer here: usage and `max_tokens` count characters.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from baihua.chat.stream import TextStream
+from baihua.chat.types import FinishReason, Message, Piece, Sampling, Usage
+from baihua.core.errors import InputError
+from baihua.core.jsonl import read_jsonl
+
+NUM_CHARS_PER_PIECE = 4
+
+
+class ReplayChat:
+    """A ChatModel that looks its answers up."""
+
+    def __init__(self, answers: Mapping[str | None, str], *, name: str) -> None:
+        self.name = name
+        self._answers = dict(answers)
+
+    def stream(self, messages: Sequence[Message], sampling: Sampling) -> Iterator[Piece]:
+        """Yield the scripted answer a few characters at a time; usage counts characters as tokens."""
+        answer = self._find(messages)
+        cut = answer[: sampling.max_tokens]
+        finish_reason: FinishReason = "stop" if cut == answer else "length"
+        stream = TextStream(sampling.stop)
+        num_chars = 0
+        for start in range(0, len(cut), NUM_CHARS_PER_PIECE):
+            text = stream.push(cut[start : start + NUM_CHARS_PER_PIECE].encode())
+            num_chars += len(text)
+            if text:
+                yield Piece(text)
+            if stream.is_stopped:
+                finish_reason = "stop"
+                break
+        rest = stream.finish()
+        yield Piece(rest, finish_reason, Usage(sum(len(m.text) for m in messages), num_chars + len(rest)))
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+    def _find(self, messages: Sequence[Message]) -> str:
+        ask = next((message.text for message in reversed(messages) if message.role == "user"), None)
+        if ask in self._answers:
+            return self._answers[ask]
+        if None in self._answers:
+            return self._answers[None]
+        raise InputError(
+            f"the script has no answer to {ask!r}",
+            where=self.name,
+            fix='add a row with this `ask`, or one with "ask": null that answers everything else',
+        )
+
+
+def open_chat(file: Path) -> ReplayChat:
+    """Open a script of {"ask", "answer"} rows."""
+    if not file.is_file():
+        raise InputError("the script does not exist", where=str(file), fix="check the path")
+    answers: dict[str | None, str] = {}
+    for number, row in read_jsonl(file):
+        ask, answer = row.get("ask"), row.get("answer")
+        if "ask" not in row or not (ask is None or isinstance(ask, str)) or not isinstance(answer, str):
+            raise InputError(
+                f"expected `ask` (a text or null) and `answer` (a text), found {', '.join(sorted(row)) or 'nothing'}",
+                where=f"{file}:{number}",
+                fix='write the line as {"ask": "...", "answer": "..."}',
+            )
+        if ask in answers:
+            raise InputError(
+                f"{'the fallback' if ask is None else repr(ask)} is scripted twice",
+                where=f"{file}:{number}",
+                fix="keep one row for each `ask`",
+            )
+        answers[ask] = answer
+    if not answers:
+        raise InputError("the script has no rows", where=str(file), fix='add {"ask": null, "answer": "..."}')
+    return ReplayChat(answers, name=file.stem)

@@ -1,0 +1,80 @@
+"""Verbs that look: show, verify, doctor."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from baihua.cli.options import RUNS, Debug, Json, Runs, prepare
+
+
+def show(
+    path: Annotated[str, typer.Argument(help="A run, an artifact's folder, or a part of one.")],
+    rows: Annotated[int, typer.Option(min=0, help="Print this many conversations, trained text coloured.")] = 0,
+    dropped: Annotated[str | None, typer.Option(help="Print rows dropped for this reason.")] = None,
+    template: Annotated[str, typer.Option(help="Chat template used to print rows.")] = "chatml",
+    runs: Runs = RUNS,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """What made this, down to imported files; or a look into its data."""
+    from baihua.cli import rows as rows_view
+    from baihua.core.run import find_run, lineage, located_artifact
+
+    prepare(debug=debug)
+    if rows:
+        rows_view.print_rows(Path(path), count=rows, template=template, as_json=as_json)
+    elif dropped:
+        rows_view.print_dropped(Path(path), reason=dropped, as_json=as_json)
+    else:
+        run = find_run(path, runs)
+        found = [lineage(folder) for folder in run.folders.values()] if run else [lineage(located_artifact(Path(path)))]
+        print(json.dumps({"artifacts": found}, ensure_ascii=False) if as_json else "\n".join(map(_tree, found)))
+
+
+def verify(
+    path: Annotated[str, typer.Argument(help="A run, or an artifact's folder.")],
+    runs: Runs = RUNS,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Compare every file of an artifact or run with its manifest."""
+    from baihua.core.artifact import differences, read_artifact
+    from baihua.core.run import find_run, located_artifact
+
+    prepare(debug=debug)
+    run = find_run(path, runs)
+    folders = list(run.folders.values()) if run else [located_artifact(Path(path))]
+    found = {str(folder): differences(read_artifact(folder)) for folder in folders}
+    is_ok = not any(found.values())
+    if as_json:
+        print(json.dumps({"ok": is_ok, "artifacts": found}, ensure_ascii=False))
+    else:
+        for folder, lines in found.items():
+            print(f"{'differs' if lines else 'ok':<8} {folder}")
+            print("".join(f"         {line}\n" for line in lines), end="")
+    raise typer.Exit(0 if is_ok else 1)
+
+
+def doctor(runs: Runs = RUNS, as_json: Json = False, debug: Debug = False) -> None:
+    """What this machine can do, what is missing, and the command that fixes it."""
+    from baihua.cli.machine import examine
+
+    prepare(debug=debug)
+    found = examine(runs)
+    if as_json:
+        print(json.dumps({"ok": all(item.is_ok for item in found), "checks": [item.as_json() for item in found]}))
+    else:
+        for item in found:
+            print(f"{'ok  ' if item.is_ok else 'MISS'} {item.name:<18} {item.found}")
+            print(f"     fix: {item.fix}\n" if not item.is_ok else "", end="")
+
+
+def _tree(node: dict[str, Any], depth: int = 0, role: str = "") -> str:
+    """An artifact and, indented below it, what it was made from."""
+    metrics = {name: value for name, value in node["metrics"].items() if isinstance(value, int | float)}
+    figures = ", ".join(f"{name} {value:,}" for name, value in list(metrics.items())[:4])
+    head = f"{'  ' * depth}{role + ': ' if role else ''}{node['stage']} {node['id'][:16]}"
+    line = head + (f"  [{node['content']}]" if node["content"] else "") + (f"  {figures}" if figures else "")
+    return "\n".join([line, *(_tree(below, depth + 1, name) for name, below in node["inputs"].items())])

@@ -1,0 +1,55 @@
+"""The entry point: the verbs, and how every error becomes one block and an exit status."""
+
+import json
+import sys
+import traceback
+
+import typer
+from typer.exceptions import TyperException
+
+from baihua.cli import build, keep, look, talk
+from baihua.core.errors import BaihuaError, RunError
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    help="Turn an open base model into a Chinese chatbot on your own machine, and measure every step.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for verb in (build.demo, build.run, build.check, build.do, look.show, talk.chat, look.verify, keep.clean, look.doctor):
+    app.command()(verb)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a verb and leave with 0 done, 1 failed, 2 wrong input, 130 interrupted."""
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        status = app(words, standalone_mode=False)
+    except BaihuaError as error:
+        _report(error, words)
+        status = error.exit_status
+    except OSError as error:
+        failed = RunError(f"the system said: {error.strerror or error}", where=str(error.filename or ""))
+        _report(failed, words)
+        status = failed.exit_status
+    except TyperException as error:
+        usage = BaihuaError(error.format_message(), fix="see: baihua --help, or baihua VERB --help")
+        _report(usage, words)
+        status = 2
+    except (KeyboardInterrupt, typer.Abort):
+        status = INTERRUPTED
+    # Typer answers Ctrl-C with this status and no word.
+    if status == INTERRUPTED:
+        print("interrupted; run the same command again to go on", file=sys.stderr)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _report(error: BaihuaError, words: list[str]) -> None:
+    if "--debug" in words:
+        traceback.print_exception(error, file=sys.stderr)
+    if "--json" in words:
+        what = {"what": error.what if error.where or error.fix else str(error), "where": error.where, "fix": error.fix}
+        print(json.dumps({"error": what}, ensure_ascii=False))
+    print(f"error: {error}", file=sys.stderr)

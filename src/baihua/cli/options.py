@@ -1,0 +1,23 @@
+"""Flags that mean the same wherever they appear."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Runs = Annotated[Path, typer.Option("--runs", help="Folder that holds all runs.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout and nothing else there.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show more messages, and tracebacks.")]
+Extensions = Annotated[
+    Path | None, typer.Option("--extensions", help="Folder with stages, formats or methods of your own.")
+]
+RUNS = Path("runs")
+
+
+def prepare(*, debug: bool, extensions: Path | None = None) -> None:
+    """What every verb does first: messages to stderr, extensions on the search path."""
+    from baihua.core import kinds, log
+
+    log.set_up(debug=debug)
+    if extensions:
+        kinds.extend(extensions)

@@ -1,0 +1,1 @@
+"""Layer 4: GGUF files and their quantization levels."""

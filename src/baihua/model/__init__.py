@@ -1,0 +1,1 @@
+"""Layer 3: weights and tokenizers at rest and in memory."""

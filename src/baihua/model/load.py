@@ -1,0 +1,148 @@
+"""Model folders: safetensors in, safetensors out, and a fingerprint that says which weights these are."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
+
+from baihua.chat.tokenizer import FolderTokenizer, load_template
+from baihua.core.artifact import MANIFEST, hash_file, hash_json
+from baihua.core.errors import InputError
+from baihua.core.log import logger
+from baihua.model.template import end_of_turn
+
+Precision = Literal["float32", "bfloat16"]
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+VOCABULARY_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt")
+TOKENIZER_FILES = (*VOCABULARY_FILES, "special_tokens_map.json", "added_tokens.json")
+TEMPLATE_FILE = "chat_template.jinja"
+
+
+def load_model(folder: Path, *, dtype: Precision = "float32") -> PreTrainedModel:
+    """A causal language model from a folder; only safetensors, no code from the folder, no network."""
+    _check_folder(folder)
+    try:
+        loaded = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=DTYPES[dtype],
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    except (ValueError, OSError) as error:
+        raise InputError(f"cannot load this model: {error}", where=str(folder), fix="import the model again") from error
+    model, report = cast(tuple[PreTrainedModel, dict[str, Any]], loaded)
+    wrong = sorted(report["missing_keys"]) + sorted(str(key[0]) for key in report["mismatched_keys"])
+    if wrong:
+        raise InputError(
+            f"the weights do not fit config.json: {len(wrong)} tensors are missing or of another shape, "
+            f"the first is {wrong[0]!r}",
+            where=str(folder),
+            fix="import the model again",
+        )
+    return model
+
+
+def save_model(model: PreTrainedModel, folder: Path, *, tokenizer_from: Path, jinja: str | None) -> None:
+    """Write a model folder that chats: weights in the model's dtype, tokenizer, template and where a turn ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.generation_config = GenerationConfig()
+    model.save_pretrained(folder)
+    save_tokenizer(tokenizer_from, folder, jinja=jinja)
+    tokenizer = FolderTokenizer(folder)
+    ends = dict.fromkeys([*_ends_of_turn(folder, tokenizer, is_own=jinja is None), tokenizer.eos_token])
+    settings = GenerationConfig(
+        bos_token_id=tokenizer.controls.get(tokenizer.bos_token),
+        eos_token_id=[tokenizer.controls[name] for name in ends if name in tokenizer.controls] or None,
+    )
+    settings.save_pretrained(folder)
+
+
+def save_tokenizer(source: Path, folder: Path, *, jinja: str | None) -> None:
+    """Copy the tokenizer files of a model folder; `jinja` replaces its chat template."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in TOKENIZER_FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, folder / name)
+    settings_file = source / "tokenizer_config.json"
+    if settings_file.is_file():
+        settings = json.loads(settings_file.read_text(encoding="utf-8"))
+        if jinja is not None:
+            settings.pop("chat_template", None)
+        text = json.dumps(settings, ensure_ascii=False, indent=2) + "\n"
+        (folder / settings_file.name).write_text(text, encoding="utf-8")
+    if jinja is not None:
+        (folder / TEMPLATE_FILE).write_text(jinja, encoding="utf-8")
+    elif _has_template(source):
+        shutil.copyfile(source / TEMPLATE_FILE, folder / TEMPLATE_FILE)
+
+
+def fingerprint(folder: Path) -> str:
+    """SHA-256 over the weight and vocabulary files, 64 hex digits; settings that do not change logits do not count."""
+    names = sorted(path.name for path in folder.glob("*.safetensors"))
+    names += [name for name in VOCABULARY_FILES if (folder / name).is_file()]
+    return hash_json([[name, hash_file(folder / name)] for name in names])
+
+
+def source_of(folder: Path) -> str:
+    """Where a model came from: its manifest's source, else the folder's name; never a path of this machine."""
+    manifest = folder / MANIFEST
+    config = json.loads(manifest.read_text(encoding="utf-8")).get("config", {}) if manifest.is_file() else {}
+    source = config.get("source")
+    if not isinstance(source, str) or not source:
+        return folder.resolve().name
+    is_local = source.startswith((".", "~")) or Path(source).is_absolute() or "\\" in source
+    return source.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1] if is_local else source
+
+
+def _ends_of_turn(folder: Path, tokenizer: FolderTokenizer, *, is_own: bool) -> list[str]:
+    if not _has_template(folder):
+        return []
+    try:
+        return [end_of_turn(load_template(TEMPLATE_FILE, folder, tokenizer, None))]
+    except InputError as error:
+        # A base model may bring a template that we cannot train with; it matters only to who uses it.
+        if not is_own:
+            raise
+        logger.warning("the model's own chat template cannot be used: %s", error.what)
+        return []
+
+
+def _has_template(folder: Path) -> bool:
+    return (folder / TEMPLATE_FILE).is_file()
+
+
+def _check_folder(folder: Path) -> None:
+    if (folder / "adapter_config.json").is_file():
+        raise InputError(
+            "this is an adapter, not a whole model",
+            where=str(folder),
+            fix="merge it into its base model first: baihua do merge --in model=BASE --in adapter=THIS --out DIR",
+        )
+    if not (folder / "config.json").is_file():
+        raise InputError(
+            "this is not a model folder: it has no config.json",
+            where=str(folder),
+            fix="give a folder in the Hugging Face layout",
+        )
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise InputError(
+            "the model folder has no .safetensors file (pickled weights are never read)",
+            where=str(folder),
+            fix="convert the weights to safetensors",
+        )
+    for file in files:
+        try:
+            with safe_open(file, framework="numpy"):
+                pass
+        except SafetensorError as error:
+            raise InputError(
+                f"this weight file is broken: {error}", where=str(file), fix="copy or download the file again"
+            ) from error

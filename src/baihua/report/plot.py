@@ -1,0 +1,73 @@
+"""A curve as an SVG that stands inside a page: its words stay words, its ink follows the page's colours."""
+
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import StringIO
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.typing import RcKeyType
+
+# The viewer's fonts draw the words, so a machine without a Chinese font still writes a readable report.
+FONTS = "'PingFang SC', 'Noto Sans CJK SC', 'Source Han Sans SC', 'Microsoft YaHei', 'WenQuanYi Micro Hei', sans-serif"
+# Matplotlib has no "current colour"; this one stands for it until the SVG is written.
+INK = "#010203"
+COLORS = ("#2f7ed8", "#d9662b", "#3a9d5d", "#8e5bb5", "#b8860b", "#c0397b")
+SETTINGS: dict[RcKeyType, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "baihua",
+    "text.parse_math": False,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One curve: its name and its points."""
+
+    name: str
+    xs: Sequence[float]
+    ys: Sequence[float]
+
+
+def draw_lines(lines: Sequence[Line], *, x_label: str, y_label: str) -> str:
+    """An `<svg>` element of the curves; a curve of one point is a dot."""
+    with matplotlib.rc_context(SETTINGS), warnings.catch_warnings():
+        # Only matplotlib's own fonts lack Chinese, and they are used for measuring alone.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure = Figure(figsize=(7.2, 3.2), layout="constrained")
+        axes = figure.add_subplot()
+        for number, line in enumerate(lines):
+            color = COLORS[number % len(COLORS)]
+            axes.plot(line.xs, line.ys, label=line.name, color=color, marker="o" if len(line.xs) < 20 else "")
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        axes.grid(visible=True, color=INK, alpha=0.12)
+        if len(lines) > 1:
+            axes.legend(frameon=False)
+        page = StringIO()
+        figure.savefig(page, format="svg", transparent=True, metadata={"Date": None})
+    return _inline(page.getvalue())
+
+
+def _inline(svg: str) -> str:
+    """Only the element itself: no XML header, no metadata, no address of any schema, no names of groups (a page
+    may hold many curves), the page's own ink.
+    """
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'\sxmlns(:xlink)?="[^"]*"', "", svg)
+    svg = re.sub(r'\sid="[a-z0-9]+_\d+"', "", svg)
+    svg = re.sub(r'font-family: [^;"]*', f"font-family: {FONTS}", svg)
+    svg = re.sub(r'<svg([^>]*?) width="[^"]*"', r"<svg\1", svg, count=1)
+    svg = re.sub(r'<svg([^>]*?) height="[^"]*"', r"<svg\1", svg, count=1)
+    return svg.replace(INK, "currentColor").strip()

@@ -1,0 +1,183 @@
+"""The report of a run: what came out, how it was made, and what was checked on the way."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from baihua.core.jsonl import read_jsonl
+from baihua.report.before_after import before_after
+from baihua.report.page import Page, Reply, Section, to_html, to_markdown
+from baihua.report.run_folder import StageResult, read_run
+from baihua.report.tables import Table, show, show_bytes
+
+NUM_REPLIES = 8
+NUM_POINTS = 500
+ROW_COUNTS = ("num_rows_in", "num_rows_added", "num_rows_kept", "num_rows_dropped", "num_rows_changed")
+CHECKED = {"merge": "merged model with base and adapter", "quantize": "f16 file with the model"}
+KNOWN = ("import_data", "split", "tune", "merge", "quantize", "bits", "answer")
+
+
+def write(run_folder: Path) -> list[Path]:
+    """Write report.html and report.md into a run folder; returns both."""
+    run = read_run(run_folder)
+    stages = run.stages
+    machines = dict.fromkeys(_machine(stage.manifest["device"]) for stage in stages)
+    sections = [
+        *_results(stages),
+        *_replies(stages),
+        *_stages(stages),
+        *_data(stages),
+        *_training(stages),
+        *_checks(stages),
+        *_sizes(stages),
+        *_others(stages),
+        *_origins(stages),
+    ]
+    page = Page(run.recipe, f"Report of a Baihua run. Machine: {'; '.join(machines) or show(None)}", sections)
+    html, markdown = run_folder / "report.html", run_folder / "report.md"
+    html.write_text(to_html(page), encoding="utf-8", newline="\n")
+    markdown.write_text(to_markdown(page), encoding="utf-8", newline="\n")
+    return [html, markdown]
+
+
+def _results(stages: Sequence[StageResult]) -> Iterator[Section]:
+    table = before_after(stages)
+    if table:
+        note = "Fewer bits per character are better; they compare across vocabularies, which perplexity does not."
+        yield Section("Before and after", note, tables=[("", table)])
+
+
+def _replies(stages: Sequence[StageResult]) -> Iterator[Section]:
+    questions: dict[str, str] = {}
+    answers: dict[str, list[tuple[str, str]]] = {}
+    for stage in stages:
+        for row in _read_answers(stage):
+            questions.setdefault(row["question_id"], _last_question(row["messages"]))
+            answers.setdefault(row["question_id"], []).append((stage.label, row["answer"]))
+    # Questions that every model answered come first; without any, one-sided ones are better than nothing.
+    most = max((len(found) for found in answers.values()), default=0)
+    chosen = [name for name, found in answers.items() if len(found) == most][:NUM_REPLIES]
+    if chosen:
+        note = f"Questions shown: {len(chosen)} of {len(questions):,}, the first sample of each."
+        yield Section("Sample replies", note, replies=[Reply(questions[name], answers[name]) for name in chosen])
+
+
+def _read_answers(stage: StageResult) -> list[dict[str, Any]]:
+    file = stage.folder / "answers.parquet"
+    if stage.kind != "answer" or not file.is_file():
+        return []
+    import pyarrow.parquet as pq
+
+    columns = ["question_id", "sample", "messages", "answer"]
+    return [row for row in pq.read_table(file, columns=columns).to_pylist() if row["sample"] == 0]
+
+
+def _last_question(messages: Sequence[dict[str, Any]]) -> str:
+    asked = [message for message in messages if message["role"] == "user"]
+    return "\n".join(filter(None, (asked[-1]["content"], asked[-1]["input"]))) if asked else ""
+
+
+def _stages(stages: Sequence[StageResult]) -> Iterator[Section]:
+    rows = [[s.name, s.kind, s.id[:12], s.seconds, s.is_reused] for s in stages]
+    yield Section("Stages", tables=[("", Table(["name", "stage", "id", "seconds", "reused"], rows))])
+
+
+def _data(stages: Sequence[StageResult]) -> Iterator[Section]:
+    counted = [stage for stage in stages if "num_rows_in" in stage.metrics]
+    if not counted:
+        return
+    rows = [[stage.name, *(_total(stage.metrics.get(name)) for name in ROW_COUNTS)] for stage in counted]
+    reasons = [
+        [stage.name, name.removeprefix("num_rows_"), reason, count]
+        for stage in counted
+        for name in ("num_rows_dropped", "num_rows_changed", "num_rows_added")
+        for reason, count in sorted((stage.metrics.get(name) or {}).items())
+    ]
+    tables = [("", Table(["stage", *(name.removeprefix("num_rows_") for name in ROW_COUNTS)], rows))]
+    if reasons:
+        tables.append(("By reason", Table(["stage", "what", "reason", "rows"], reasons)))
+    for stage in counted:
+        if stage.kind == "split":
+            tables.append(
+                (f"Split {stage.name}", _figures({k: v for k, v in stage.metrics.items() if k not in ROW_COUNTS}))
+            )
+    yield Section("Data", "Rows in + added = rows kept + dropped.", tables=tables)
+
+
+def _total(count: Any) -> int | None:
+    return sum(count.values()) if isinstance(count, dict) else count
+
+
+def _training(stages: Sequence[StageResult]) -> Iterator[Section]:
+    for stage in stages:
+        if stage.kind == "tune":
+            tables = [("", _figures(stage.metrics))]
+            yield Section(
+                f"Training: {stage.name}", tables=tables, curves=list(_curves(stage.folder / "metrics.jsonl"))
+            )
+
+
+def _curves(file: Path) -> Iterator[tuple[str, str]]:
+    # Matplotlib takes a second to import; a run that trained nothing needs none.
+    from baihua.report.plot import Line, draw_lines
+
+    rows = [row for _, row in read_jsonl(file)] if file.is_file() else []
+    for key, title in (("loss", "Loss per target token"), ("eval_bits_per_char", "Bits per character, held out")):
+        points = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
+        points = points[:: 1 + len(points) // NUM_POINTS]
+        if points:
+            line = Line(title, [step for step, _ in points], [value for _, value in points])
+            yield title, draw_lines([line], x_label="step", y_label=key.replace("_", " "))
+
+
+def _checks(stages: Sequence[StageResult]) -> Iterator[Section]:
+    checked = [stage for stage in stages if stage.kind in CHECKED]
+    names = ("mean_kl", "same_top_share", "max_abs_logit_difference")
+    if checked:
+        rows = [[stage.name, CHECKED[stage.kind], *(stage.metrics.get(name) for name in names)] for stage in checked]
+        columns = ["stage", "compared", "mean KL", "same top token", "largest logit difference"]
+        yield Section("Checks", tables=[("", Table(columns, rows))])
+
+
+def _sizes(stages: Sequence[StageResult]) -> Iterator[Section]:
+    rows = [
+        [stage.name, level["level"], level["file"], show_bytes(level.get("file_bytes")), level.get("bits_per_weight")]
+        for stage in stages
+        if stage.kind == "quantize"
+        for level in stage.metrics.get("levels", [])
+    ]
+    if rows:
+        columns = ["stage", "level", "file", "size", "bits per weight"]
+        yield Section("Model sizes", tables=[("", Table(columns, rows))])
+
+
+def _others(stages: Sequence[StageResult]) -> Iterator[Section]:
+    tables = [(f"{s.name} ({s.kind})", _figures(s.metrics)) for s in stages if s.kind not in KNOWN and s.metrics]
+    if tables:
+        yield Section("Other stages", tables=tables)
+
+
+def _origins(stages: Sequence[StageResult]) -> Iterator[Section]:
+    rows = [[s.name, ", ".join(f"{role}: {s.describe_input(role)}" for role in s.manifest["inputs"])] for s in stages]
+    yield Section("Lineage", tables=[("", Table(["stage", "made from"], rows))])
+    found: dict[str, dict[str, None]] = {}
+    for stage in stages:
+        for name, version in stage.manifest["versions"].items():
+            found.setdefault(name, {})[version] = None
+    if found:
+        versions = [[name, ", ".join(values)] for name, values in sorted(found.items())]
+        yield Section("Versions", tables=[("", Table(["package", "version"], versions))])
+
+
+def _figures(metrics: dict[str, Any]) -> Table:
+    """Metrics as they are named in the manifest; a size in bytes also in a readable unit."""
+    rows = [[name, show_bytes(v) if name.endswith("_bytes") else show(v)] for name, v in metrics.items()]
+    return Table(["figure", "value"], rows)
+
+
+def _machine(device: dict[str, Any] | str | None) -> str:
+    if not isinstance(device, dict):
+        return show(device)
+    named = [f"{name} {show(value)}" for name, value in device.items() if name not in ("system", "machine", "gpus")]
+    gpus = device.get("gpus") or []
+    return ", ".join([*(str(device[name]) for name in ("system", "machine") if name in device), *named, *gpus])

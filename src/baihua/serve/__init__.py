@@ -1,0 +1,1 @@
+"""Layer 4: ways to talk to a model."""

@@ -1,0 +1,94 @@
+"""Let a model answer the questions of a data set."""
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from baihua.chat.types import ChatModel, Message, Sampling
+from baihua.core.config import Base, execution
+from baihua.core.stage import Input
+
+VERSION = 1
+INPUTS = {"model": Input(("model", "gguf")), "data": Input(("conversations",))}
+OUTPUT = ("answers",)
+
+
+class Config(Base):
+    """How many questions, and how the answers are sampled."""
+
+    label: str = execution("")
+    """Name of the column in the before/after table."""
+    num_questions: int | None = Field(default=None, ge=1)
+    """How many conversations are asked, chosen by the hash of their id; all when left out."""
+    max_tokens: int = Field(default=256, ge=1)
+    """Longest answer, in tokens."""
+    temperature: float = Field(default=0.0, ge=0)
+    """0 is greedy, so that answers repeat."""
+    top_p: float = Field(default=0.9, gt=0, le=1)
+    """Sample among the tokens that hold this share of the probability."""
+    repeat_penalty: float = Field(default=1.0, ge=1)
+    """1 is none; above 1 disfavours tokens that were used before."""
+    seed: int = 0
+    """Seed of the sampling."""
+
+
+def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
+    """Write answers.parquet; the question of a conversation is all before its last answer."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from baihua.backends.choose import open_chat
+    from baihua.chat.zh import is_mainly_chinese
+    from baihua.core.log import progress_bar
+    from baihua.data.rows import read_rows
+
+    rows = sorted(read_rows(inputs["data"]), key=lambda row: row.id)[: config.num_questions]
+    sampling = Sampling(
+        max_tokens=config.max_tokens,
+        temperature=config.temperature,
+        top_p=config.top_p,
+        repeat_penalty=config.repeat_penalty,
+        seed=config.seed,
+    )
+    answers: list[dict[str, Any]] = []
+    with closing(open_chat(str(inputs["model"]))) as model, progress_bar("answer", len(rows)) as bar:
+        for row in rows:
+            question = {"question_id": row.id, "category": row.source, "model": config.label or model.name, "sample": 0}
+            answers.append(question | _answer(model, row.messages[:-1], sampling))
+            bar.advance()
+    pq.write_table(pa.Table.from_pylist(answers), out / "answers.parquet", compression="zstd")
+    return {
+        "num_answers": len(answers),
+        "num_mainly_chinese": sum(is_mainly_chinese(answer["answer"]) for answer in answers),
+        "num_stopped": sum(answer["finish_reason"] == "stop" for answer in answers),
+    } | _speed(answers)
+
+
+def _speed(answers: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Tokens and characters per second, where time was measured and tokens were counted."""
+    seconds = sum(answer["seconds"] for answer in answers)
+    if not seconds:
+        return {}
+    speed = {"chars_per_second": round(sum(len(answer["answer"]) for answer in answers) / seconds, 2)}
+    if any(answer["num_answer_tokens"] is None for answer in answers):
+        return speed
+    num_tokens = sum(answer["num_answer_tokens"] for answer in answers)
+    return speed | {"tokens_per_second": round(num_tokens / seconds, 2)}
+
+
+def _answer(model: ChatModel, messages: Sequence[Message], sampling: Sampling) -> dict[str, Any]:
+    started = time.monotonic()
+    pieces = list(model.stream(messages, sampling))
+    usage = pieces[-1].usage
+    return {
+        "messages": [{"role": m.role, "content": m.content, "input": m.input} for m in messages],
+        "answer": "".join(piece.text for piece in pieces),
+        "finish_reason": pieces[-1].finish_reason,
+        "num_prompt_tokens": usage.num_prompt_tokens if usage else None,
+        "num_answer_tokens": usage.num_answer_tokens if usage else None,
+        "seconds": round(time.monotonic() - started, 4),
+    }

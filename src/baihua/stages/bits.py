@@ -1,0 +1,83 @@
+"""Bits per character and per byte: how well a model, with whatever vocabulary, predicts given answers."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from baihua.core import kinds
+from baihua.core.config import Base, execution
+from baihua.core.log import logger
+from baihua.core.stage import Input
+from baihua.model.template import OWN, TEMPLATES, TemplateName, open_template
+
+if TYPE_CHECKING:
+    from baihua.model.examples import Encoder
+
+VERSION = 1
+INPUTS = {"model": Input(("model", "gguf")), "data": Input(("conversations",))}
+OUTPUT = ("figures",)
+
+
+class Config(Base):
+    """What to measure on."""
+
+    template: TemplateName = "model"
+    """Chat template: `model` for the model's own, or the name of one of ours."""
+    label: str | None = execution(None)
+    """A name for this measurement in reports."""
+    max_length: int = Field(default=2048, ge=8)
+    """Most tokens of a row; what is beyond is left out, and then vocabularies cannot be compared."""
+    num_rows: int | None = Field(default=None, ge=1)
+    """Rows to measure, from the first; all by default."""
+
+
+def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
+    """Score every answer given its prompt; the figures are metrics and `bits.json`."""
+    from baihua.backends.choose import open_scorer
+    from baihua.core.jsonl import write_json
+    from baihua.data.rows import read_rows
+    from baihua.model.bits import measure
+
+    rows = read_rows(inputs["data"])[: config.num_rows]
+    encoder = _open_encoder(config.template, inputs["model"])
+    examples = [encoder.cut(encoder.encode(row.id, row.messages), config.max_length) for row in rows]
+    num_cut = sum(example.is_cut for example in examples)
+    if num_cut:
+        logger.warning(
+            "%d of %d rows were cut at %d tokens: compare these figures only with models of the same vocabulary "
+            "(raise `max_length` to measure whole rows)",
+            num_cut,
+            len(rows),
+            config.max_length,
+        )
+    measured = measure(examples, open_scorer(inputs["model"]).log_probs)
+    figures: dict[str, Any] = {
+        "bits_per_char": measured.answers.per_char,
+        "bits_per_byte": measured.answers.per_byte,
+        "num_chars": measured.answers.num_chars,
+        "num_bytes": measured.answers.num_bytes,
+        "bits_per_char_everything": measured.everything.per_char,
+        "bits_per_byte_everything": measured.everything.per_byte,
+        "num_chars_everything": measured.everything.num_chars,
+        "num_rows": len(rows),
+        "num_rows_cut": num_cut,
+    }
+    write_json(out / "bits.json", figures | {"label": config.label})
+    return figures
+
+
+def _open_encoder(template_name: str, model: Path) -> "Encoder":
+    from baihua.model.examples import Encoder
+
+    if model.is_dir():
+        return Encoder(*open_template(template_name, model))
+    from baihua.backends.gguf_tokenizer import GgufTokenizer
+
+    tokenizer = GgufTokenizer(model)
+    template = tokenizer.template()
+    if template_name != OWN:
+        template = replace(template, name=template_name, jinja=kinds.find(TEMPLATES, template_name).JINJA)
+    return Encoder(tokenizer, template)

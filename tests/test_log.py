@@ -1,0 +1,41 @@
+"""Figures over time survive a kill."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from baihua.core.log import MetricsFile, progress_bar
+
+
+def test_each_line_is_whole_as_soon_as_it_is_written(tmp_path: Path) -> None:
+    metrics = MetricsFile(tmp_path / "metrics.jsonl")
+    metrics.write(step=1, loss=2.5)
+    metrics.write(step=2, note="白话")
+    lines = metrics.file.read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line) for line in lines] == [{"step": 1, "loss": 2.5}, {"step": 2, "note": "白话"}]
+
+
+def test_a_resumed_run_forgets_later_lines_and_half_ones(tmp_path: Path) -> None:
+    metrics = MetricsFile(tmp_path / "metrics.jsonl")
+    for step in (1, 2, 3):
+        metrics.write(step=step)
+    with metrics.file.open("a", encoding="utf-8") as stream:
+        stream.write('{"other": 1}\n{"step": ')
+    metrics.keep_until(2)
+    assert metrics.file.read_text(encoding="utf-8") == '{"step": 1}\n{"step": 2}\n'
+
+
+def test_nothing_is_forgotten_where_nothing_is(tmp_path: Path) -> None:
+    metrics = MetricsFile(tmp_path / "metrics.jsonl")
+    metrics.keep_until(5)
+    assert metrics.file.read_text(encoding="utf-8") == ""
+
+
+def test_progress_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bar("tune", 2, done=1) as bar:
+        bar.advance(figures="loss 1.5")
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "2/2" in captured.err
+    assert "loss 1.5" in captured.err

@@ -1,0 +1,105 @@
+"""The tokenizer of a model folder: plain text stays plain."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import AutoTokenizer
+
+from baihua.chat.templates.chatml import JINJA
+from baihua.chat.tokenizer import FolderTokenizer, load_template
+from baihua.core.errors import InputError
+
+PLAIN = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+
+
+@pytest.fixture(scope="module")
+def ours(tiny_folder: Path) -> FolderTokenizer:
+    return FolderTokenizer(tiny_folder)
+
+
+@pytest.fixture(scope="module")
+def theirs(tiny_folder: Path) -> Any:
+    return AutoTokenizer.from_pretrained(tiny_folder)
+
+
+@given(text=PLAIN)
+def test_ids_are_those_of_transformers(ours: FolderTokenizer, theirs: Any, text: str) -> None:
+    wanted = theirs(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    assert ours.encode(text) == wanted
+
+
+@given(text=PLAIN)
+def test_decoding_gives_the_text_back_token_by_token(ours: FolderTokenizer, text: str) -> None:
+    ids = ours.encode(text)
+    assert b"".join(map(ours.token_bytes, ids)) == text.encode()
+    assert ours.decode(ids) == text
+
+
+def test_the_name_of_a_control_token_is_letters_in_text(ours: FolderTokenizer) -> None:
+    for name, number in ours.controls.items():
+        assert number not in ours.encode(f"a{name}b")
+        assert ours.decode(ours.encode(name)) == name
+
+
+def test_controls_and_unknown_ids_have_no_text(ours: FolderTokenizer) -> None:
+    assert [ours.token_bytes(number) for number in (*ours.controls.values(), 99_999)] == [b""] * 4
+
+
+def test_facts_agree_with_transformers(ours: FolderTokenizer, theirs: Any) -> None:
+    assert ours.num_tokens == len(theirs)
+    assert (ours.bos_token, ours.eos_token, ours.bos_id) == (theirs.bos_token, theirs.eos_token, None)
+    assert set(ours.controls.values()) == set(theirs.all_special_ids)
+
+
+def changed(folder: Path, to: Path, **settings: Any) -> FolderTokenizer:
+    shutil.copytree(folder, to)
+    file = to / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | settings), encoding="utf-8")
+    return FolderTokenizer(to)
+
+
+def test_a_begin_token_is_wanted_only_where_the_settings_say_so(tiny_folder: Path, tmp_path: Path) -> None:
+    assert changed(tiny_folder, tmp_path / "a", add_bos_token=True).bos_id == 1
+
+
+def test_a_special_token_may_be_written_as_an_object(tiny_folder: Path, tmp_path: Path) -> None:
+    tokenizer = changed(tiny_folder, tmp_path / "a", eos_token={"content": "</s>"}, bos_token=None)
+    assert (tokenizer.eos_token, tokenizer.bos_token) == ("</s>", "")
+
+
+def test_sentencepiece_style_pieces_give_bytes(tiny_folder: Path, tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, decoders, models
+
+    shutil.copytree(tiny_folder, tmp_path / "a")
+    tokenizer = Tokenizer(
+        models.BPE({"<unk>": 0, "<0xE4>": 1, "\u2581好": 2}, [], unk_token="<unk>", byte_fallback=True)
+    )
+    tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer.save(str(tmp_path / "a" / "tokenizer.json"))
+    found = FolderTokenizer(tmp_path / "a")
+    assert [found.token_bytes(1), found.token_bytes(2)] == [b"\xe4", " 好".encode()]
+
+
+def test_a_folder_without_tokenizer_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"no tokenizer\.json in the model folder\n.*\n  fix:   import the model again"
+    ):
+        FolderTokenizer(tmp_path)
+
+
+def test_a_template_is_the_models_own_or_the_given_one(tiny_folder: Path, ours: FolderTokenizer) -> None:
+    own = load_template("model", tiny_folder, ours, None)
+    assert own == load_template("model", tiny_folder, ours, JINJA)
+    assert own.controls == frozenset(ours.controls)
+
+
+def test_a_model_without_a_template_of_its_own_says_what_to_name(tmp_path: Path, ours: FolderTokenizer) -> None:
+    with pytest.raises(
+        InputError, match=r"brings no chat template of its own\n.*\n  fix:   name one .*`template: chatml`"
+    ):
+        load_template("model", tmp_path, ours, None)

@@ -1,0 +1,39 @@
+"""Facts about Chinese text."""
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from baihua.chat.zh import display_width, han_share, is_han, is_mainly_chinese
+
+
+@given(st.characters(exclude_categories=["Cs", "Cn"]))
+def test_the_unicode_names_agree_on_what_is_han(char: str) -> None:
+    name = unicodedata.name(char, "")
+    assert is_han(char) == name.startswith(("CJK UNIFIED IDEOGRAPH", "CJK COMPATIBILITY IDEOGRAPH"))
+
+
+@pytest.mark.parametrize(
+    ("text", "share"), [("", 0.0), ("123，！", 0.0), ("白话", 1.0), ("白话ab", 0.5), ("Hello", 0.0), ("𠀀a", 0.5)]
+)
+def test_the_share_of_han_counts_letters_only(text: str, share: float) -> None:
+    assert han_share(text) == share
+
+
+@pytest.mark.parametrize(("text", "is_chinese"), [("用 Python 写代码的方法", True), ("Use 白话", False), ("😀", False)])
+def test_mainly_chinese_means_at_least_half_of_the_letters(text: str, is_chinese: bool) -> None:
+    assert is_mainly_chinese(text) is is_chinese
+
+
+@pytest.mark.parametrize(
+    ("text", "width"), [("白话", 4), ("ab", 2), ("，", 2), ("白\nb", 3), ("😀", 2), ("", 0), ("e\u0301", 1)]
+)
+def test_width_is_counted_in_terminal_columns(text: str, width: int) -> None:
+    assert display_width(text) == width
+
+
+@given(st.text())
+def test_width_is_never_negative(text: str) -> None:
+    assert display_width(text) >= 0
