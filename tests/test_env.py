@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import baihua
-from baihua.core.env import Environment
+from baihua.core.env import Environment, numeric_settings
 
 
 def test_what_was_read_is_recorded_sorted() -> None:
@@ -28,3 +28,8 @@ def test_only_one_module_reads_the_environment() -> None:
         file for file in root.rglob("*.py") if re.search(r"os\.environ|getenv", file.read_text(encoding="utf-8"))
     ]
     assert [file.relative_to(root).as_posix() for file in readers] == ["core/env.py"]
+
+
+def test_numeric_settings_are_those_that_are_set() -> None:
+    environment = Environment({"OMP_NUM_THREADS": "2", "HOME": "somewhere"})
+    assert numeric_settings(environment) == {"OMP_NUM_THREADS": "2"}

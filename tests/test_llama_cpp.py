@@ -14,13 +14,14 @@ from gguf import GGUFWriter
 
 import parrot
 from baihua.backends import llama_cpp_api as api
+from baihua.backends import llama_cpp_library as binding
 from baihua.backends.gguf_tokenizer import GgufTokenizer
 from baihua.backends.llama_cpp import LlamaCppChat, open_chat, open_scorer
 from baihua.chat.render import encode, render
 from baihua.chat.tokenizer import FolderTokenizer
 from baihua.chat.types import Message, Sampling, Usage
 from baihua.compress.gguf import write_gguf
-from baihua.core.errors import InputError, RunError
+from baihua.core.errors import InputError, RunError, TooLongError
 from mixed_text import lines
 
 GREEDY = Sampling(temperature=0, repeat_penalty=1.0)
@@ -145,7 +146,7 @@ def test_log_probs_sum_to_one_and_do_not_depend_on_what_follows(tiny_gguf: Path)
 
 def test_a_conversation_longer_than_the_context_is_refused(tiny_gguf: Path) -> None:
     chat = open_chat(tiny_gguf, num_threads=1, num_ctx=256)
-    with pytest.raises(InputError, match=r"the conversation has .* tokens, the context holds 256"):
+    with pytest.raises(TooLongError, match=r"the conversation has .* tokens, the context holds 256"):
         chat.stream([Message("user", "鲸" * 200)], GREEDY)
     chat.close()
 
@@ -214,20 +215,20 @@ def test_a_model_without_a_chat_template_is_refused(tiny_folder: Path, tmp_path:
 
 def test_a_library_of_another_build_is_refused() -> None:
     with pytest.raises(RunError, match=r"does not fit: llama_log_set is not exported"):
-        api.declare(ctypes.CDLL(None))
+        binding.declare(ctypes.CDLL(None))
     with pytest.raises(RunError, match=r"another layout \(n_gpu_layers is 0, not -1"):
-        api.check_layout("llama_model_params", api.ModelParams(), api.MODEL_DEFAULTS)
+        binding.check_layout("llama_model_params", binding.ModelParams(), binding.MODEL_DEFAULTS)
     with pytest.raises(RunError, match="llama_batch has another layout"):
-        api.check_batch(SimpleNamespace(llama_batch_init=lambda *sizes: api.Batch(), llama_batch_free=print))
+        binding.check_batch(SimpleNamespace(llama_batch_init=lambda *sizes: binding.Batch(), llama_batch_free=print))
 
 
 def test_parameters_without_effect_are_noticed() -> None:
     library = SimpleNamespace(
-        llama_model_default_params=api.ModelParams,
+        llama_model_default_params=binding.ModelParams,
         llama_model_load_from_file=lambda file, wanted: 1,
         llama_model_n_embd=lambda model: 64,
         llama_model_free=lambda model: None,
-        llama_context_default_params=api.ContextParams,
+        llama_context_default_params=binding.ContextParams,
         llama_init_from_model=lambda model, wanted: model,
         llama_n_ctx=lambda context: 512,
         llama_n_threads=lambda context: 4,

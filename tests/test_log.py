@@ -32,10 +32,9 @@ def test_nothing_is_forgotten_where_nothing_is(tmp_path: Path) -> None:
     assert metrics.file.read_text(encoding="utf-8") == ""
 
 
-def test_progress_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress_bar("tune", 2, done=1) as bar:
-        bar.advance(figures="loss 1.5")
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert "2/2" in captured.err
-    assert "loss 1.5" in captured.err
+def test_progress_without_a_terminal_is_a_line_per_tenth(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="baihua"), progress_bar("tune", 100, done=50) as bar:
+        for step in range(50):
+            bar.advance(figures=f"loss {step}")
+    assert [record.message for record in caplog.records][-1] == "tune 100/100  loss 49"
+    assert len(caplog.records) == 5

@@ -19,7 +19,7 @@ from baihua.backends.gguf_tokenizer import GgufTokenizer
 from baihua.backends.llama_cpp_api import Network
 from baihua.chat.render import encode, render
 from baihua.chat.types import Message, Piece, Sampling, Usage
-from baihua.core.errors import InputError, RunError
+from baihua.core.errors import InputError, RunError, TooLongError
 from baihua.core.gguf_header import read_llama_header
 from baihua.core.log import logger
 
@@ -106,7 +106,7 @@ class LlamaCppChat:
         spans = render(messages, self.template, for_answer=True)
         ids = encode(spans, self.tokenizer).ids
         if len(ids) >= self.num_ctx:
-            raise InputError(
+            raise TooLongError(
                 f"the conversation has {len(ids):,} tokens, the context holds {self.num_ctx:,} with the answer",
                 where=f"model {self.name}",
                 fix="start a new conversation, shorten the messages, or open the model with a larger context",

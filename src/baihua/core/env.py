@@ -3,6 +3,8 @@
 import os
 from collections.abc import Mapping
 
+# What can change a stage's numbers from outside its recipe.
+NUMERIC = ("CUDA_VISIBLE_DEVICES", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 SECRET_ENDINGS = ("_KEY", "_TOKEN", "_SECRET", "_PASSWORD")
 
 
@@ -24,3 +26,8 @@ class Environment:
     def record(self) -> dict[str, str]:
         """What was read so far, without secrets."""
         return dict(sorted(self._read.items()))
+
+
+def numeric_settings(environment: Environment) -> dict[str, str]:
+    """The variables that are set and can change a stage's numbers, for its manifest."""
+    return {name: value for name in NUMERIC if (value := environment.get(name))}

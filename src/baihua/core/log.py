@@ -20,35 +20,42 @@ def set_up(*, debug: bool = False) -> None:
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger.handlers[:] = [handler]
     logger.setLevel(logging.DEBUG if debug else logging.INFO)
-    logger.propagate = False
 
 
 class ProgressBar:
-    """A bar on stderr with a line of figures beside it."""
+    """A bar on stderr with figures beside it; a line per tenth of the work where stderr is no terminal."""
 
-    def __init__(self, progress: Progress, task: Any) -> None:
+    def __init__(self, progress: Progress, title: str, total: int, done: int) -> None:
         self._progress = progress
-        self._task = task
+        self._title = title
+        self._total = total
+        self._done = done
+        self._task = progress.add_task(title, total=total, completed=done, figures="")
 
     def advance(self, steps: int = 1, *, figures: str = "") -> None:
         """Move on and show the latest figures."""
+        tenth_before = 10 * self._done // self._total
+        self._done += steps
         self._progress.update(self._task, advance=steps, figures=figures)
+        if not self._progress.console.is_terminal and 10 * self._done // self._total > tenth_before:
+            logger.info("%s %d/%d  %s", self._title, self._done, self._total, figures)
 
 
 @contextmanager
 def progress_bar(title: str, total: int, *, done: int = 0) -> Generator[ProgressBar]:
-    """A progress bar for `total` steps of which `done` are already behind us."""
+    """Progress of `total` steps of which `done` are already behind us."""
+    console = Console(stderr=True)
     progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[figures]}"),
-        console=Console(stderr=True),
-        transient=False,
+        console=console,
+        disable=not console.is_terminal,
     )
     with progress:
-        yield ProgressBar(progress, progress.add_task(title, total=total, completed=done, figures=""))
+        yield ProgressBar(progress, title, total, done)
 
 
 class MetricsFile:

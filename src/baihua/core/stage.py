@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from baihua.core import artifact, kinds
 from baihua.core.artifact import MANIFEST, Artifact, hash_json, read_artifact
 from baihua.core.config import Base, identifying
-from baihua.core.env import Environment
+from baihua.core.env import Environment, numeric_settings
 from baihua.core.errors import InputError, RunError
 from baihua.core.jsonl import write_json
 from baihua.core.log import logger
@@ -153,7 +153,6 @@ class _FullDisk:
 
 def _work(kind: str, config: Base, inputs: Mapping[str, Given], out: Path, artifact_id: str) -> None:
     stage = find_stage(kind)
-    environment = Environment()
     started = time.monotonic()
     metrics = stage.run(config, {role: given.path for role, given in inputs.items()}, out)
     manifest = {
@@ -168,7 +167,7 @@ def _work(kind: str, config: Base, inputs: Mapping[str, Given], out: Path, artif
         "seconds": round(time.monotonic() - started, 3),
         "versions": artifact.versions(),
         "device": artifact.machine(),
-        "environment": environment.record,
+        "environment": numeric_settings(Environment()),
     }
     write_json(out / MANIFEST, manifest)
 
