@@ -51,7 +51,7 @@ def run_apart(*words: str, cwd: Path, **environment: str) -> Outcome:
     """Run a verb in a process of its own."""
     command = [sys.executable, "-m", "baihua", *words]
     found = subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, check=False, env=os.environ | environment, timeout=120
+        command, cwd=cwd, capture_output=True, text=True, check=False, env=os.environ | environment, timeout=300
     )
     return Outcome(found.returncode, found.stdout, found.stderr)
 

@@ -57,7 +57,8 @@ class Sampling:
     temperature: float = 0.7
     top_p: float = 0.9
     top_k: int = 40
-    repeat_penalty: float = 1.1
+    # No repeat penalty: a vocabulary that spells characters in bytes repeats bytes in every honest sentence.
+    repeat_penalty: float = 1.0
     stop: tuple[str, ...] = ()
     seed: int | None = None
 
