@@ -32,6 +32,7 @@ def _measures(stage: StageResult) -> Iterator[tuple[str, Any]]:
         yield "characters measured", metrics.get("num_chars")
     else:
         yield "answers mainly in Chinese", _count_of(metrics.get("num_mainly_chinese"), metrics.get("num_answers"))
+        yield "answers that end by themselves", _count_of(metrics.get("num_stopped"), metrics.get("num_answers"))
         yield "answer tokens per second", metrics.get("tokens_per_second")
 
 
