@@ -240,6 +240,21 @@ def test_an_interrupted_command_leaves_130_and_no_traceback(tmp_path: Path) -> N
     assert (found.status, found.err) == (130, "interrupted; run the same command again to go on\n")
 
 
+def test_a_mistake_of_ours_is_one_block_too(tmp_path: Path) -> None:
+    stage = INTERRUPTED.replace("raise KeyboardInterrupt", "return {}['missing']")
+    folder = fakes.write_extensions(tmp_path / "mine", {"stages/stop.py": stage})
+    found = run_apart("do", "stop", "--out", "out", "--extensions", str(folder), cwd=tmp_path)
+    assert found.status == 1
+    assert found.errors()[0] == "error: Baihua made a mistake: 'missing'"
+    assert "--debug" in found.errors()[2]
+
+
+def test_a_wrong_recipe_lists_its_problems_in_the_json_error(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "bad.yaml").write_text("name: bad\nstages: {}\n", encoding="utf-8")
+    found = run_here(capsys, "run", str(tmp_path / "bad.yaml"), "--json")
+    assert [problem["where"] for problem in found.json["error"]["problems"]] == ["stages"]
+
+
 def test_a_failure_is_status_one(tmp_path: Path) -> None:
     folder = fakes.write_extensions(tmp_path / "mine", fakes.STAGES)
     (tmp_path / "trap").touch()

@@ -177,7 +177,8 @@ LIMITS = [
     Limit("global statements", 0, lambda ms: count(ms, lambda node: isinstance(node, ast.Global))),
     Limit("getattr, hasattr, setattr", 0, lambda ms: count(ms, is_call_of("getattr", "hasattr", "setattr"))),
     Limit("exec, eval", 0, lambda ms: count(ms, is_call_of("exec", "eval"))),
-    Limit("catch-all handlers", 0, lambda ms: count(ms, catches_all)),
+    # One, at the entry point: whatever is left becomes one block for the user.
+    Limit("catch-all handlers", 1, lambda ms: count(ms, catches_all)),
     Limit("modules named utils and the like", 0, lambda ms: sum(m.file.stem in BANNED_NAMES for m in ms)),
 ]
 

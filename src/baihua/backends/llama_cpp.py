@@ -17,6 +17,7 @@ import xllamacpp
 
 from baihua.backends.gguf_tokenizer import GgufTokenizer
 from baihua.backends.llama_cpp_api import Network
+from baihua.backends.llama_cpp_library import pause_openmp
 from baihua.chat.render import encode, render
 from baihua.chat.types import Message, Piece, Sampling, Usage
 from baihua.core.errors import InputError, RunError, TooLongError
@@ -60,6 +61,7 @@ class Server(Protocol):
 
 def open_server(file: Path, *, num_threads: int, num_ctx: int, num_slots: int) -> Server:
     """llama.cpp's server loop on its own thread, with room for `num_ctx` tokens in each slot."""
+    pause_openmp()
     wanted = xllamacpp.CommonParams()  # pyright: ignore[reportAttributeAccessIssue]
     wanted.model.path = str(file)
     wanted.n_ctx = num_ctx * num_slots

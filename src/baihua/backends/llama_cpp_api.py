@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from baihua.backends.llama_cpp_library import open_library, other_build
+from baihua.backends.llama_cpp_library import open_library, other_build, pause_openmp
 from baihua.core.errors import InputError, RunError
 from baihua.core.gguf_header import read_llama_header
 
@@ -107,6 +107,7 @@ class Network:
     def logits(self, ids: Sequence[int]) -> np.ndarray:
         """Logits_tv, float32, of the token after each of `ids`."""
         assert 0 < len(ids) <= self.num_ctx, "the caller checks the length"
+        pause_openmp()
         self._library.llama_memory_clear(self._library.llama_get_memory(self._context), True)
         logits_tv = np.empty((len(ids), self.num_tokens), dtype=np.float32)
         for start in range(0, len(ids), NUM_BATCH_TOKENS):

@@ -9,6 +9,7 @@ import functools
 import importlib
 import importlib.metadata
 import logging
+import sys
 from collections.abc import Mapping
 from ctypes import POINTER, Structure, c_bool, c_char_p, c_float, c_int32, c_int64, c_size_t, c_uint32, c_void_p
 from operator import attrgetter
@@ -22,6 +23,7 @@ TESTED_VERSION = "2026.10.11549"
 # Space for builds whose structs are longer than this one's: a caller's copy may be longer than what the
 # C side reads or writes (the fields at its end are simply not there), never shorter.
 SPARE_BYTES = 512
+OMP_PAUSE_SOFT = 1  # omp.h
 LOG_CALLBACK = ctypes.CFUNCTYPE(None, c_int32, c_char_p, c_void_p)
 
 
@@ -201,6 +203,22 @@ def other_build(what: str) -> RunError:
         f"xllamacpp {version} does not fit: {what}",
         fix=f"install the tested version: pip install xllamacpp=={TESTED_VERSION}",
     )
+
+
+def pause_openmp() -> None:
+    """Let go of the threads that torch keeps on this thread's account; it makes them anew when it needs them.
+
+    llama.cpp and torch share one OpenMP runtime. While it counts more threads than cores, it lets them sleep at every
+    barrier instead of waiting awake: after a single product of torch matrices llama.cpp wrote 32 tokens/s instead of
+    72 here (docs/log.md, 2026-11-22).
+    """
+    if sys.platform == "win32":
+        return
+    try:
+        pause = ctypes.CDLL(None).omp_pause_resource_all
+    except AttributeError:
+        return  # No OpenMP is loaded for all, so torch is not.
+    pause(OMP_PAUSE_SOFT)
 
 
 @LOG_CALLBACK

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -76,7 +77,7 @@ def check(
     except RecipeError as error:
         if not as_json:
             raise
-        problems = [{"where": item.where, "what": item.what, "fix": item.fix} for item in error.problems]
+        problems = [asdict(problem) for problem in error.problems]
         print(json.dumps({"ok": False, "problems": problems, "stages": []}, ensure_ascii=False))
         raise typer.Exit(error.exit_status) from error
     if as_json:

@@ -3,12 +3,13 @@
 import json
 import sys
 import traceback
+from dataclasses import asdict
 
 import typer
 from typer.exceptions import TyperException
 
 from baihua.cli import build, keep, look, talk
-from baihua.core.errors import BaihuaError, RunError
+from baihua.core.errors import BaihuaError, RecipeError, RunError
 
 INTERRUPTED = 130
 
@@ -40,16 +41,22 @@ def main(arguments: list[str] | None = None) -> None:
         status = 2
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
+    except Exception as error:  # A mistake of ours: the user gets one block, and --debug the traceback to report.
+        where, fix = type(error).__name__, "run it again with --debug and report what it prints"
+        _report(RunError(f"Baihua made a mistake: {error}", where=where, fix=fix), words, cause=error)
+        status = 1
     # Typer answers Ctrl-C with this status and no word.
     if status == INTERRUPTED:
         print("interrupted; run the same command again to go on", file=sys.stderr)
     sys.exit(status if isinstance(status, int) else 0)
 
 
-def _report(error: BaihuaError, words: list[str]) -> None:
+def _report(error: BaihuaError, words: list[str], *, cause: Exception | None = None) -> None:
     if "--debug" in words:
-        traceback.print_exception(error, file=sys.stderr)
+        traceback.print_exception(cause or error, file=sys.stderr)
     if "--json" in words:
-        what = {"what": error.what if error.where or error.fix else str(error), "where": error.where, "fix": error.fix}
-        print(json.dumps({"error": what}, ensure_ascii=False))
+        found: dict[str, object] = {"what": error.what, "where": error.where, "fix": error.fix}
+        if isinstance(error, RecipeError):
+            found["problems"] = [asdict(problem) for problem in error.problems]
+        print(json.dumps({"error": found}, ensure_ascii=False))
     print(f"error: {error}", file=sys.stderr)

@@ -66,6 +66,11 @@ def prepare(model: "PreTrainedModel", config: Config) -> "PeftModel":
     for parameter in adapted.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
+    # Autocast brings input and matrices to one precision; peft's own cast would first copy every input to float32
+    # and keep it for the backward pass.
+    for module in adapted.modules():
+        if isinstance(module, peft.tuners.lora.LoraLayer):
+            module.cast_input_dtype_enabled = False
     return adapted
 
 
