@@ -62,7 +62,10 @@ def test_usage_that_the_server_does_not_tell_is_missing(httpserver: HTTPServer) 
 
 
 def test_every_setting_is_sent(httpserver: HTTPServer) -> None:
-    say(serve(httpserver, END, DONE), Sampling(max_tokens=7, temperature=0, top_p=0.5, top_k=3, stop=("。",), seed=5))
+    say(
+        serve(httpserver, END, DONE),
+        Sampling(max_tokens=7, temperature=0, top_p=0.5, top_k=3, repeat_penalty=1.1, stop=("。",), seed=5),
+    )
     wanted = {
         "max_tokens": 7,
         "temperature": 0,

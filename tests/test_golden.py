@@ -24,7 +24,7 @@ GOLDEN = {
     "import_model": (1, "21cca4679abcb791"),
     "tune": (1, [6.12, 5.86, 5.64]),
     "merge": (1, "ff372e4674f7db00"),
-    "quantize": (1, "f09499a8577307eb"),
+    "quantize": (1, "51d9dca0c3d75110"),
     "bits": (1, 16.4),
     "answer": (1, "b1a6d72188f5ef76"),
 }

@@ -196,7 +196,6 @@ def _write_metadata(
     writer: GGUFWriter, folder: Path, config: Mapping[str, Any], rope: Mapping[str, Any], level: str
 ) -> None:
     writer.add_type("model")
-    writer.add_name(folder.resolve().name)
     writer.add_file_type(LEVELS[level][1])
     writer.add_quantization_version(GGML_QUANT_VERSION)
     writer.add_vocab_size(config["vocab_size"])

@@ -1,7 +1,6 @@
 """Train small matrices beside frozen ones (LoRA); the result is an adapter in PEFT's layout."""
 
 import json
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -59,10 +58,7 @@ def prepare(model: "PreTrainedModel", config: Config) -> "PeftModel":
         use_rslora=config.use_rslora,
         trainable_token_indices=_new_tokens(model, config.first_new_token),
     )
-    with warnings.catch_warnings():
-        # peft asks transformers by an old name; a user can do nothing about that.
-        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
-        adapted = peft.PeftModel(model, lora)
+    adapted = peft.PeftModel(model, lora)
     for parameter in adapted.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
