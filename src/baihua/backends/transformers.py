@@ -29,6 +29,7 @@ from baihua.chat.stream import TextStream
 from baihua.chat.tokenizer import FolderTokenizer, load_template
 from baihua.chat.types import FinishReason, Message, Piece, Sampling, Usage
 from baihua.core.errors import InputError, TooLongError
+from baihua.core.model_folder import check_model_folder
 
 
 class TransformersChat:
@@ -171,24 +172,11 @@ def _load(folder: Path, device: str) -> LlamaForCausalLM:
 
 
 def _check(folder: Path) -> None:
-    if (folder / "adapter_config.json").is_file():
-        raise InputError(
-            "this is an adapter, not a whole model",
-            where=str(folder),
-            fix="merge it into its base model first: stage `merge` with inputs `model` and `adapter`",
-        )
+    check_model_folder(folder)
     file = folder / "config.json"
-    if not file.is_file():
-        raise InputError("no config.json in the model folder", where=str(folder), fix="give a Hugging Face folder")
     kind = json.loads(file.read_text(encoding="utf-8")).get("model_type")
     if kind != "llama":
         raise InputError(f"expected a Llama model, found model_type {kind!r}", where=str(file), fix="use a Llama model")
-    if not list(folder.glob("*.safetensors")):
-        raise InputError(
-            "the folder holds no .safetensors weights",
-            where=str(folder),
-            fix="convert the weights to safetensors; .bin files are pickles, which can run code",
-        )
 
 
 def _context(model: LlamaForCausalLM) -> int:

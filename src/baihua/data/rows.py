@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -129,18 +129,7 @@ def write_rows(rows: Sequence[Row], folder: Path) -> None:
 
 def write_dropped(dropped: Sequence[Dropped], folder: Path) -> None:
     """Write `dropped.parquet` into a folder."""
-    records = [
-        {
-            "id": row.id,
-            "source": row.source,
-            "file": row.file,
-            "line": row.line,
-            "reason": row.reason,
-            "detail": row.detail,
-            "row": row.row,
-        }
-        for row in dropped
-    ]
+    records = [asdict(row) for row in dropped]
     pq.write_table(pa.Table.from_pylist(records, schema=DROPPED_SCHEMA), folder / DROPPED_FILE, compression="zstd")
 
 

@@ -13,6 +13,7 @@ from baihua.chat.tokenizer import FolderTokenizer, load_template
 from baihua.core.artifact import MANIFEST, hash_file, hash_json
 from baihua.core.errors import InputError
 from baihua.core.log import logger
+from baihua.core.model_folder import check_model_folder
 from baihua.model.template import end_of_turn
 
 Precision = Literal["float32", "bfloat16"]
@@ -119,26 +120,8 @@ def _has_template(folder: Path) -> bool:
 
 
 def _check_folder(folder: Path) -> None:
-    if (folder / "adapter_config.json").is_file():
-        raise InputError(
-            "this is an adapter, not a whole model",
-            where=str(folder),
-            fix="merge it into its base model first: baihua do merge --in model=BASE --in adapter=THIS --out DIR",
-        )
-    if not (folder / "config.json").is_file():
-        raise InputError(
-            "this is not a model folder: it has no config.json",
-            where=str(folder),
-            fix="give a folder in the Hugging Face layout",
-        )
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise InputError(
-            "the model folder has no .safetensors file (pickled weights are never read)",
-            where=str(folder),
-            fix="convert the weights to safetensors",
-        )
-    for file in files:
+    check_model_folder(folder)
+    for file in sorted(folder.glob("*.safetensors")):
         try:
             with safe_open(file, framework="numpy"):
                 pass
