@@ -24,6 +24,7 @@ from baihua.core.env import Environment, numeric_settings
 from baihua.core.errors import InputError, RunError
 from baihua.core.jsonl import write_json
 from baihua.core.log import logger
+from baihua.core.memory import release_memory
 from baihua.core.tree import is_sequence
 
 STAGES = "baihua.stages"
@@ -121,6 +122,7 @@ def _make(kind: str, config: Base, inputs: Mapping[str, Given], out: Path, artif
         with _FullDisk(kind, out):
             _work(kind, config, inputs, out, artifact_id)
     finally:
+        release_memory()
         if not any(out.iterdir()):
             out.rmdir()
 
