@@ -5,10 +5,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from baihua.chat.render import Template, render
-from baihua.chat.types import Span
 from baihua.core import kinds
 from baihua.core.errors import InputError
 from baihua.data.rows import DROPPED_FILE, read_rows
+from baihua.train.show import style_of
 
 # Shown names of special tokens when no model is at hand to say its own.
 CONTROLS = frozenset({"<|im_start|>", "<|im_end|>", "</s>"})
@@ -31,7 +31,9 @@ def print_rows(path: Path, *, count: int, template: str, as_json: bool) -> None:
     for row in rows:
         console.print(f"{row.id}  {row.file}:{row.line}  {row.group}", style="bold", markup=False)
         for span in render(row.messages, frame):
-            console.print(span.text, style=_style(span), markup=False, end="")
+            console.print(
+                span.text, style=style_of(is_trained=span.is_trained, is_control=span.is_control), markup=False, end=""
+            )
         console.print()
 
 
@@ -52,9 +54,3 @@ def print_dropped(path: Path, *, reason: str, as_json: bool) -> None:
         return
     for record in found:
         print(f"{record['file']}:{record['line']}  {record['detail']}\n    {record['row'][:200]}")
-
-
-def _style(span: Span) -> str:
-    if span.is_trained:
-        return "bold green" if span.is_control else "green"
-    return "magenta" if span.is_control else "dim"

@@ -12,8 +12,15 @@ from baihua.model.examples import Example
 PROMPT, TRAINED, CONTROL, TRAINED_CONTROL = "dim", "green", "magenta", "bold black on green"
 
 
+def style_of(*, is_trained: bool, is_control: bool) -> str:
+    """How a piece of a rendered conversation is coloured: trained green, prompt dim, control tokens highlighted."""
+    if is_control:
+        return TRAINED_CONTROL if is_trained else CONTROL
+    return TRAINED if is_trained else PROMPT
+
+
 def colour(example: Example, tokenizer: FolderTokenizer) -> Text:
-    """An example as styled text: trained green, prompt dim, control tokens highlighted."""
+    """An example as styled text, from its token ids and mask."""
     name_of = {token_id: name for name, token_id in tokenizer.controls.items()}
     tokens = [
         (token_id, token_id in name_of, is_target)
@@ -23,10 +30,8 @@ def colour(example: Example, tokenizer: FolderTokenizer) -> Text:
     # Runs are decoded whole: one character may be several tokens.
     for (is_control, is_target), run in itertools.groupby(tokens, key=lambda token: token[1:]):
         ids = [token_id for token_id, _, _ in run]
-        if is_control:
-            text.append("".join(name_of[token_id] for token_id in ids), TRAINED_CONTROL if is_target else CONTROL)
-        else:
-            text.append(tokenizer.decode(ids), TRAINED if is_target else PROMPT)
+        shown = "".join(name_of[token_id] for token_id in ids) if is_control else tokenizer.decode(ids)
+        text.append(shown, style_of(is_trained=is_target, is_control=is_control))
     return text
 
 
