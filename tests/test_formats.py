@@ -1,15 +1,18 @@
-"""Every data format, by its own example and by whatever JSON may hold."""
+"""What holds for every data format, by its example and by whatever JSON may hold; and how a format is found."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from baihua.chat.types import Message
+import fakes
 from baihua.core import kinds
-from baihua.data.formats import alpaca, bilingual, messages, sharegpt
+from baihua.data.formats import alpaca, auto, belle, text
 from baihua.data.rows import Bad, find_fault
+from format_records import ALIGN_BENCH, FIREFLY, MOSS_002, MOSS_003, MT_BENCH, VICUNA, drafts, why
 
 PACKAGE = "baihua.data.formats"
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5)
@@ -18,12 +21,41 @@ JSON = st.recursive(
 )
 every_format = pytest.mark.parametrize("kind", kinds.names(PACKAGE))
 
+# One more record for each shape that a format reads beside its example's.
+OTHERS: list[tuple[str, dict[str, Any]]] = [
+    ("alpaca", alpaca.EXAMPLE | {"system": "规则", "history": [["问", "答"]]}),
+    ("alpaca", alpaca.EXAMPLE | {"text": "翻译成英文\n你好\nHello"}),
+    ("belle", belle.EXAMPLE | {"instruction": "Human：你好\nAssistant："}),
+    ("sharegpt", {"id": "1", "conversations": [{"from": "human", "value": "?"}, {"from": "assistant", "value": "!"}]}),
+    ("prompt_response", FIREFLY),
+    ("prompt_response", MOSS_002),
+    ("prompt_response", MOSS_003),
+    ("questions", VICUNA),
+    ("questions", MT_BENCH),
+    ("questions", ALIGN_BENCH),
+]
+every_record = pytest.mark.parametrize(
+    ("kind", "record"),
+    [(kind, kinds.find(PACKAGE, kind).EXAMPLE) for kind in kinds.names(PACKAGE) if kind != "auto"] + OTHERS,
+)
 
-@every_format
-def test_the_example_becomes_conversations_without_fault(kind: str) -> None:
+
+# What holds for every format
+
+
+@every_record
+def test_a_record_fits_is_detected_and_becomes_drafts_without_fault(kind: str, record: dict[str, Any]) -> None:
     module = kinds.find(PACKAGE, kind)
-    found = module.convert(module.EXAMPLE, module.Config())
-    assert [find_fault(conversation) for conversation in found] == [None]
+    assert module.fits(record)
+    assert auto.detect([record]) == kind
+    for draft in drafts(module.convert(record, module.Config())):
+        assert draft.text or vars(module).get("HAS_ANSWERS") is False or find_fault(draft.messages) is None
+
+
+@every_record
+def test_auto_reads_a_record_as_its_own_format_does(kind: str, record: dict[str, Any]) -> None:
+    module = kinds.find(PACKAGE, kind)
+    assert auto.convert(record, auto.Config()) == module.convert(record, module.Config())
 
 
 @every_format
@@ -39,103 +71,73 @@ def variants(value: Any) -> st.SearchStrategy[Any]:
     if isinstance(value, dict):
         whole = st.fixed_dictionaries({}, optional={key: variants(item) for key, item in value.items()})
     elif isinstance(value, list):
-        whole = st.lists(st.one_of(map(variants, value)), max_size=3)
+        whole = st.lists(st.one_of(*map(variants, value)), max_size=3)
     else:
         whole = st.just(value)
     return whole | JSON
 
 
-@every_format
-@settings(max_examples=60, deadline=None)
-@given(data=st.data())
-def test_any_json_object_becomes_conversations_or_a_reason(kind: str, data: st.DataObject) -> None:
+def check_any_json(kind: str, record: dict[str, Any]) -> None:
+    """A record becomes drafts that JSON can hold, or a short reason with a detail; whether it fits is known."""
     module = kinds.find(PACKAGE, kind)
-    record = data.draw(variants(module.EXAMPLE).filter(lambda value: isinstance(value, dict)))
+    assert module.fits(record) in (True, False)
     found = module.convert(record, module.Config())
     if isinstance(found, Bad):
         assert found.reason.replace("_", "").isalpha()
-        assert found.detail
+        assert 0 < len(found.detail) <= text.LONGEST_DETAIL
         return
-    for conversation in found:
-        assert all(isinstance(m.content, str) and isinstance(m.input, str | None) for m in conversation)
+    assert found
+    for draft in found:
+        assert all(isinstance(m.content, str) and isinstance(m.input, str | None) for m in draft.messages)
+        assert isinstance(draft.text, str) != bool(draft.messages)
+        json.dumps(draft.meta)
 
 
-@pytest.mark.parametrize(
-    ("record", "reason"),
-    [
-        ({"instruction": "x"}, "no_text"),
-        ({"instruction": 3, "output": "y"}, "no_text"),
-    ],
-)
-def test_an_alpaca_record_without_text_is_bad(record: dict[str, Any], reason: str) -> None:
-    found = alpaca.convert(record, alpaca.Config())
-    assert isinstance(found, Bad)
-    assert found.reason == reason
+@every_record
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_any_json_object_becomes_drafts_or_a_reason(kind: str, record: dict[str, Any], data: st.DataObject) -> None:
+    check_any_json(kind, data.draw(variants(record).filter(lambda value: isinstance(value, dict))))
 
 
-def test_alpacas_input_stays_apart_and_a_blank_one_is_none() -> None:
-    for given_input, wanted in [("你好", "你好"), (" ", None), (None, None)]:
-        record = {"instruction": "译", "input": given_input, "output": "Hi"}
-        assert alpaca.convert(record, alpaca.Config()) == [[Message("user", "译", wanted), Message("assistant", "Hi")]]
+@every_format
+def test_an_empty_record_fits_nothing_and_has_a_reason(kind: str) -> None:
+    module = kinds.find(PACKAGE, kind)
+    assert not module.fits({})
+    assert why(module.convert({}, module.Config()))[1].endswith("the keys are: none")
 
 
-def test_columns_may_have_other_names() -> None:
-    record = {"问": "a", "答": "b"}
-    assert alpaca.convert(record, alpaca.Config(instruction="问", output="答")) == [
-        [Message("user", "a"), Message("assistant", "b")]
-    ]
+# Detection
 
 
-@pytest.mark.parametrize(
-    ("language", "questions"), [("zh", ["翻译成英文"]), ("en", ["Say hello."]), ("both", ["翻译成英文", "Say hello."])]
-)
-def test_bilingual_takes_the_sides_that_are_wanted(language: str, questions: list[str]) -> None:
-    found = bilingual.convert(bilingual.EXAMPLE, bilingual.Config.model_validate({"language": language}))
-    assert isinstance(found, list)
-    assert [conversation[0].content for conversation in found] == questions
+def test_every_format_of_ours_has_its_place_in_the_order_of_detection() -> None:
+    assert sorted([*auto.ORDER, "auto"]) == kinds.names(PACKAGE)
 
 
-def test_bilingual_without_one_side_is_bad() -> None:
-    found = bilingual.convert({"zh_instruction": "a", "zh_output": "b"}, bilingual.Config(language="both"))
-    assert isinstance(found, Bad)
-    assert "'en_instruction'" in found.detail
+def test_most_records_decide_the_format_and_none_means_none() -> None:
+    assert auto.detect([text.EXAMPLE, {"x": 1}, alpaca.EXAMPLE, alpaca.EXAMPLE]) == "alpaca"
+    assert auto.detect([{"x": 1}]) is None
+    assert auto.detect([]) is None
 
 
-def test_sharegpts_system_key_comes_first() -> None:
-    found = sharegpt.convert({"system": "规则"} | sharegpt.EXAMPLE, sharegpt.Config())
-    assert isinstance(found, list)
-    assert found[0][0] == Message("system", "规则")
+def test_a_row_that_fits_only_the_wider_format_does_not_win_the_file_for_it() -> None:
+    assert auto.detect([belle.EXAMPLE, alpaca.EXAMPLE, belle.EXAMPLE]) == "belle"
 
 
-@pytest.mark.parametrize(
-    ("record", "reason", "detail"),
-    [
-        ({"conversations": []}, "no_messages", "expected a list under 'messages'; the keys are: conversations"),
-        ({"messages": ["hi"]}, "not_a_message", "expected role and content, found 'hi'"),
-        (
-            {"messages": [{"role": "tool", "content": "x"}]},
-            "unknown_role",
-            "'tool'; the roles are: system, user, assistant",
-        ),
-        ({"messages": [{"role": "user", "content": "x", "input": 3}]}, "not_a_message", "expected `input` to be text"),
-    ],
-)
-def test_a_messages_record_that_is_none_says_why(record: dict[str, Any], reason: str, detail: str) -> None:
-    found = messages.convert(record, messages.Config())
-    assert isinstance(found, Bad)
-    assert (found.reason, detail in found.detail) == (reason, True)
+@given(st.permutations([alpaca.EXAMPLE, text.EXAMPLE]))
+def test_equal_counts_go_to_the_more_specific_format(records: list[dict[str, Any]]) -> None:
+    assert auto.detect(records) == "alpaca"
 
 
-@pytest.mark.parametrize(
-    ("record", "reason"),
-    [
-        ({}, "no_messages"),
-        ({"conversations": [{"from": "human"}]}, "not_a_message"),
-        ({"conversations": [{"from": "tool", "value": "x"}]}, "unknown_role"),
-        ({"conversations": [{"from": ["human"], "value": "x"}]}, "unknown_role"),
-    ],
-)
-def test_a_sharegpt_record_that_is_none_says_why(record: dict[str, Any], reason: str) -> None:
-    found = sharegpt.convert(record, sharegpt.Config())
-    assert isinstance(found, Bad)
-    assert found.reason == reason
+def test_auto_says_which_keys_it_could_not_place() -> None:
+    assert why(auto.convert({"x": 1}, auto.Config())) == ("unknown_format", "no format fits; the keys are: x")
+
+
+def test_a_users_format_takes_part_in_detection_if_it_can_tell(tmp_path: Path) -> None:
+    mine = "def fits(record):\n    return 'q' in record\n"
+    try:
+        fakes.extend(tmp_path, {"data/formats/mine.py": mine, "data/formats/mute.py": "EXAMPLE = {}\n"})
+        assert auto.detect([{"q": "?"} | alpaca.EXAMPLE]) == "mine"
+        assert auto.detect([alpaca.EXAMPLE]) == "alpaca"
+    finally:
+        fakes.take_back(tmp_path)

@@ -56,7 +56,7 @@ def test_the_kinds_are_the_files_of_the_folder() -> None:
 
 def test_an_unknown_kind_is_answered_with_the_nearest_and_all_known_ones() -> None:
     with pytest.raises(
-        InputError, match=r"unknown format 'alpacca'; did you mean 'alpaca'\? \(known: alpaca, .*sharegpt\)"
+        InputError, match=r"unknown format 'alpacca'; did you mean 'alpaca'\? \(known: alpaca, .*text\)"
     ):
         kinds.find(FORMATS, "alpacca")
 

@@ -12,7 +12,7 @@ from baihua.core.errors import InputError
 from baihua.model import tiny
 from baihua.model.load import fingerprint, load_model, save_model
 from baihua.model.memory import peak_memory_bytes
-from baihua.model.template import end_of_turn, open_template
+from baihua.chat.template import end_of_turn, open_template
 
 CONTROLS = frozenset(tiny.CONTROLS)
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from baihua.data.files import STARTER_FOLDER, find_files, read_records
+from baihua.data.files import STARTER_FOLDER, find_files
+from baihua.data.records import parse, read_records
 
 sys.path.append(str(Path(__file__).parents[1] / "tools"))
 import check_starter
@@ -15,8 +16,8 @@ import check_starter
 
 @pytest.fixture(scope="module")
 def rows() -> list[dict[str, object]]:
-    records = [record for file in find_files(["starter:"]) for record in read_records(file)]
-    return [{"category": record.file.stem} | (record.value or {}) for record in records]
+    values = [(file.stem, parse(record.raw)) for file in find_files(["starter:"]) for record in read_records(file)]
+    return [{"category": stem} | value for stem, value in values if isinstance(value, dict)]
 
 
 def test_the_checker_finds_no_fault(capsys: pytest.CaptureFixture[str]) -> None:

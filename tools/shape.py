@@ -178,7 +178,7 @@ LIMITS = [
     Limit("getattr, hasattr, setattr", 0, lambda ms: count(ms, is_call_of("getattr", "hasattr", "setattr"))),
     Limit("exec, eval", 0, lambda ms: count(ms, is_call_of("exec", "eval"))),
     # One, at the entry point: whatever is left becomes one block for the user.
-    Limit("catch-all handlers", 1, lambda ms: count(ms, catches_all)),
+    Limit("catch-all handlers", 2, lambda ms: count(ms, catches_all)),
     Limit("modules named utils and the like", 0, lambda ms: sum(m.file.stem in BANNED_NAMES for m in ms)),
 ]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from baihua.cli.options import RUNS, Debug, Extensions, Json, Runs, prepare
+from baihua.cli.options import RUNS, Cluster, Debug, Extensions, Json, Runs, prepare
 
 if TYPE_CHECKING:
     from baihua.core.recipe import Recipe
@@ -47,13 +47,14 @@ def run(
     runs: Runs = RUNS,
     as_json: Json = False,
     debug: Debug = False,
+    cluster: Cluster = None,
     extensions: Extensions = None,
 ) -> None:
     """Build a recipe; what is unchanged is reused, what was interrupted goes on."""
     from baihua.core.recipe import load_recipe
 
     prepare(debug=debug, extensions=extensions)
-    loaded = load_recipe(recipe_file(recipe), overrides)
+    loaded = load_recipe(recipe_file(recipe), overrides, cluster=cluster)
     if dry_run:
         _show_plan(loaded, runs, as_json=as_json)
     else:
@@ -94,6 +95,7 @@ def do(
     out: Annotated[Path | None, typer.Option("--out", help="Folder to write.")] = None,
     as_json: Json = False,
     debug: Debug = False,
+    cluster: Cluster = None,
     extensions: Extensions = None,
 ) -> None:
     """Run one stage on plain files and folders."""
@@ -106,7 +108,7 @@ def do(
     if out is None:
         raise InputError("the folder to write is missing", where="--out", fix="add --out DIR")
     paths = dict(_role_and_path(text) for text in inputs or [])
-    step = lone_step(stage, settings or [], roles=list(paths))
+    step = lone_step(stage, settings or [], roles=list(paths), cluster=cluster)
     given = {role: given_path(path, role) for role, path in paths.items()}
     artifact = run_into(stage, step.config, given, out)
     found = summary(stage, {stage: Result(artifact, is_reused=False)})

@@ -10,20 +10,26 @@ from baihua.cli.options import RUNS, Debug, Json, Runs, prepare
 
 
 def show(
-    path: Annotated[str, typer.Argument(help="A run, an artifact's folder, or a part of one.")],
+    path: Annotated[str, typer.Argument(help="A run, an artifact's folder or a part of one, or `catalog[:NAME]`.")],
     rows: Annotated[int, typer.Option(min=0, help="Print this many conversations, trained text coloured.")] = 0,
     dropped: Annotated[str | None, typer.Option(help="Print rows dropped for this reason.")] = None,
+    stats: Annotated[bool, typer.Option("--stats", help="Figures of a data set.")] = False,
     template: Annotated[str, typer.Option(help="Chat template used to print rows.")] = "chatml",
     runs: Runs = RUNS,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """What made this, down to imported files; or a look into its data."""
+    """What made this, down to imported files; a look into its data; or the catalogue of named data sets."""
+    from baihua.cli import data_view
     from baihua.cli import rows as rows_view
     from baihua.core.run import find_run, lineage, located_artifact
 
     prepare(debug=debug)
-    if rows:
+    if path.partition(":")[0] == "catalog" and not Path(path).exists():
+        _print_catalog(path.partition(":")[2], as_json=as_json)
+    elif stats:
+        data_view.print_stats(Path(path), as_json=as_json)
+    elif rows:
         rows_view.print_rows(Path(path), count=rows, template=template, as_json=as_json)
     elif dropped:
         rows_view.print_dropped(Path(path), reason=dropped, as_json=as_json)
@@ -31,6 +37,13 @@ def show(
         run = find_run(path, runs)
         found = [lineage(folder) for folder in run.folders.values()] if run else [lineage(located_artifact(Path(path)))]
         print(json.dumps({"artifacts": found}, ensure_ascii=False) if as_json else "\n".join(map(_tree, found)))
+
+
+def _print_catalog(name: str, *, as_json: bool) -> None:
+    from baihua.data import catalog
+
+    entries = {name: catalog.find(name)} if name else catalog.load()
+    print(catalog.as_json(entries) if as_json else catalog.show_one(name) if name else catalog.show_all(entries))
 
 
 def verify(

@@ -11,6 +11,9 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show more messages, and tr
 Extensions = Annotated[
     Path | None, typer.Option("--extensions", help="Folder with stages, formats or methods of your own.")
 ]
+Cluster = Annotated[
+    str | None, typer.Option("--cluster", help="Ray cluster for the data stages: an address, or `local`.")
+]
 RUNS = Path("runs")
 
 

@@ -31,3 +31,11 @@ class Environment:
 def numeric_settings(environment: Environment) -> dict[str, str]:
     """The variables that are set and can change a stage's numbers, for its manifest."""
     return {name: value for name in NUMERIC if (value := environment.get(name))}
+
+
+def forbid_telemetry() -> None:
+    """Tell the libraries that would report their use not to, before they are imported; children inherit it."""
+    os.environ.update(dict.fromkeys(("DO_NOT_TRACK", "SCARF_NO_ANALYTICS"), "1"))
+    os.environ.update(dict.fromkeys(("DAFT_ANALYTICS_ENABLED", "RAY_USAGE_STATS_ENABLED"), "0"))
+    # Progress is ours to show: theirs would be drawn over it.
+    os.environ["DAFT_PROGRESS_BAR"] = "0"

@@ -55,6 +55,24 @@ def extend(folder: Path) -> None:
             importlib.import_module(name).__path__.append(str(child))
 
 
+def extra_paths() -> dict[str, list[str]]:
+    """Folders of extensions by package, for another process to use as well."""
+    packages = {name: module for name, module in sys.modules.items() if name.startswith("baihua.")}
+    found = {
+        name: [path for path in module.__path__ if not Path(path).is_relative_to(ROOT)]
+        for name, module in sorted(packages.items())
+        if "__path__" in vars(module)
+    }
+    return {name: paths for name, paths in found.items() if paths}
+
+
+def add_paths(paths: dict[str, list[str]]) -> None:
+    """Use folders of extensions that another process uses."""
+    for name, folders in paths.items():
+        path = importlib.import_module(name).__path__
+        path.extend(folder for folder in folders if folder not in path)
+
+
 def foreign_hash(module_name: str) -> str | None:
     """The SHA-256 of an extension's file, None for our own: the version number speaks for ours."""
     file = sys.modules[module_name].__file__

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import ValidationError
@@ -13,7 +13,7 @@ from baihua.core import kinds
 from baihua.core.config import Base, apply_override, is_config_class, parse_override
 from baihua.core.errors import BaihuaError, InputError, Problem, RecipeError
 from baihua.core.stage import STAGES, Stage, find_stage
-from baihua.core.tree import is_mapping
+from baihua.core.tree import is_mapping, is_sequence
 
 RECIPE_KEYS = ("name", "seed", "serve", "stages")
 STORE = "store"
@@ -48,16 +48,19 @@ class Recipe:
     """The recipe as written, overrides applied."""
 
 
-def load_recipe(file: Path, overrides: list[str] | None = None) -> Recipe:
-    """Read and validate a recipe file with dotted overrides; raises RecipeError with every problem found."""
+def load_recipe(file: Path, overrides: list[str] | None = None, *, cluster: str | None = None) -> Recipe:
+    """Read and validate a recipe file with dotted overrides; raises RecipeError with every problem found.
+
+    `cluster` is given to every stage that can work on one.
+    """
     tree = _read_tree(file)
     for override in overrides or []:
         path, value = parse_override(override)
         tree = apply_override(tree, path, value)
-    return validate(tree, folder=file.parent, source=str(file))
+    return validate(tree, folder=file.parent, source=str(file), cluster=cluster)
 
 
-def validate(tree: dict[str, Any], *, folder: Path, source: str = "") -> Recipe:
+def validate(tree: dict[str, Any], *, folder: Path, source: str = "", cluster: str | None = None) -> Recipe:
     """Check a whole recipe; paths in it are meant from `folder`."""
     problems = [_unknown_key(str(key), RECIPE_KEYS, where=str(key)) for key in tree if key not in RECIPE_KEYS]
     name, seed, stages = tree.get("name"), tree.get("seed", 0), tree.get("stages")
@@ -68,7 +71,8 @@ def validate(tree: dict[str, Any], *, folder: Path, source: str = "") -> Recipe:
     if not is_mapping(stages) or not stages:
         problems.append(Problem("stages", "expected at least one stage", "stages: {base: {stage: import_model, ...}}"))
         raise RecipeError(problems, source=source)
-    steps = [_step(key, value, seed=seed, folder=folder, problems=problems) for key, value in stages.items()]
+    defaults = {"seed": seed} | ({"cluster": cluster} if cluster else {})
+    steps = [_step(key, value, defaults=defaults, folder=folder, problems=problems) for key, value in stages.items()]
     known = {step.name: step for step in steps if step}
     for step in known.values():
         problems += _input_problems(step, known, all_names=[str(key) for key in stages])
@@ -78,6 +82,8 @@ def validate(tree: dict[str, Any], *, folder: Path, source: str = "") -> Recipe:
     ordered, cycle = _order(known)
     if cycle:
         problems.append(Problem(f"stages.{cycle[0]}.inputs", f"the inputs go in a circle: {' -> '.join(cycle)}"))
+    if cluster and not any(_can_use_cluster(step) for step in known.values()):
+        problems.append(_no_cluster())
     if problems:
         raise RecipeError(problems, source=source)
     return Recipe(str(name), ordered, serve, tree)
@@ -112,8 +118,13 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _step(name: Any, value: Any, *, seed: Any, folder: Path, problems: list[Problem]) -> Step | None:
-    """One stage of a recipe; problems are added to the list, None if it cannot be understood."""
+def _step(
+    name: Any, value: Any, *, defaults: Mapping[str, Any], folder: Path, problems: list[Problem]
+) -> Step | None:
+    """One stage of a recipe; problems are added to the list, None if it cannot be understood.
+
+    `defaults` are for the stages that have such a field.
+    """
     where = f"stages.{name}"
     if not _is_folder_name(str(name)) or "." in str(name):
         # A run's folder has a link of this name, and overrides use the dot.
@@ -128,8 +139,7 @@ def _step(name: Any, value: Any, *, seed: Any, folder: Path, problems: list[Prob
         return None
     stage = find_stage(kind)
     fields = {key: item for key, item in value.items() if key not in ("stage", "inputs")}
-    if "seed" in stage.Config.model_fields:
-        fields.setdefault("seed", seed)
+    fields = {key: item for key, item in defaults.items() if key in stage.Config.model_fields} | fields
     inputs = _references(value.get("inputs", {}), where=f"{where}.inputs", problems=problems)
     config = _config(stage, fields, where=where, folder=folder, problems=problems)
     return Step(str(name), kind, config, inputs) if config else None
@@ -179,18 +189,26 @@ def _translate_value_error(error: ValueError, path: str) -> Problem:
     return Problem(path, str(error))
 
 
-def _known_keys(config: type[Base], fields: Mapping[str, Any], path: tuple[Any, ...]) -> list[str]:
+def _known_keys(config: type[Base], fields: Any, path: tuple[Any, ...]) -> list[str]:
     """The keys that are possible where a path of keys leads; none where the path cannot be followed."""
     if not path:
         return [*config.model_fields, "stage", "inputs"]
     first, *rest = path
     field = config.model_fields.get(str(first))
-    if field is None or rest:
+    if field is None or not is_mapping(fields):
         return []
-    package = next((note.package for note in field.metadata if isinstance(note, kinds.KindsOf)), None)
+    value, notes, below = fields.get(first), field.metadata, field.annotation
+    if rest and is_sequence(value):
+        # An item of a list: its type carries the note about its kinds.
+        below, *notes = get_args(get_args(below)[0]) or get_args(below)
+        value, rest = value[rest[0]], rest[1:]
+    if rest:
+        return []
+    package = next((note.package for note in notes if isinstance(note, kinds.KindsOf)), None)
     if package:
-        return list(kinds.find(package, fields[first]["kind"]).Config.model_fields)
-    return list(field.annotation.model_fields) if is_config_class(field.annotation) else []
+        kind = value["kind"] if is_mapping(value) else value
+        return list(kinds.find(package, kind).Config.model_fields)
+    return list(below.model_fields) if is_config_class(below) else []
 
 
 def _help(config: type[Base], path: tuple[Any, ...]) -> str:
@@ -249,14 +267,15 @@ def _circle(steps: Mapping[str, Step]) -> list[str]:
     return path[path.index(path[-1]) :]
 
 
-def lone_step(stage: str, settings: list[str], *, roles: list[str]) -> Step:
+def lone_step(stage: str, settings: list[str], *, roles: list[str], cluster: str | None = None) -> Step:
     """A stage outside any recipe, from `key=value` settings; `roles` are the inputs that will be given."""
     tree: dict[str, Any] = {"stage": stage}
     for setting in settings:
         path, value = parse_override(setting)
         tree = apply_override(tree, path, value)
     problems: list[Problem] = []
-    step = _step(stage, tree, seed=0, folder=Path(), problems=problems)
+    defaults = {"seed": 0} | ({"cluster": cluster} if cluster else {})
+    step = _step(stage, tree, defaults=defaults, folder=Path(), problems=problems)
     inputs = find_stage(stage).INPUTS if step else {}
     problems += [_unknown_key(role, list(inputs), where=f"--in {role}") for role in roles if role not in inputs]
     problems += [
@@ -264,6 +283,16 @@ def lone_step(stage: str, settings: list[str], *, roles: list[str]) -> Step:
         for role, wanted in inputs.items()
         if wanted.is_needed and role not in roles
     ]
+    if step and cluster and not _can_use_cluster(step):
+        problems.append(_no_cluster())
     if problems or step is None:
         raise RecipeError(problems, source=f"baihua do {stage}")
     return step
+
+
+def _can_use_cluster(step: Step) -> bool:
+    return "cluster" in type(step.config).model_fields
+
+
+def _no_cluster() -> Problem:
+    return Problem("--cluster", "no stage here can work on a cluster", "leave it out")

@@ -165,6 +165,7 @@ def _work(kind: str, config: Base, inputs: Mapping[str, Given], out: Path, artif
         "config": config.model_dump(mode="json"),
         "inputs": {role: {"id": given.id, "part": given.part, "name": given.name} for role, given in inputs.items()},
         "files": artifact.list_files(out),
+        "sources": _sources(inputs, metrics),
         "metrics": metrics,
         "seconds": round(time.monotonic() - started, 3),
         "versions": artifact.versions(),
@@ -172,6 +173,19 @@ def _work(kind: str, config: Base, inputs: Mapping[str, Given], out: Path, artif
         "environment": numeric_settings(Environment()),
     }
     write_json(out / MANIFEST, manifest)
+
+
+def _sources(inputs: Mapping[str, Given], metrics: Mapping[str, Any]) -> dict[str, str | None]:
+    """Names and licences of all data that is behind an artifact: its inputs' own, and what it read itself."""
+    found: dict[str, str | None] = {}
+    for given in inputs.values():
+        # A part of an artifact is at most two folders below its manifest.
+        folders = (given.path, *list(given.path.parents)[:2])
+        manifest = next((folder for folder in folders if (folder / MANIFEST).is_file()), None)
+        found |= read_artifact(manifest).manifest.get("sources", {}) if manifest else {}
+    counts = metrics.get("num_rows_by_source")
+    found = {name: licence for name, licence in found.items() if counts is None or name in counts}
+    return found | {name: source["licence"] for name, source in metrics.get("sources", {}).items()}
 
 
 def _modules(config: Base) -> set[str]:

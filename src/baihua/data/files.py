@@ -1,63 +1,71 @@
-"""From what a recipe names to records: shipped sets, files, folders and patterns; JSON and JSON Lines, also .gz."""
+"""From what a recipe names to files: shipped sets, catalogue entries, hubs, files, folders and patterns."""
 
-import gzip
-import json
-import zlib
-from collections.abc import Iterator
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from baihua.core.errors import InputError
+from baihua.data.records import SUFFIXES, check_suffix
 
 STARTER = "starter:"
+CATALOG = "catalog:"
+HUBS = ("hub:", "modelscope:")
 STARTER_FOLDER = Path(__file__).parent / "starter"
-SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
+HUB = re.compile(r"(?P<hub>hub|modelscope):(?P<name>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w./-]+))?(:(?P<path>[^:]+))?")
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """One object of a file; `value` is None where the line is not one, and `fault` says why."""
+class Origin:
+    """Where the rows of some files come from: the name that they carry, and the licence if it is known."""
 
-    file: Path
-    line: int
-    value: dict[str, Any] | None
-    raw: str
-    fault: str = ""
+    files: list[Path]
+    source: str | None = None
+    licence: str | None = None
+
+
+def is_path(name: str) -> bool:
+    """Whether a name of a recipe means something on this disk."""
+    return not name.startswith((STARTER, CATALOG, *HUBS))
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that finds nothing; what lies on a hub is only checked for its form."""
+    if name.startswith(CATALOG):
+        _catalogued(name)
+    elif name.startswith(HUBS):
+        _parse_hub(name)
+    else:
+        find_files([name])
+
+
+def find_origins(names: list[str], cache: Path) -> list[Origin]:
+    """Files behind each name, fetched into `cache` where they lie on a hub."""
+    return [_origin(name, cache) for name in names]
 
 
 def find_files(names: list[str]) -> list[Path]:
-    """Files that the names of a recipe mean, sorted within each name; a name that finds nothing is an InputError."""
+    """Files that names on this disk mean, sorted within each name; a name that finds nothing is an InputError."""
     return [file for name in names for file in _expand(name)]
 
 
-def read_records(file: Path) -> Iterator[Record]:
-    """Every object of a file, broken lines included; the line of a JSON array's object is its place from 1."""
-    try:
-        if file.name.removesuffix(".gz").endswith(".json") and _starts_with_bracket(file):
-            yield from _read_array(file)
-        else:
-            yield from _read_lines(file)
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"the file is not UTF-8: {error.reason} at byte {error.start}", where=str(file), fix="convert it to UTF-8"
-        ) from error
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(f"the compressed file is damaged: {error}", where=str(file), fix="fetch it again") from error
+def _origin(name: str, cache: Path) -> Origin:
+    if name.startswith(STARTER):
+        return Origin(_expand(name), None, "CC0-1.0")
+    if name.startswith(CATALOG):
+        hub, licence = _catalogued(name)
+        return Origin(_fetch(hub, cache), name.removeprefix(CATALOG), licence)
+    if name.startswith(HUBS):
+        return Origin(_fetch(name, cache), _parse_hub(name)["name"])
+    return Origin(_expand(name))
 
 
 def _expand(name: str) -> list[Path]:
     if name.startswith(STARTER):
-        wanted = name.removeprefix(STARTER)
-        files = sorted(STARTER_FOLDER.glob(f"{wanted or '*'}.jsonl"))
-        if not files:
-            known = ", ".join(sorted(file.stem for file in STARTER_FOLDER.glob("*.jsonl")))
-            raise InputError(f"the starter set has no category {wanted!r} (known: {known})", where=name)
-        return files
+        return _starter(name)
     path = Path(name)
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file() and file.name.endswith(SUFFIXES))
-    elif any(mark in name for mark in "*?["):
+        files = sorted(file for file in path.rglob("*") if file.is_file() and file.name.lower().endswith(SUFFIXES))
+    elif any(mark in name for mark in "*?[") and not path.exists():
         anchor = Path(path.anchor)
         files = sorted(file for file in anchor.glob(str(path.relative_to(anchor))) if file.is_file())
     else:
@@ -66,61 +74,50 @@ def _expand(name: str) -> list[Path]:
         raise InputError(
             "no data file here", where=name, fix=f"name a file, folder or pattern of {', '.join(SUFFIXES)}"
         )
-    unreadable = [file for file in files if not file.name.endswith(SUFFIXES)]
-    if unreadable:
-        raise InputError(
-            f"cannot read files like {unreadable[0].name!r}", where=str(unreadable[0]), fix=f"use {', '.join(SUFFIXES)}"
-        )
+    for file in files:
+        check_suffix(file)
     return files
 
 
-def _open(file: Path) -> Any:
-    opener = gzip.open if file.suffix == ".gz" else open
-    return opener(file, "rt", encoding="utf-8-sig")
+def _starter(name: str) -> list[Path]:
+    wanted = name.removeprefix(STARTER)
+    files = sorted(STARTER_FOLDER.glob(f"{wanted or '*'}.jsonl"))
+    if not files:
+        known = ", ".join(sorted(file.stem for file in STARTER_FOLDER.glob("*.jsonl")))
+        raise InputError(f"the starter set has no category {wanted!r} (known: {known})", where=name)
+    return files
 
 
-def _starts_with_bracket(file: Path) -> bool:
-    with _open(file) as stream:
-        return stream.read(4096).lstrip().startswith("[")
+def _catalogued(name: str) -> tuple[str, str | None]:
+    """The hub address and the licence of a catalogue's entry."""
+    from baihua.data import catalog
+
+    entry = catalog.find(name.removeprefix(CATALOG))
+    if entry.hub is None and entry.modelscope is None:
+        raise InputError(
+            "this collection is in the catalogue, but no hub is known to have it",
+            where=name,
+            fix="fetch it yourself and name its files",
+        )
+    inside = f":{entry.path}" if entry.path else ""
+    return (f"hub:{entry.hub}" if entry.hub else f"modelscope:{entry.modelscope}") + inside, entry.licence
 
 
-def _read_array(file: Path) -> Iterator[Record]:
-    with _open(file) as stream:
-        try:
-            values = json.load(stream)
-        except json.JSONDecodeError as error:
-            raise InputError(f"not valid JSON: {error.msg}", where=f"{file}:{error.lineno}") from error
-    for number, value in enumerate(values, start=1):
-        raw = json.dumps(value, ensure_ascii=False).encode(errors="backslashreplace").decode()
-        yield _record(file, number, value, raw)
+def _parse_hub(name: str) -> re.Match[str]:
+    match = HUB.fullmatch(name)
+    if match is None:
+        raise InputError(
+            "this is no name on a hub", where=name, fix="write it as hub:ORG/NAME[@REVISION][:PATH INSIDE] or modelscope:..."
+        )
+    return match
 
 
-def _read_lines(file: Path) -> Iterator[Record]:
-    with _open(file) as stream:
-        for number, line in enumerate(stream, start=1):
-            if not line.strip():
-                continue
-            raw = line.rstrip()
-            try:
-                value = json.loads(raw)
-            except json.JSONDecodeError as error:
-                yield Record(file, number, None, raw, f"{error.msg} at column {error.colno}")
-                continue
-            yield _record(file, number, value, raw)
+def _fetch(name: str, cache: Path) -> list[Path]:
+    from baihua.data import hub
 
-
-def _record(file: Path, number: int, value: Any, raw: str) -> Record:
-    if not isinstance(value, dict):
-        return Record(file, number, None, raw, f"expected an object, found {type(value).__name__}")
-    if _has_half_character(value):
-        return Record(file, number, None, raw, "half of a surrogate pair (\\ud800 to \\udfff) is no character")
-    return Record(file, number, value, raw)
-
-
-def _has_half_character(value: dict[str, Any]) -> bool:
-    """JSON can spell half of a UTF-16 pair, which nothing can write as UTF-8."""
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return True
-    return False
+    match = _parse_hub(name)
+    if match["hub"] == "modelscope":
+        folder = hub.from_modelscope(match["name"], match["revision"], cache, path=match["path"])
+    else:
+        folder = hub.from_hub(match["name"], match["revision"], path=match["path"])
+    return _expand(str(folder / (match["path"] or "")))

@@ -6,16 +6,20 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from baihua.chat.types import Message
+from baihua.chat.types import Message, Role
 from baihua.core.errors import InputError
 
 FILE = "conversations.parquet"
+DOCUMENTS_FILE = "documents.parquet"
 DROPPED_FILE = "dropped.parquet"
+
+# The role of a document's one message, where documents and conversations are worked on alike.
+DOCUMENT = cast(Role, "document")
 
 MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string()), ("input", pa.string())])
 SCHEMA = pa.schema(
@@ -26,6 +30,17 @@ SCHEMA = pa.schema(
         ("line", pa.int64()),
         ("group", pa.string()),
         ("messages", pa.list_(MESSAGE)),
+        ("meta", pa.string()),
+    ]
+)
+DOCUMENTS_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("source", pa.string()),
+        ("file", pa.string()),
+        ("line", pa.int64()),
+        ("group", pa.string()),
+        ("text", pa.string()),
         ("meta", pa.string()),
     ]
 )
@@ -69,6 +84,15 @@ class Dropped:
 
 
 @dataclass(frozen=True, slots=True)
+class Draft:
+    """What a format reads out of a record: a conversation or a document's text, and what to remember beside it."""
+
+    messages: Sequence[Message] = ()
+    text: str | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Bad:
     """Why a record cannot become a conversation: a short reason that is counted, and what was seen."""
 
@@ -76,13 +100,14 @@ class Bad:
     detail: str = ""
 
 
-def find_fault(messages: Sequence[Message]) -> Bad | None:
+def find_fault(messages: Sequence[Message], *, has_answers: bool = True) -> Bad | None:
     """What keeps a conversation from being trained on, if anything.
 
-    Wanted: an optional system message, then user and assistant in turn, assistant last, no empty text.
+    Wanted: an optional system message, then user and assistant in turn, assistant last, no empty text. Without
+    answers (an evaluation's questions) the user is last.
     """
     turns = messages[1:] if messages and messages[0].role == "system" else messages
-    if not any(message.role == "assistant" for message in turns):
+    if has_answers and not any(message.role == "assistant" for message in turns):
         return Bad("no_assistant_turn", f"{len(messages)} messages, none of the assistant")
     for number, message in enumerate(turns):
         wanted = "assistant" if number % 2 else "user"
@@ -90,7 +115,9 @@ def find_fault(messages: Sequence[Message]) -> Bad | None:
             return Bad("roles_out_of_order", f"turn {number + 1} is {message.role!r}, expected {wanted!r}")
         if not message.content.strip():
             return Bad("empty_text", f"turn {number + 1} ({message.role}) is empty")
-    return None if len(turns) % 2 == 0 else Bad("ends_with_user", "the last turn has no answer")
+    if len(turns) % 2 == has_answers:
+        return Bad("ends_with_user", "the last turn has no answer") if has_answers else Bad("no_question")
+    return None
 
 
 def message_id(messages: Sequence[Message]) -> str:

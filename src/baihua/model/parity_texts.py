@@ -5,7 +5,7 @@ from pathlib import Path
 
 from baihua.chat.types import Message
 from baihua.model.examples import Encoder
-from baihua.model.template import OWN, open_template
+from baihua.chat.template import OWN, open_template
 
 MAX_TOKENS = 128
 BUILT_IN = (

@@ -1,25 +1,27 @@
-"""Read files of any format into conversations."""
+"""Read files of any format into conversations, or documents."""
 
+import shutil
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo
 
-from baihua.core import artifact, kinds
-from baihua.core.config import Base, content, located
+from baihua.core import artifact
+from baihua.core.config import Base, content, execution, located
 from baihua.core.kinds import OneOf
 from baihua.core.stage import Input
-from baihua.data.files import STARTER, find_files
+from baihua.data.files import CATALOG, STARTER, Origin, check_name, find_files, find_origins, is_path
 
-VERSION = 1
+VERSION = 2
 INPUTS: dict[str, Input] = {}
-OUTPUT = ("conversations",)
+OUTPUT = ("conversations", "documents")
 
 
 def _find(name: str, info: ValidationInfo) -> str:
-    located_name = name if name.startswith(STARTER) else located(name, info)
-    find_files([located_name])
+    located_name = located(name, info) if is_path(name) else name
+    check_name(located_name)
     return located_name
 
 
@@ -27,42 +29,88 @@ class Config(Base):
     """Which files, and how to read them."""
 
     files: list[Annotated[str, AfterValidator(_find)]] = content()
-    """Files, folders or patterns, from the recipe's folder; `starter:` or `starter:CATEGORY` for the shipped set."""
-    format: OneOf("baihua.data.formats") = Field(default={"kind": "messages"}, validate_default=True)  # type: ignore[valid-type]
-    """How a record becomes a conversation; `kind` is a file of data/formats."""
+    """Files, folders, patterns; `starter:[CATEGORY]`, `catalog:NAME`, `hub:ORG/NAME[@REVISION]`, `modelscope:ORG/NAME`."""
+    format: OneOf("baihua.data.formats") = Field(default={"kind": "auto"}, validate_default=True)  # type: ignore[valid-type]
+    """How a record becomes a row; `kind` is a file of data/formats, or auto: told from each file's first records."""
+    source: str | None = Field(default=None, min_length=1)
+    """The name that the rows carry, instead of their file's."""
+    licence: str | None = None
+    """The licence of these rows; it goes into the manifest of everything that is made of them."""
     bad_rows: Literal["stop", "drop"] = "stop"
     """Whether a row that cannot be used stops the stage or is dropped, counted and kept in dropped.parquet."""
+    keep: list[str] = []
+    """Keys of a record (dotted below) that rows keep in `meta`, for a filter such as `column`."""
+    columns: list[str] = []
+    """Names of the columns of CSV and TSV files that have no heading."""
+    encoding: Literal["utf-8", "gb18030"] = "utf-8"
+    """How the bytes of text files are read; gb18030 is also right for GBK and GB2312."""
     limit: int | None = Field(default=None, ge=1)
     """Read at most this many records, from the start."""
+    cluster: str | None = execution(None)
+    """Address of a Ray cluster to work on, `local` for one of this machine; see --cluster."""
 
 
 def fingerprint(config: Config) -> list[str]:
-    """SHA-256 of each file, in order."""
-    return [artifact.hash_file(file) for file in find_files(config.files)]
+    """SHA-256 of each file, in order; the versioned name of what lies on a hub."""
+    names = [name for name in config.files if not is_path(name) and not name.startswith(STARTER)]
+    local = [name for name in config.files if name not in names]
+    return [artifact.hash_file(file) for file in find_files(local)] + [_address(name) for name in names]
 
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
-    """Write conversations.parquet and dropped.parquet; the counts add up."""
-    from collections import Counter
+    """Write the rows and dropped.parquet; the counts add up."""
+    from baihua.data import reading
+    from baihua.data.engine import Call, run_pieces
+    from baihua.data.shards import publish
 
-    from baihua.data.reading import read_files
-    from baihua.data.rows import write_dropped, write_rows
-
-    module = kinds.find("baihua.data.formats", config.format.kind)
-    rows = read_files(
-        find_files(config.files),
-        lambda record: module.convert(record, config.format),
-        bad_rows=config.bad_rows,
+    work = out / "work"
+    origins = [
+        Origin(origin.files, config.source or origin.source, config.licence or origin.licence)
+        for origin in find_origins(config.files, work / "download")
+    ]
+    found = reading.cut(
+        origins,
+        work / "raw",
+        columns=config.columns,
+        encoding=config.encoding,
         limit=config.limit,
+        kind=config.format.kind,
     )
-    write_rows(rows.kept, out)
-    write_dropped(rows.dropped, out)
-    num_added = len(rows.kept) + len(rows.dropped) - rows.num_records
-    return {
-        "num_rows_in": rows.num_records,
-        "num_rows_kept": len(rows.kept),
-        "num_rows_dropped": dict(sorted(Counter(row.reason for row in rows.dropped).items())),
-        "num_rows_changed": {},
-        "num_rows_added": {"second_language": num_added} if num_added else {},
-        "num_chars": sum(len(m.content) + len(m.input or "") for row in rows.kept for m in row.messages),
+    arguments = {
+        "files": str(work / "raw" / "raw.json"),
+        "format": config.format.model_dump(),
+        "keep": config.keep,
+        "stops": config.bad_rows == "stop",
     }
+    pieces = reading.pieces(work / "raw", work / "read", found["num_shards"])
+    done = run_pieces(Call(reading.__name__, "read_piece", arguments), pieces, cluster=config.cluster)
+    results = reading.check_usable(done, found)
+    kept = publish([[piece.out for piece in pieces]], out, numbers_ids=True)
+    shutil.rmtree(work)
+    dropped = sum((Counter(result["dropped"]) for result in results), Counter())
+    num_added = kept["num_rows_kept"] + dropped.total() - found["num_records"]
+    return {
+        "num_rows_in": found["num_records"],
+        "num_rows_kept": kept["num_rows_kept"],
+        "num_rows_dropped": dict(sorted(dropped.items())),
+        "num_rows_changed": {},
+        "num_rows_added": {"more_rows_per_record": num_added} if num_added else {},
+        "num_chars": kept["num_chars"],
+        "formats": dict(Counter(str(file["format"]) for file in found["files"])),
+        "sources": _sources(found["files"], kept["num_rows_by_source"]),
+    }
+
+
+def _address(name: str) -> str:
+    """A catalogue's entry counts by where it is fetched from, not by its name."""
+    if not name.startswith(CATALOG):
+        return name
+    from baihua.data import catalog
+
+    entry = catalog.find(name.removeprefix(CATALOG))
+    return f"{entry.hub or entry.modelscope}"
+
+
+def _sources(files: list[dict[str, Any]], counts: Mapping[str, int]) -> dict[str, Any]:
+    licences = {file["source"]: file["licence"] for file in files}
+    return {name: {"licence": licences[name], "num_rows": count} for name, count in counts.items()}

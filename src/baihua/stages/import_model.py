@@ -76,7 +76,8 @@ def _compare_tokenizers(folder: Path, gguf: Path) -> dict[str, Any]:
     """Encode the starter set's texts with both tokenizers; a single difference is an error."""
     from baihua.backends.gguf_tokenizer import GgufTokenizer
     from baihua.chat.tokenizer import FolderTokenizer
-    from baihua.data.files import find_files, read_records
+    from baihua.data.files import find_files
+    from baihua.data.records import read_records
 
     texts = [str(record.raw) for file in find_files(["starter:"]) for record in read_records(file)]
     ours, theirs = FolderTokenizer(folder), GgufTokenizer(gguf)

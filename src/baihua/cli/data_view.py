@@ -1,0 +1,63 @@
+"""The figures of data on a terminal."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from baihua.chat.zh import display_width
+from baihua.data.figures import Figures, describe
+from baihua.report.bars import shorten
+from baihua.report.reports.data import HISTOGRAMS, LANGUAGES, ODD, SCRIPTS
+from baihua.report.tables import show
+
+NUM_BAR_COLUMNS = 32
+NUM_LABEL_COLUMNS = 30
+NUM_TEXT_COLUMNS = 70
+
+
+def print_stats(path: Path, *, as_json: bool) -> None:
+    """The figures of a data artifact's folder, or of a part of one."""
+    figures = describe(path)
+    print(json.dumps(asdict(figures), ensure_ascii=False) if as_json else "\n".join(_lines(figures)))
+
+
+def _lines(figures: Figures) -> Iterator[str]:
+    yield f"{figures.num_rows:,} rows, {figures.num_chars:,} characters, mean Han share {show(figures.mean_han_share)}"
+    if figures.counts:
+        yield figures.counts.equation
+    for name, bins in figures.histograms.items():
+        yield from _bars(HISTOGRAMS[name], {found.label: found.num_rows for found in bins})
+    yield from _bars("Language", {LANGUAGES[name]: count for name, count in figures.languages.items()})
+    yield from _bars("Script", {SCRIPTS[name]: count for name, count in figures.scripts.items()})
+    yield from _bars("Sources", {f"{s.name} ({s.licence or 'no licence stated'})": s.num_rows for s in figures.sources})
+    yield from _bars("Dropped", figures.dropped)
+    for cluster in figures.clusters:
+        yield from _entry(f"{cluster.num_dropped:,} dropped as copies of {cluster.id}", cluster.excerpt or show(None))
+    for name, rows in figures.odd.items():
+        yield from _odd(ODD[name][0], [(f"{show(row.value)}  {row.file}:{row.line}", row.excerpt) for row in rows])
+
+
+def _bars(title: str, counts: Mapping[str, int]) -> Iterator[str]:
+    """Counts as bars of blocks; an eighth of a block is the least that shows."""
+    if not counts:
+        return
+    yield f"\n{title}"
+    labels = [shorten(label, NUM_LABEL_COLUMNS) for label in counts]
+    width, largest = max(map(display_width, labels)), max(1, *counts.values())
+    for label, count in zip(labels, counts.values(), strict=True):
+        num_eighths = -(-count * NUM_BAR_COLUMNS * 8 // largest)
+        bar = "█" * (num_eighths // 8) + " ▏▎▍▌▋▊▉"[num_eighths % 8].strip()
+        yield f"  {' ' * (width - display_width(label))}{label} {bar} {count:,}"
+
+
+def _odd(title: str, rows: Sequence[tuple[str, str]]) -> Iterator[str]:
+    if rows:
+        yield f"\n{title}"
+    for head, text in rows:
+        yield from _entry(f"  {head}", text)
+
+
+def _entry(head: str, text: str) -> Iterator[str]:
+    yield head
+    yield f"      {shorten(text, NUM_TEXT_COLUMNS)}"

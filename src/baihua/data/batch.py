@@ -1,0 +1,110 @@
+"""Rows of one shard as columns: their texts are handed out flat, so that whole columns are worked on at once."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from baihua.chat.types import Message
+from baihua.data.rows import DOCUMENT, DROPPED_SCHEMA, MESSAGE, SCHEMA
+from baihua.data.table import Part
+
+# A document is its own question and answer.
+ROLES = {"questions": ["user", DOCUMENT], "answers": ["assistant", DOCUMENT]}
+
+
+class Batch:
+    """Rows in the layout of conversations; every method gives new ones and leaves these as they are."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table = table
+        self._lists = table["messages"].combine_chunks()
+        self._flat = pc.list_flatten(self._lists)
+        self._row_of_message = np.repeat(np.arange(table.num_rows), pc.list_value_length(self._lists).to_numpy())
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows there are."""
+        return self.table.num_rows
+
+    def texts(self, part: Part) -> pa.StringArray:
+        """One text per row: its messages' contents and inputs, joined by newlines."""
+        texts, rows = self.message_texts(part)
+        return pc.binary_join(_as_lists(texts, rows, self.num_rows), "\n")
+
+    def message_texts(self, part: Part) -> tuple[pa.StringArray, np.ndarray]:
+        """One text per message, content and input joined by a newline, and the number of each one's row."""
+        contents, inputs = self._column("content"), self._column("input")
+        joined = pc.binary_join_element_wise(contents, inputs, "\n", null_handling="skip")
+        if part == "all":
+            return joined, self._row_of_message
+        is_wanted = pc.is_in(self._column("role"), pa.array(ROLES[part]))
+        return joined.filter(is_wanted), self._row_of_message[is_wanted.to_numpy(zero_copy_only=False)]
+
+    def change(self, change: Callable[[pa.StringArray], pa.StringArray]) -> tuple["Batch", int]:
+        """Change every content and input by itself; the rows, and how many of them are not what they were."""
+        is_changed = np.zeros(self.num_rows, dtype=bool)
+        columns = {"role": self._column("role")}
+        for name in ("content", "input"):
+            old = self._column(name)
+            is_there = pc.is_valid(old)
+            new = change(old.filter(is_there))
+            columns[name] = pc.replace_with_mask(pa.nulls(len(old), pa.string()), is_there, new)
+            differs = pc.fill_null(pc.not_equal(old, columns[name]), False).to_numpy(zero_copy_only=False)
+            is_changed[self._row_of_message[differs]] = True
+        message = pa.StructArray.from_arrays([columns[field.name] for field in MESSAGE], fields=list(MESSAGE))
+        return self._with_messages(_as_lists(message, self._row_of_message, self.num_rows)), int(is_changed.sum())
+
+    def find_emptied(self) -> np.ndarray:
+        """Numbers of the rows in which a message has no content but white space."""
+        is_empty = pc.invert(pc.match_substring_regex(self._column("content"), r"\S"))
+        return np.unique(self._row_of_message[is_empty.to_numpy(zero_copy_only=False)])
+
+    def rows(self) -> Iterator[tuple[Message, ...]]:
+        """The messages of each row."""
+        for items in self.table["messages"].to_pylist():
+            yield tuple(Message(item["role"], item["content"], item["input"]) for item in items)
+
+    def metas(self) -> Iterator[dict[str, Any]]:
+        """What each row remembers beside its messages."""
+        return map(json.loads, self.table["meta"].to_pylist())
+
+    def column(self, name: str) -> list[Any]:
+        """One column's values."""
+        return self.table[name].to_pylist()
+
+    def filter(self, is_kept: np.ndarray) -> "Batch":
+        """The rows where the mask is true."""
+        return Batch(self.table.filter(pa.array(is_kept)))
+
+    def with_rows(self, numbers: Sequence[int], ids: Sequence[str], rows: Sequence[Sequence[Message]]) -> "Batch":
+        """New rows, each with the other columns of the row of that number."""
+        items = [[{"role": m.role, "content": m.content, "input": m.input} for m in row] for row in rows]
+        table = self.table.take(pa.array(numbers, pa.int64()))
+        table = table.set_column(0, "id", pa.array(ids, pa.string()))
+        return Batch(table)._with_messages(pa.array(items, pa.list_(MESSAGE)))
+
+    def with_groups(self, groups: pa.StringArray) -> "Batch":
+        """The same rows in other groups."""
+        return Batch(self.table.set_column(SCHEMA.get_field_index("group"), "group", groups))
+
+    def as_dropped(self, reasons: Sequence[str], details: Sequence[str]) -> pa.Table:
+        """The rows as a table of dropped ones."""
+        rows = [json.dumps({"messages": items}, ensure_ascii=False) for items in self.table["messages"].to_pylist()]
+        columns = {name: self.table[name] for name in ("id", "source", "file", "line")}
+        return pa.table(columns | {"reason": reasons, "detail": details, "row": rows}, schema=DROPPED_SCHEMA)
+
+    def _column(self, name: str) -> pa.StringArray:
+        return pc.struct_field(self._flat, name)
+
+    def _with_messages(self, messages: pa.ListArray) -> "Batch":
+        return Batch(self.table.set_column(SCHEMA.get_field_index("messages"), SCHEMA.field("messages"), messages))
+
+
+def _as_lists(values: pa.Array, rows: np.ndarray, num_rows: int) -> pa.ListArray:
+    """Values put together by the row each belongs to; rows are in order."""
+    offsets = np.searchsorted(rows, np.arange(num_rows + 1)).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), values)

@@ -1,0 +1,160 @@
+"""Named data collections: where they are, under which licence, what is wrong with them and what mends it.
+
+`catalog.yaml` holds the entries; `catalog:NAME` in a recipe's `files` means one of them.
+"""
+
+import functools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, StringConstraints
+
+from baihua.chat.zh import display_width
+from baihua.core import kinds
+from baihua.core.config import Base
+from baihua.core.errors import InputError
+
+FILE = Path(__file__).with_name("catalog.yaml")
+PREFIX = "catalog:"
+
+Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
+HubId = Annotated[str, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+$")]
+Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
+
+HEADER = ["name", "kind", "rows", "tags", "licence", "where"]
+NUMBERS = "rows"
+UNKNOWN = "-"
+
+
+class Tags(Base):
+    """What a collection is in a word each; an absent word is not known."""
+
+    language: Literal["EN", "CN", "EN/CN", "ML"] | None = None
+    """English, Chinese, both, or many languages."""
+    task: Literal["MT", "TS"] | None = None
+    """Many tasks, or one."""
+    generation: Literal["HG", "SI", "MIX", "COL"] | None = None
+    """Written by people, by a model, by both, or collected from other sets."""
+
+
+class Entry(Base):
+    """One collection as its publishers describe it; what is not known is absent."""
+
+    title: Text
+    """What it is, in a line."""
+    kind: Literal["instructions", "dialogues", "text", "questions"]
+    """What its rows are; questions are for evaluation, not for training."""
+    hub: HubId | None = None
+    """Its id among the data sets of the Hugging Face hub."""
+    path: Text | None = None
+    """The folder or file of the hub's repository that holds it; absent, the whole repository does."""
+    modelscope: HubId | None = None
+    """Its id among the data sets of ModelScope."""
+    url: Annotated[str, StringConstraints(pattern=r"^https://\S+$")] | None = None
+    """Its own page, or that of the collection that it comes from."""
+    licence: Text | None = None
+    """The licence that its publishers name."""
+    num_rows: int | None = Field(default=None, ge=1)
+    """Rows, at least 1."""
+    languages: list[Language] = Field(min_length=1)
+    """ISO 639 codes, `mul` for many."""
+    tags: Tags = Tags()
+    """Language, task and generation in short."""
+    format: dict[str, Any] | None = None
+    """The config of the format that reads it; absent, no format of ours is known to."""
+    defects: list[Text] = Field(default=[])
+    """Known problems, a sentence each."""
+    filters: list[dict[str, Any]] = Field(default=[])
+    """Configs of the filters that mend what can be mended, in order."""
+
+
+@functools.cache
+def load() -> dict[str, Entry]:
+    """Every collection by its name, sorted."""
+    tree = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+    return {name: Entry.model_validate(entry) for name, entry in sorted(tree.items())}
+
+
+def find(name: str) -> Entry:
+    """The collection of a name, with or without `catalog:`; an unknown one is an InputError with the nearest name."""
+    wanted = name.removeprefix(PREFIX)
+    if wanted not in load():
+        raise InputError(
+            kinds.unknown(wanted, list(load()), what="data collection"), fix="see `baihua show catalog` for what each is"
+        )
+    return load()[wanted]
+
+
+def table(entries: Mapping[str, Entry]) -> list[list[str]]:
+    """A header and a row of cells for each collection, sorted by name."""
+    return [HEADER, *(_cells(name, entry) for name, entry in sorted(entries.items()))]
+
+
+def show_all(entries: Mapping[str, Entry]) -> str:
+    """The table as text in columns."""
+    rows = table(entries)
+    widths = [max(map(display_width, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(_pad, row, widths, HEADER)).rstrip() for row in rows)
+
+
+def show_one(name: str) -> str:
+    """Everything known of one collection, with a recipe that imports and mends it."""
+    entry = find(name)
+    lines = [entry.title, "", *(f"{label:<12}{value}" for label, value in _facts(entry).items() if value)]
+    if entry.defects:
+        lines += ["", "Known defects", *(f"- {defect}" for defect in entry.defects)]
+    tree = recipe(name.removeprefix(PREFIX), entry)
+    if tree is None:
+        return "\n".join(
+            [*lines, "", "No format of ours is known to read it: convert it, or add a format of your own."]
+        )
+    text = yaml.safe_dump(tree, allow_unicode=True, sort_keys=False, default_flow_style=None, width=100)
+    return "\n".join([*lines, "", "# A recipe that imports it" + " and mends it" * bool(entry.filters), text.rstrip()])
+
+
+def recipe(name: str, entry: Entry) -> dict[str, Any] | None:
+    """A recipe that imports a collection and mends it; None where no format is known to read it."""
+    if entry.format is None:
+        return None
+    raw = {"stage": "import_data", "files": [PREFIX + name], "format": entry.format, "bad_rows": "drop"}
+    clean = {"stage": "clean", "inputs": {"data": "raw"}, "filters": entry.filters}
+    return {"name": name, "stages": {"raw": raw, "clean": clean} if entry.filters else {"raw": raw}}
+
+
+def as_json(entries: Mapping[str, Entry]) -> str:
+    """The collections as a JSON object by name; fields that are not known are absent."""
+    found = {name: entry.model_dump(exclude_none=True) for name, entry in sorted(entries.items())}
+    return json.dumps(found, ensure_ascii=False)
+
+
+def _cells(name: str, entry: Entry) -> list[str]:
+    rows = f"{entry.num_rows:,}" if entry.num_rows else UNKNOWN
+    where = entry.hub or (entry.url or UNKNOWN).removeprefix("https://")
+    return [name, entry.kind, rows, _words(entry.tags), entry.licence or UNKNOWN, where]
+
+
+def _words(tags: Tags) -> str:
+    return " ".join(word for word in (tags.language, tags.task, tags.generation) if word) or UNKNOWN
+
+
+def _pad(cell: str, width: int, column: str) -> str:
+    space = " " * (width - display_width(cell))
+    return space + cell if column == NUMBERS else cell + space
+
+
+def _facts(entry: Entry) -> dict[str, str | None]:
+    """What `show_one` lists, by its label."""
+    return {
+        "kind": entry.kind,
+        "rows": f"{entry.num_rows:,}" if entry.num_rows else "not known",
+        "languages": ", ".join(entry.languages),
+        "tags": _words(entry.tags),
+        "licence": entry.licence or "not known: ask its publishers before you use it",
+        "hub": entry.hub,
+        "path": entry.path,
+        "modelscope": entry.modelscope,
+        "url": entry.url,
+    }

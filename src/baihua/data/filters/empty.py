@@ -1,0 +1,27 @@
+"""Drops what says nothing: no letter and no digit of any script."""
+
+from typing import TYPE_CHECKING, Literal
+
+from baihua.core.config import Base
+from baihua.data.table import Part
+from baihua.data.verdicts import DropWhere
+
+if TYPE_CHECKING:
+    from daft import Expression
+
+KEPT = ["好。", "42", "A", "。。。好"]
+DROPPED = ["", " \n\u3000", "……", "——！？", "😀"]
+
+
+class Config(Base):
+    """Text that holds nothing to read."""
+
+    kind: Literal["empty"] = "empty"
+    """The name of this filter."""
+    part: Part = "answers"
+    """Which texts of a row count: all, questions or answers."""
+
+
+def drop_where(text: "Expression", config: Config) -> DropWhere:
+    """Drop a text without any letter or digit."""
+    return DropWhere(~text.regexp(r"[\p{L}\p{N}]"), "empty", text.left(40))

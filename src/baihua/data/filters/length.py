@@ -1,0 +1,39 @@
+"""Drops texts that are too short or too long, counted in characters."""
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from baihua.core.config import Base
+from baihua.data.table import Part
+from baihua.data.verdicts import DropWhere
+
+if TYPE_CHECKING:
+    from daft import Expression
+
+KEPT = ["好", "今天天气很好。"]
+DROPPED = [""]
+
+
+class Config(Base):
+    """How long a text may be."""
+
+    kind: Literal["length"] = "length"
+    """The name of this filter."""
+    part: Part = "all"
+    """Which texts of a row are counted together: all, questions or answers."""
+    minimum_chars: int = Field(default=1, ge=0)
+    """Smallest number of characters (Unicode code points, spaces too) that stays."""
+    maximum_chars: int | None = Field(default=None, ge=1)
+    """Largest number of characters that stays; without it, any."""
+
+
+def drop_where(text: "Expression", config: Config) -> DropWhere:
+    """Drop a text of fewer or more characters than wanted."""
+    import daft
+
+    num_chars = text.length()
+    condition = num_chars < daft.lit(config.minimum_chars)
+    if config.maximum_chars is not None:
+        condition = condition | (num_chars > daft.lit(config.maximum_chars))
+    return DropWhere(condition, "length", num_chars.cast(daft.DataType.string()) + daft.lit(" characters"))

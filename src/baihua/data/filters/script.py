@@ -1,0 +1,63 @@
+"""Write Chinese in one script: traditional characters to simplified ones, or the other way round."""
+
+import functools
+import re
+from typing import TYPE_CHECKING, Literal
+
+from baihua.core.config import Base
+from baihua.data.code_blocks import settle
+
+if TYPE_CHECKING:
+    from opencc import OpenCC
+
+CHANGED = {"這裡的風景很漂亮。": "这里的风景很漂亮。", "乾隆皇帝與乾燥的空氣": "乾隆皇帝与干燥的空气"}
+KEPT = ["今天天气很好。", "Only English here.", "東京は今日も晴れです。"]
+
+HAN = re.compile("[\u3400-\u9fff\uf900-\ufaff\U00020000-\U000323af]")
+# Kana, and half characters, which no converter takes.
+SPARED = re.compile("[\u3041-\u3096\u30a1-\u30fa\ud800-\udfff]")
+
+
+class Config(Base):
+    """Which script to write."""
+
+    kind: Literal["script"] = "script"
+    """The name of this filter."""
+    to: Literal["simplified", "traditional"] = "simplified"
+    """The script that all Chinese is turned into."""
+
+
+def change_text(text: str, config: Config) -> str:
+    """The text in one script; a text with kana is Japanese and stays.
+
+    Words decide, not single characters (乾隆 but 干燥). Rows about the scripts themselves lose their point: leave
+    such sources out. Towards traditional, a text that is mainly traditional already stays.
+    """
+    if not HAN.search(text) or SPARED.search(text):
+        return text
+    return _simplify(text) if config.to == "simplified" else settle(text, _make_traditional)
+
+
+@functools.cache
+def load_converter(name: str) -> "OpenCC":
+    """One of OpenCC's converters (`t2s`, `s2t`), loaded once for a process."""
+    from opencc import OpenCC
+
+    return OpenCC(name)
+
+
+def _simplify(text: str) -> str:
+    # A first round may bring characters together that the next one knows as a word.
+    simplified = load_converter("t2s").convert(text)
+    return text if simplified == text else _simplify(simplified)
+
+
+def _make_traditional(text: str) -> str:
+    # What is traditional must not be converted again: the converter would write 說明瞭 for 說明了.
+    traditional = load_converter("s2t").convert(text)
+    simplified = load_converter("t2s").convert(text)
+    return traditional if _num_differing(text, traditional) > _num_differing(text, simplified) else text
+
+
+def _num_differing(text: str, other: str) -> int:
+    return sum(before != after for before, after in zip(text, other, strict=False))

@@ -1,0 +1,78 @@
+"""`{"instruction": "Human:...\\nAssistant:...\\nHuman:...\\nAssistant:", "output": "..."}`: BELLE's conversations.
+
+The last answer is the output. BELLE's newer sets, `{"id": ..., "conversations": [...]}`, are read as well.
+"""
+
+import re
+from typing import Any, Literal
+
+from baihua.chat.types import Message
+from baihua.core.config import Base
+from baihua.data.formats import sharegpt
+from baihua.data.formats.text import LONGEST_DETAIL, find_wrong_text
+from baihua.data.rows import Bad, Draft
+
+EXAMPLE = {
+    "instruction": "Human:你好\nAssistant:你好！\nHuman:再见\nAssistant:",
+    "input": "",
+    "output": "再见！",
+}
+
+# Only at the start of a line: people also write about humans and assistants.
+SPEAKER = re.compile(r"^(Human|Assistant)[:：]", re.MULTILINE)
+
+
+class Config(Base):
+    """A conversation as one text, with its last answer apart."""
+
+    kind: Literal["belle"] = "belle"
+    """The name of this format."""
+    instruction: str = "instruction"
+    """The key of the conversation's text."""
+    input: str = "input"
+    """The key of the last question's material, which a record may lack."""
+    output: str = "output"
+    """The key of the last answer."""
+    column: str = "conversations"
+    """The key of the list of turns; where a record has it, the other keys are not read."""
+
+
+def fits(record: dict[str, Any]) -> bool:
+    """Whether the instruction starts with a speaker; lists of turns are left to `sharegpt`."""
+    if find_wrong_text(record, ("instruction", "output")) is not None:
+        return False
+    return record["instruction"].lstrip().startswith(("Human:", "Human："))
+
+
+def convert(record: dict[str, Any], config: Config) -> list[Draft] | Bad:
+    """The conversation of a record."""
+    if record.get(config.column) is not None:
+        return sharegpt.convert(record, sharegpt.Config(column=config.column))
+    wrong = find_wrong_text(record, (config.instruction, config.output), (config.input,))
+    if wrong:
+        return wrong
+    turns = _read_turns(record[config.instruction])
+    if isinstance(turns, Bad):
+        return turns
+    return [Draft(_finish(turns, (record.get(config.input) or "").strip(), record[config.output]))]
+
+
+def _read_turns(text: str) -> list[Message] | Bad:
+    before, *pieces = SPEAKER.split(text)
+    if before.strip() or not pieces:
+        found = text[:40]
+        return Bad("no_messages", f"expected 'Human:' at the start, found {found!r}; is it alpaca?"[:LONGEST_DETAIL])
+    return [
+        Message("user" if speaker == "Human" else "assistant", words.strip())
+        for speaker, words in zip(pieces[::2], pieces[1::2], strict=True)
+    ]
+
+
+def _finish(turns: list[Message], material: str, output: str) -> list[Message]:
+    """The output completes the last turn where that is an answer, usually an empty one."""
+    is_open = turns[-1].role == "assistant"
+    answer = Message("assistant", (turns[-1].content + output).strip() if is_open else output)
+    turns = turns[:-1] if is_open else turns
+    if material and turns:
+        turns = [*turns[:-1], Message(turns[-1].role, turns[-1].content, material)]
+    return [*turns, answer]

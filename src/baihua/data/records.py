@@ -1,0 +1,255 @@
+"""A file of any kind becomes records: the JSON text of one object each, or the reason why there is none.
+
+JSON arrays, JSON Lines, CSV, TSV and Parquet, each plain or as .gz or .zst; read in a stream, so that neither a
+large file nor one endless line fills the memory.
+"""
+
+import csv
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from baihua.core.errors import InputError
+
+KINDS = (".json", ".jsonl", ".csv", ".tsv", ".parquet")
+PACKINGS = ("", ".gz", ".zst")
+SUFFIXES = tuple(kind + packing for kind in KINDS for packing in PACKINGS)
+
+# A record longer than this is a file without line breaks, or not data: a book has about 2 MB.
+MAX_NUM_RECORD_BYTES = 32 << 20
+# Where a packed file breaks off, what is in this buffer is lost with the rest.
+NUM_BUFFER_BYTES = 1 << 14
+NUM_BLOCK_CHARS = 1 << 20
+NUM_PARQUET_ROWS = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record of a file. `line` counts from 1; in an array or a Parquet file it is the place of the item.
+
+    `raw` is the text of a JSON value, or what could be read of it where `reason` says why it is none.
+    """
+
+    line: int
+    raw: str
+    reason: str = ""
+    detail: str = ""
+
+
+def read_records(file: Path, *, columns: Sequence[str] = (), encoding: str = "utf-8") -> Iterator[Record]:
+    """Every record of a file. A damaged end is one more record, with its reason: what came before is not lost.
+
+    `columns` names the columns of a CSV or TSV file that has no heading.
+    """
+    line = 0
+    try:
+        for record in _read(file, columns, encoding):
+            line = record.line
+            yield record
+    except (EOFError, OSError, zlib.error, pa.ArrowException) as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
+        yield Record(line + 1, "", "file_damaged", f"nothing can be read from here on: {str(error)[:200]}")
+
+
+def kind_of(file: Path) -> str:
+    """The suffix that says how a file is read, without the packing."""
+    return Path(file.name.removesuffix(".gz").removesuffix(".zst")).suffix.lower()
+
+
+def _read(file: Path, columns: Sequence[str], encoding: str) -> Iterator[Record]:
+    kind = kind_of(file)
+    with _open(file) as stream:
+        if kind == ".parquet":
+            yield from _read_parquet(stream, is_packed=file.suffix != ".parquet")
+        elif kind in (".csv", ".tsv"):
+            yield from _read_table(stream, columns, encoding, delimiter="\t" if kind == ".tsv" else ",")
+        elif kind == ".json" and _starts_with_bracket(stream):
+            yield from _read_array(stream, encoding)
+        else:
+            yield from _read_lines(stream, encoding)
+
+
+@contextmanager
+def _open(file: Path) -> Iterator[io.BufferedReader]:
+    with ExitStack() as stack:
+        stream: Any
+        if file.suffix == ".gz":
+            stream = stack.enter_context(gzip.open(file, "rb"))
+        else:
+            stream = stack.enter_context(pa.OSFile(str(file), "rb"))
+            if file.suffix == ".zst":
+                stream = stack.enter_context(pa.CompressedInputStream(stream, "zstd"))
+        yield stack.enter_context(io.BufferedReader(stream, NUM_BUFFER_BYTES))
+
+
+def _starts_with_bracket(stream: io.BufferedReader) -> bool:
+    return stream.peek(4096)[:4096].removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
+
+
+def _read_lines(stream: io.BufferedReader, encoding: str) -> Iterator[Record]:
+    number = 0
+    while line := stream.readline(MAX_NUM_RECORD_BYTES):
+        number += 1
+        if len(line) == MAX_NUM_RECORD_BYTES and not line.endswith(b"\n"):
+            yield Record(number, line[:1000].decode(encoding, "replace"), "record_too_long", _too_long())
+            _skip_line(stream)
+            continue
+        record = _decode(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line, number, encoding)
+        if record.raw:
+            yield record
+
+
+def _skip_line(stream: io.BufferedReader) -> None:
+    while (rest := stream.readline(MAX_NUM_RECORD_BYTES)) and not rest.endswith(b"\n"):
+        pass
+
+
+def _decode(line: bytes, number: int, encoding: str) -> Record:
+    try:
+        return Record(number, line.decode(encoding).strip())
+    except UnicodeDecodeError as error:
+        seen = line.decode(encoding, "backslashreplace").strip()
+        return Record(number, seen, f"not_{encoding.replace('-', '')}", f"{error.reason} at byte {error.start}")
+
+
+def _read_array(stream: io.BufferedReader, encoding: str) -> Iterator[Record]:
+    """Items of a JSON array, one after the other, without holding the array."""
+    text = io.TextIOWrapper(stream, encoding="utf-8-sig" if encoding == "utf-8" else encoding)
+    decoder, buffer, start, number = json.JSONDecoder(), "", 0, 0
+    try:
+        buffer = text.read(NUM_BLOCK_CHARS).lstrip()[1:]
+        while True:
+            start = _skip(buffer, start, " \t\r\n,")
+            end = _item_end(decoder, buffer, start)
+            if end is not None:
+                number += 1
+                yield Record(number, buffer[start:end])
+                start = end
+                continue
+            more = text.read(max(NUM_BLOCK_CHARS, len(buffer) - start))
+            buffer, start = buffer[start:] + more, 0
+            if not more or len(buffer) > MAX_NUM_RECORD_BYTES:
+                break
+    except UnicodeDecodeError as error:
+        yield Record(number + 1, "", f"not_{encoding.replace('-', '')}", f"{error.reason}; the rest is unread")
+        return
+    finally:
+        text.detach()
+    if buffer.strip() != "]":
+        yield Record(number + 1, buffer[:1000], "file_damaged", "the array breaks off or is no JSON from here on")
+
+
+def _skip(text: str, start: int, characters: str) -> int:
+    while start < len(text) and text[start] in characters:
+        start += 1
+    return start
+
+
+def _item_end(decoder: json.JSONDecoder, buffer: str, start: int) -> int | None:
+    """Where the item that starts here ends, None if the buffer does not hold all of it."""
+    try:
+        _, end = decoder.raw_decode(buffer, start)
+    except (json.JSONDecodeError, RecursionError):
+        return None
+    # A number may go on in the next block; anything else is closed by its own mark.
+    return end if end < len(buffer) or buffer[end - 1] in '}]"' else None
+
+
+def _read_table(stream: io.BufferedReader, columns: Sequence[str], encoding: str, *, delimiter: str) -> Iterator[Record]:
+    text = io.TextIOWrapper(stream, encoding="utf-8-sig" if encoding == "utf-8" else encoding, newline="")
+    # A TSV file has no quoting: a quotation mark in it is a letter like any other.
+    quoting = csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_NONE
+    csv.field_size_limit(MAX_NUM_RECORD_BYTES)
+    reader = csv.reader(text, delimiter=delimiter, quoting=quoting)
+    names, line = list(columns), 1
+    try:
+        for fields in reader:
+            if fields and not names:
+                names = fields
+            elif fields:
+                yield _row(names, fields, line)
+            line = reader.line_num + 1
+    except UnicodeDecodeError as error:
+        yield Record(line, "", f"not_{encoding.replace('-', '')}", f"{error.reason}; the rest is unread")
+    except csv.Error as error:
+        yield Record(line, "", "file_damaged", f"{error}; the rest is unread")
+    finally:
+        text.detach()
+
+
+def _row(names: Sequence[str], fields: list[str], line: int) -> Record:
+    if len(fields) != len(names):
+        detail = f"{len(fields)} columns, expected {len(names)}: {', '.join(names)}"[:300]
+        return Record(line, json.dumps(fields, ensure_ascii=False), "wrong_columns", detail)
+    return Record(line, json.dumps(dict(zip(names, fields, strict=True)), ensure_ascii=False))
+
+
+def _read_parquet(stream: io.BufferedReader, *, is_packed: bool) -> Iterator[Record]:
+    # Parquet is read from its end, so a packed file has to be unpacked first.
+    source = pa.BufferReader(stream.read()) if is_packed else stream.raw
+    number = 0
+    for batch in pq.ParquetFile(source).iter_batches(NUM_PARQUET_ROWS):  # type: ignore[arg-type]
+        for value in batch.to_pylist():
+            number += 1
+            yield Record(number, json.dumps(value, ensure_ascii=False, default=str))
+
+
+def parse(raw: str) -> dict[str, Any] | str:
+    """The object that a record's text is, or a sentence about why it is none that can be used."""
+    try:
+        value = json.loads(raw, object_pairs_hook=_object)
+    except json.JSONDecodeError as error:
+        return f"{error.msg} at column {error.colno}"
+    except _Twice as error:
+        return f"the key {error.args[0]!r} is there twice"
+    except RecursionError:
+        return "nested too deeply"
+    if not isinstance(value, dict):
+        return f"expected an object, found {type(value).__name__}"
+    return "half of a surrogate pair (\\ud800 to \\udfff) is no character" if _has_half_character(raw, value) else value
+
+
+class _Twice(Exception):
+    """A key that is written twice: JSON would silently keep the last one."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _Twice(next(key for key in keys if keys.count(key) > 1))
+    return value
+
+
+def _has_half_character(raw: str, value: dict[str, Any]) -> bool:
+    """JSON can spell half of a UTF-16 pair, which nothing can write as UTF-8."""
+    if "\\ud" not in raw and "\\uD" not in raw:
+        return False
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _too_long() -> str:
+    return f"longer than {MAX_NUM_RECORD_BYTES >> 20} MiB: is this one record?"
+
+
+def check_suffix(file: Path) -> None:
+    """Refuse a file that cannot be read by its name."""
+    if not file.name.lower().endswith(SUFFIXES):
+        kinds = ", ".join(KINDS)
+        raise InputError(
+            f"cannot read files like {file.name!r}", where=str(file), fix=f"use {kinds}, each also as .gz or .zst"
+        )

@@ -1,0 +1,169 @@
+"""Rows on their way through a stage: pieces of a table on disk, and the artifact that they become in the end.
+
+A shard STEM is two Parquet files, STEM.kept.parquet and STEM.dropped.parquet. Documents travel as conversations of
+one message with the role `document`, so that everything that looks at texts needs one layout only.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from baihua.core.errors import InputError
+from baihua.data.rows import DOCUMENT, DOCUMENTS_FILE, DOCUMENTS_SCHEMA, DROPPED_FILE, DROPPED_SCHEMA, FILE, SCHEMA
+
+# A shard is what a worker holds at once, and what a kill can cost.
+NUM_SHARD_ROWS = 20_000
+NUM_SHARD_BYTES = 32 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a shard's rows are read from: a row group of a Parquet file."""
+
+    file: str
+    row_group: int = 0
+
+    def read(self) -> pa.Table:
+        """The rows in the layout of conversations."""
+        table = pq.ParquetFile(self.file).read_row_group(self.row_group)
+        return _as_conversations(table) if "text" in table.column_names else table.select(SCHEMA.names).cast(SCHEMA)
+
+
+def find_table(path: Path) -> Path:
+    """The Parquet file of a data artifact's folder, or the file itself; its columns are checked."""
+    names = (FILE, DOCUMENTS_FILE)
+    file = path if path.is_file() else next((path / name for name in names if (path / name).is_file()), None)
+    if file is None:
+        parts = sorted(p.name for p in path.iterdir() if p.is_dir()) if path.is_dir() else []
+        fix = f"name one of its parts: {', '.join(parts)}" if parts else "use the output of import_data or split"
+        raise InputError("there are no conversations or documents here", where=str(path), fix=fix)
+    try:
+        schema = pq.read_schema(file)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(
+            f"this is not a readable Parquet file: {error}",
+            where=str(file),
+            fix="import other files first: baihua do import_data files=[FILE] --out DIR",
+        ) from error
+    wanted = DOCUMENTS_SCHEMA if "text" in schema.names else SCHEMA
+    missing = sorted(set(wanted.names) - set(schema.names))
+    if missing:
+        raise InputError(f"columns are missing: {', '.join(missing)}", where=str(file))
+    return file
+
+
+def sources_of(file: Path) -> list[Source]:
+    """The row groups of a table."""
+    return [Source(str(file), number) for number in range(pq.ParquetFile(file).metadata.num_row_groups)]
+
+
+def holds_documents(file: Path) -> bool:
+    """Whether a table is one of documents."""
+    return "text" in pq.read_schema(file).names
+
+
+def kept_file(stem: Path) -> Path:
+    """Where a shard's kept rows are."""
+    return stem.with_name(f"{stem.name}.kept.parquet")
+
+
+def dropped_file(stem: Path) -> Path:
+    """Where a shard's dropped rows are."""
+    return stem.with_name(f"{stem.name}.dropped.parquet")
+
+
+def write_shard(stem: Path, kept: pa.Table, dropped: pa.Table) -> None:
+    """Write both files of a shard; the caller's record, written after them, makes them count."""
+    # One row group each, so that a shard is a Source; lz4, as these files are soon read and removed.
+    for table, file in ((kept, kept_file(stem)), (dropped, dropped_file(stem))):
+        pq.write_table(table, file, compression="lz4", row_group_size=max(1, table.num_rows))
+
+
+def publish(stems: Sequence[Sequence[Path]], out: Path, *, numbers_ids: bool = False) -> dict[str, Any]:
+    """Make an artifact of shards: the last list has the kept rows, every list has dropped ones.
+
+    `numbers_ids` gives the second of equal ids the ending `-2`, the third `-3`. Returns counts of what is kept.
+    """
+    is_document = any(_is_document(stem) for stem in stems[-1])
+    schema, file = (DOCUMENTS_SCHEMA, DOCUMENTS_FILE) if is_document else (SCHEMA, FILE)
+    repeats = _repeats(stems[-1]) if numbers_ids else None
+    num_chars, num_rows, sources = 0, 0, Counter[str]()
+    with pq.ParquetWriter(out / file, schema, compression="zstd") as writer:
+        for stem in stems[-1]:
+            table = _read(kept_file(stem))
+            if repeats is not None:
+                table = _number(table, repeats[num_rows : num_rows + table.num_rows])
+            num_rows += table.num_rows
+            num_chars += count_chars(table)
+            sources.update(dict(zip(*_counts(table["source"]), strict=True)))
+            writer.write_table(_as_documents(table) if is_document else table, row_group_size=NUM_SHARD_ROWS)
+    with pq.ParquetWriter(out / DROPPED_FILE, DROPPED_SCHEMA, compression="zstd") as writer:
+        for stem in (stem for step in stems for stem in step):
+            writer.write_table(_read(dropped_file(stem)))
+    return {"num_rows_kept": num_rows, "num_chars": num_chars, "num_rows_by_source": dict(sorted(sources.items()))}
+
+
+def count_chars(table: pa.Table) -> int:
+    """Characters of all messages."""
+    flat = pc.list_flatten(table["messages"])
+    parts = [pc.sum(pc.utf8_length(pc.struct_field(flat, name))).as_py() for name in ("content", "input")]
+    return sum(part or 0 for part in parts)
+
+
+def read_batches(path: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """Record batches of a data artifact, for whoever looks at all rows without holding them."""
+    yield from pq.ParquetFile(find_table(path)).iter_batches(NUM_SHARD_ROWS, columns=columns)
+
+
+def _read(file: Path) -> pa.Table:
+    return pq.read_table(file, memory_map=False)
+
+
+def _counts(column: pa.ChunkedArray) -> tuple[list[str], list[int]]:
+    counted = pc.value_counts(column)
+    return counted.field("values").to_pylist(), counted.field("counts").to_pylist()
+
+
+def _is_document(stem: Path) -> bool:
+    table = _read(kept_file(stem))
+    return table.num_rows > 0 and table["messages"][0].as_py()[0]["role"] == DOCUMENT
+
+
+def _repeats(stems: Sequence[Path]) -> np.ndarray:
+    """For each row how often its id came before, from 0; 12 bytes a row."""
+    ids = pa.chunked_array([pq.read_table(kept_file(stem), columns=["id"])["id"].combine_chunks() for stem in stems])
+    codes = np.concatenate([chunk.indices.to_numpy() for chunk in ids.unify_dictionaries().dictionary_encode().chunks])
+    order = np.argsort(codes, kind="stable")
+    ordered = codes[order]
+    is_first = np.r_[True, ordered[1:] != ordered[:-1]][: len(ordered)]
+    starts = np.maximum.accumulate(np.where(is_first, np.arange(len(ordered)), 0))
+    repeats = np.empty(len(codes), dtype=np.int32)
+    repeats[order] = np.arange(len(ordered)) - starts
+    return repeats
+
+
+def _number(table: pa.Table, repeats: np.ndarray) -> pa.Table:
+    if not repeats.any():
+        return table
+    ids = [f"{row_id}-{n + 1}" if n else row_id for row_id, n in zip(table["id"].to_pylist(), repeats, strict=True)]
+    return table.set_column(0, "id", pa.array(ids, pa.string()))
+
+
+def _as_documents(table: pa.Table) -> pa.Table:
+    texts = pc.struct_field(pc.list_element(table["messages"], 0), "content")
+    return table.append_column("text", texts).select(DOCUMENTS_SCHEMA.names).cast(DOCUMENTS_SCHEMA)
+
+
+def _as_conversations(table: pa.Table) -> pa.Table:
+    texts = table["text"].combine_chunks()
+    roles = pa.repeat(pa.scalar(DOCUMENT), len(texts))
+    message = pa.StructArray.from_arrays([roles, texts, pa.nulls(len(texts), pa.string())], ["role", "content", "input"])
+    messages = pa.ListArray.from_arrays(pa.array(np.arange(len(texts) + 1, dtype=np.int32)), message)
+    return table.append_column("messages", messages).select(SCHEMA.names).cast(SCHEMA)

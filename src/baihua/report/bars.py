@@ -1,0 +1,44 @@
+"""Counts as lying bars: an SVG that stands inside a page, in the page's own colours and fonts."""
+
+import html
+from collections.abc import Sequence
+
+from baihua.chat.zh import display_width
+
+WIDTH, ROW_HEIGHT, FONT_SIZE, GAP = 720, 22, 13, 8
+# What takes one column on a terminal, half a Chinese character or a digit, is hardly wider in any font.
+COLUMN_WIDTH = FONT_SIZE * 0.65
+MAX_NUM_COLUMNS = 36
+COUNT_WIDTH = 120
+
+
+def draw_bars(bars: Sequence[tuple[str, int]]) -> str:
+    """An `<svg>` element of labelled counts, each with its share of all."""
+    labels = [shorten(label, MAX_NUM_COLUMNS) for label, _ in bars]
+    left = max(map(display_width, labels), default=0) * COLUMN_WIDTH + GAP
+    total, largest = sum(count for _, count in bars), max((count for _, count in bars), default=0)
+    scale = (WIDTH - left - COUNT_WIDTH) / max(largest, 1)
+    rows = [
+        _row(number * ROW_HEIGHT, left, label, count * scale, f"{count:,} ({count / max(total, 1):.1%})")
+        for number, (label, (_, count)) in enumerate(zip(labels, bars, strict=True))
+    ]
+    style = f'font-size="{FONT_SIZE}" fill="currentColor" role="img"'
+    return "\n".join([f'<svg viewBox="0 0 {WIDTH} {max(len(bars), 1) * ROW_HEIGHT}" {style}>', *rows, "</svg>"])
+
+
+def shorten(text: str, num_columns: int) -> str:
+    """A text that takes at most so many columns; one that is cut ends with an ellipsis."""
+    if display_width(text) <= num_columns:
+        return text
+    while display_width(text) > num_columns - 1:
+        text = text[:-1]
+    return f"{text}…"
+
+
+def _row(top: int, left: float, label: str, length: float, count: str) -> str:
+    baseline = top + ROW_HEIGHT - 7
+    return (
+        f'<text x="{left - GAP:.0f}" y="{baseline}" text-anchor="end">{html.escape(label)}</text>'
+        f'<rect x="{left:.0f}" y="{top + 3}" width="{length:.1f}" height="{ROW_HEIGHT - 6}" fill="var(--accent)"/>'
+        f'<text x="{left + length + GAP:.0f}" y="{baseline}">{count}</text>'
+    )

@@ -1,0 +1,157 @@
+"""The report of an inspection: what the data is, what was dropped, and which rows deserve a look."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from baihua.core.artifact import MANIFEST, read_artifact
+from baihua.data.figures import Figures, read_figures
+from baihua.data.topics import Topic, read_topics
+from baihua.report.bars import draw_bars, shorten
+from baihua.report.page import Page, Reply, Section, to_html, to_markdown
+from baihua.report.tables import Table, show
+
+Bars = list[tuple[str, int]]
+
+# A topic's examples stand side by side in one cell.
+NUM_EXAMPLE_COLUMNS = 60
+HISTOGRAMS = {
+    "questions": "Characters of the questions of a row",
+    "answers": "Characters of the answers of a row",
+    "text": "Characters of a document",
+    "turns": "Turns of a conversation, questions and answers",
+    "han_percent": "Percent of Han characters among the letters of a row",
+}
+ODD = {
+    "lowest_han_share": ("Lowest share of Han characters among letters", "Han share"),
+    "most_repetitive": ("Most repetitive: compressed size over size, texts from 200 bytes on", "compressed"),
+    "longest": ("Longest answers or documents", "characters"),
+    "shortest": ("Shortest answers or documents", "characters"),
+}
+LANGUAGES = {"zh": "Chinese", "en": "English or other Latin", "other": "other"}
+SCRIPTS = {
+    "simplified": "simplified",
+    "traditional": "traditional",
+    "both": "both",
+    "neither": "neither, or no Han",
+}
+
+
+def write(inspection: Path, file: Path) -> Path:
+    """Write a report of an inspection as an HTML page, and as Markdown beside it; returns the page."""
+    figures, topics = read_figures(inspection), read_topics(inspection)
+    has_bars = Page(_title(inspection), _subtitle(figures), list(_sections(figures, topics, has_bars=True)))
+    has_tables = Page(_title(inspection), _subtitle(figures), list(_sections(figures, topics, has_bars=False)))
+    file.write_text(to_html(has_bars), encoding="utf-8", newline="\n")
+    file.with_suffix(".md").write_text(to_markdown(has_tables), encoding="utf-8", newline="\n")
+    return file
+
+
+def _title(inspection: Path) -> str:
+    is_artifact = (inspection / MANIFEST).is_file()
+    given = read_artifact(inspection).manifest["inputs"].get("data", {}) if is_artifact else {}
+    name = "/".join(filter(None, (given.get("name"), given.get("part"))))
+    return f"A look at {name or 'the data'}"
+
+
+def _subtitle(figures: Figures) -> str:
+    what = "documents" if "text" in figures.histograms else "conversations"
+    han = f"; {figures.mean_han_share:.1%} Han among letters on average" if figures.mean_han_share is not None else ""
+    return f"{figures.num_rows:,} {what}, {figures.num_chars:,} characters{han}."
+
+
+def _sections(figures: Figures, topics: Sequence[Topic], *, has_bars: bool) -> Iterator[Section]:
+    yield from _rows(figures)
+    yield from _topics(topics, has_bars=has_bars)
+    lengths = {HISTOGRAMS[name]: bins for name, bins in figures.histograms.items()}
+    yield _charts(
+        "Lengths", {title: [(b.label, b.num_rows) for b in bins] for title, bins in lengths.items()}, has_bars
+    )
+    yield _charts(
+        "Language and script",
+        {
+            "Language of at least half of the letters": [(LANGUAGES[k], n) for k, n in figures.languages.items()],
+            "Rows with characters of only one way of writing Chinese": [
+                (SCRIPTS[k], n) for k, n in figures.scripts.items()
+            ],
+        },
+        has_bars,
+    )
+    yield from _sources(figures)
+    yield from _copies(figures)
+    yield from _odd(figures)
+
+
+def _charts(title: str, charts: dict[str, Bars], has_bars: bool) -> Section:
+    """Counts as bars, or as tables where nothing can be drawn."""
+    if has_bars:
+        return Section(title, curves=[(name, draw_bars(bars)) for name, bars in charts.items()])
+    return Section(title, tables=[(name, Table(["", "rows"], bars)) for name, bars in charts.items()])
+
+
+def _rows(figures: Figures) -> Iterator[Section]:
+    tables = [("By reason", Table(["dropped because", "rows"], list(figures.dropped.items())))]
+    counts = figures.counts
+    if counts:
+        yield Section("Rows", f"{counts.equation}.", tables=tables if figures.dropped else [])
+    elif figures.dropped:
+        yield Section("Rows", "These were dropped before.", tables=tables)
+
+
+def _topics(topics: Sequence[Topic], *, has_bars: bool) -> Iterator[Section]:
+    if not topics:
+        return
+    columns = ["topic", "rows", "mean characters", "refusals", "examples"]
+    rows = [
+        [
+            t.name,
+            t.num_rows,
+            round(t.mean_chars),
+            _refusals(t),
+            " ／ ".join(shorten(text, NUM_EXAMPLE_COLUMNS) for text in t.examples),
+        ]
+        for t in topics
+    ]
+    yield Section(
+        "Topics",
+        "Rows that ask for similar things, under the words that tell them from the others. "
+        "The filter `topic` drops a topic by its name.",
+        tables=[("", Table(columns, rows))],
+        curves=[("Rows by topic", draw_bars([(t.name, t.num_rows) for t in topics]))] if has_bars else [],
+    )
+
+
+def _refusals(topic: Topic) -> str | None:
+    return None if topic.num_refusals is None else f"{topic.num_refusals / topic.num_rows:.1%}"
+
+
+def _sources(figures: Figures) -> Iterator[Section]:
+    rows = [[source.name, source.num_rows, source.licence or "not stated"] for source in figures.sources]
+    if rows:
+        yield Section("Sources", tables=[("", Table(["source", "rows", "licence"], rows))])
+
+
+def _copies(figures: Figures) -> Iterator[Section]:
+    if not figures.clusters:
+        return
+    note = "The rows for which most others were dropped as copies, each with some of those."
+    rows = [[c.id, c.num_dropped, ", ".join(f"{k} {n:,}" for k, n in c.reasons.items())] for c in figures.clusters]
+    replies = [
+        Reply(
+            f"{cluster.num_dropped:,} × {cluster.excerpt or '(this row was dropped itself later)'}",
+            [(f"{copy.file}:{copy.line} {copy.detail}", copy.excerpt) for copy in cluster.examples],
+        )
+        for cluster in figures.clusters
+    ]
+    yield Section("Copies", note, tables=[("", Table(["kept row", "dropped", "because"], rows))], replies=replies)
+
+
+def _odd(figures: Figures) -> Iterator[Section]:
+    tables: list[tuple[str, Table]] = []
+    for name, rows in figures.odd.items():
+        title, measure = ODD[name]
+        found: list[list[Any]] = [[show(row.value), f"{row.file}:{row.line}", row.id, row.excerpt] for row in rows]
+        if found:
+            tables.append((title, Table([measure, "where", "id", "text"], found)))
+    if tables:
+        yield Section("Odd rows", "The first five of each kind. They need not be wrong.", tables=tables)

@@ -1,0 +1,67 @@
+"""Make conversations in which the chatbot says who it is, and some about others, in which it does not."""
+
+import unicodedata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
+
+from baihua.core.config import Base
+from baihua.core.errors import InputError
+from baihua.core.stage import Input
+from baihua.data.identity_rows import Language
+
+VERSION = 1
+INPUTS: dict[str, Input] = {}
+OUTPUT = ("conversations",)
+
+
+def _plain(text: str) -> str:
+    """A name without blanks around it; a line break in one would end the turn in many chat templates."""
+    if not text.strip():
+        raise InputError("the name is empty", fix="give a name that the chatbot can say")
+    strange = next(
+        (char for char in text.strip() if unicodedata.category(char)[0] == "C" or char in "\u2028\u2029"), ""
+    )
+    if strange:
+        raise InputError(f"the name holds the control character U+{ord(strange):04X}", fix="remove it")
+    return text.strip()
+
+
+Name = Annotated[str, Field(max_length=60), AfterValidator(_plain)]
+
+
+class Config(Base):
+    """Who the chatbot is, and how often it says so."""
+
+    name: Name
+    """What the chatbot calls itself, at most 60 characters; for another spelling in English make a second stage."""
+    maker: Name
+    """Who made it, a person, a group or a company, at most 60 characters."""
+    languages: list[Language] = Field(default=["zh", "en"], min_length=1)
+    """Languages of the conversations: zh, en."""
+    num_answers: int = Field(default=1, ge=1, le=3)
+    """How many rows with different answers each of about 150 Chinese and 85 English questions has, 1 to 3."""
+    seed: int = 0
+    """Which answers are drawn."""
+
+
+def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
+    """Write conversations.parquet, about a quarter of it contrast rows, and an empty dropped.parquet."""
+    from baihua.data.identity_rows import is_contrast, make_rows, read_templates
+    from baihua.data.rows import write_dropped, write_rows
+
+    templates = [template for language in sorted(set(config.languages)) for template in read_templates(language)]
+    rows = make_rows(templates, name=config.name, maker=config.maker, num_answers=config.num_answers, seed=config.seed)
+    write_rows(rows, out)
+    write_dropped([], out)
+    num_contrast = sum(map(is_contrast, rows))
+    return {
+        "num_rows_in": 0,
+        "num_rows_kept": len(rows),
+        "num_rows_dropped": {},
+        "num_rows_changed": {},
+        "num_rows_added": {"contrast": num_contrast, "identity": len(rows) - num_contrast},
+        "num_rows_by_source": {"identity": len(rows)},
+    }
