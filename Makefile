@@ -18,7 +18,7 @@ test test-extras: export OMP_NUM_THREADS = 1
 test: .venv/.test
 	$(BIN)/python -m pytest -m "not extras"
 
-test-extras: .venv/.test
+test-extras: .venv/.extras
 	$(BIN)/python -m pytest -m extras
 
 check: .venv/.test
@@ -48,4 +48,8 @@ clean:
 
 .venv/.test: .venv/.core
 	$(PIP) --editable '.[test,check]'
+	touch $@
+
+.venv/.extras: .venv/.test
+	$(PIP) --editable '.[test,check,cluster]'
 	touch $@

@@ -3,10 +3,10 @@
 import random
 from pathlib import Path
 
+from baihua.chat.template import open_template
 from baihua.chat.types import Message
 from baihua.data.rows import Row
 from baihua.model.examples import Encoder, Example
-from baihua.chat.template import open_template
 
 QUESTIONS = ("你好", "今天天气怎么样？", "一加一等于几？", "What is your name?", "请把这句话改通顺：他很高兴。")
 ANSWERS = ("你好！", "今天天气很好，我们去公园走走吧。", "一加一等于二。", "My name is 白话.", "他的心情很高兴😀。")

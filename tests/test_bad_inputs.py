@@ -82,7 +82,7 @@ def test_a_missing_recipe_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "parts"),
     [
-        ([], ["no usable row in 0 records", "talks.jsonl", "fix:   the data is empty"]),
+        ([], ["no usable row in 0 records", "talks.jsonl", "fix:   the files are empty"]),
         ([*GOOD, talk("没有回答")], ["no_assistant_turn", "talks.jsonl:21", "fix:   mend the row"]),
         (
             [*GOOD, {"messages": [{"role": "robot", "content": "x"}]}],

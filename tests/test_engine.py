@@ -11,8 +11,6 @@ from baihua.core.errors import InputError, RunError
 from baihua.data.engine import Call, Piece, run_pieces
 from fakes import extend, take_back
 
-CLUSTERS = [None, pytest.param("local", marks=pytest.mark.extras)]
-
 
 def note(*, out: Path, text: str, mark: str) -> dict[str, Any]:
     """Write a line; how often it was called is in the file's length."""
@@ -97,11 +95,14 @@ def test_a_killed_worker_costs_its_piece_only(tmp_path: Path) -> None:
 
 
 def test_a_piece_that_kills_every_worker_is_given_up(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"workers were lost 3 times in a row\n  where: .*00003\n  fix:   there may be too"):
+    with pytest.raises(
+        RunError, match=r"workers were lost 3 times in a row\n  where: .*00003\n  fix:   there may be too"
+    ):
         work(tmp_path, "die")
     assert (tmp_path / "00002.json").exists()
 
 
+@pytest.mark.extras
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "no address"])
 def test_a_cluster_that_does_not_answer_is_an_error(tmp_path: Path, address: str) -> None:
     pytest.importorskip("ray", reason="Ray comes with the extra `cluster`")

@@ -5,12 +5,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from baihua.chat.types import Message
 from baihua.core import kinds
 from baihua.core.config import Base
-from baihua.data.rows import Row, write_rows
+from baihua.data.rows import DOCUMENT, Row, write_rows
 from baihua.data.verdicts import Drop
 from data_stages import Made, run_stage
 
@@ -30,9 +31,9 @@ def config_of(module: ModuleType) -> Base:
 
 
 def rows_of(texts: list[str]) -> list[Row]:
+    """Rows of one text each, as documents travel."""
     return [
-        Row(f"{n:016x}", (Message("user", text), Message("assistant", text)), "test", "a.jsonl", n + 1, f"g{n}")
-        for n, text in enumerate(texts)
+        Row(f"{n:016x}", (Message(DOCUMENT, text),), "test", "a.jsonl", n + 1, f"g{n}") for n, text in enumerate(texts)
     ]
 
 
@@ -42,13 +43,18 @@ def clean(folder: Path, rows: list[Row], *filters: Base | dict[str, Any]) -> Mad
     return run_stage("clean", folder / "out", {"data": folder / "in"}, filters=listed)
 
 
+def read_table(made: Made) -> list[dict[str, Any]]:
+    return pq.read_table(made.folder / "documents.parquet").to_pylist()
+
+
 @pytest.mark.parametrize("module", modules())
 def test_a_filter_has_one_form_a_described_config_and_examples(module: ModuleType) -> None:
     assert len(FORMS & set(vars(module))) == 1
     config = config_of(module)
     assert vars(config)["kind"] == module.__name__.rpartition(".")[2]
     assert all(field.description for field in type(config).model_fields.values())
-    assert {"KEPT", "DROPPED", "CHANGED", "SPLIT"} & set(vars(module)) or "check_table" in vars(module)
+    has_examples = {"KEPT", "DROPPED", "CHANGED", "SPLIT"} & set(vars(module))
+    assert has_examples or {"check_table", "check_id"} & set(vars(module))
     assert (module.__doc__ or "").strip()
 
 
@@ -56,7 +62,7 @@ def test_a_filter_has_one_form_a_described_config_and_examples(module: ModuleTyp
 def test_texts_are_kept_and_dropped_as_the_file_says(module: ModuleType, tmp_path: Path) -> None:
     rows = rows_of([*module.KEPT, *module.DROPPED])
     made = clean(tmp_path, rows, config_of(module))
-    assert [row.id for row in made.rows] == [row.id for row in rows[: len(module.KEPT)]]
+    assert [row["id"] for row in made.dropped] == [row.id for row in rows[len(module.KEPT) :]]
     assert made.figures["num_rows_changed"] == {}
 
 
@@ -95,7 +101,11 @@ def test_meta_is_checked_as_the_file_says(module: ModuleType) -> None:
 
 @pytest.mark.parametrize("module", modules("check_table"))
 def test_a_table_filter_drops_a_copy_and_names_what_stays(module: ModuleType, tmp_path: Path) -> None:
-    texts = ["春天来了，院子里的花一朵接一朵地开了。", "请把这段话翻译成英文，注意语气。", "春天来了,院子里的花一朵接一朵地开了"]
+    texts = [
+        "春天来了，院子里的花一朵接一朵地开了。",
+        "请把这段话翻译成英文，注意语气。",
+        "春天来了,院子里的花一朵接一朵地开了",
+    ]
     made = clean(tmp_path, rows_of(texts), config_of(module))
     (dropped,) = made.dropped
     kind = vars(config_of(module))["kind"]
@@ -103,4 +113,4 @@ def test_a_table_filter_drops_a_copy_and_names_what_stays(module: ModuleType, tm
     assert dropped["detail"].startswith("of 000000000000000")
     assert json.loads(dropped["row"])["messages"][0]["content"] in (texts[0], texts[2])
     # A split must not put the copy's group and the row's on different sides, had the copy stayed.
-    assert {row.group for row in made.rows if row.messages[0].content != texts[1]} == {"g0"}
+    assert {row["group"] for row in read_table(made) if row["text"] != texts[1]} == {"g0"}

@@ -14,7 +14,6 @@ from baihua.core import kinds
 from baihua.data.files import STARTER_FOLDER
 from baihua.data.identity_rows import Language, Template, is_contrast, make_rows, read_templates
 from baihua.data.rows import Row, find_fault, read_rows
-from baihua.data.split import split_rows
 
 STAGE = kinds.find("baihua.stages", "identity")
 LANGUAGES: tuple[Language, ...] = ("zh", "en")
@@ -103,10 +102,11 @@ def test_answers_have_a_space_between_han_and_latin(name: str, wanted: str) -> N
     assert (question.content, answer.content) == (f"{name}是谁", wanted)
 
 
-def test_wordings_of_an_intent_never_cross_a_split() -> None:
-    train, heldout = split_rows(rows_of(num_answers=2), heldout_share=0.3, seed=1)
-    assert heldout
-    assert not {row.group for row in train} & {row.group for row in heldout}
+def test_wordings_of_an_intent_are_one_group_which_no_split_parts() -> None:
+    rows = rows_of(num_answers=2)
+    groups = {row.group for row in rows if "你是谁" in row.messages[0].content}
+    assert groups == {"identity-who"}
+    assert 10 < len({row.group for row in rows}) < len(rows) / 2
 
 
 def test_another_seed_draws_other_answers_to_the_same_questions() -> None:

@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from baihua.chat.render import Template
+from baihua.chat.template import end_of_turn, open_template
 from baihua.core.errors import InputError
 from baihua.model import tiny
 from baihua.model.load import fingerprint, load_model, save_model
 from baihua.model.memory import peak_memory_bytes
-from baihua.chat.template import end_of_turn, open_template
 
 CONTROLS = frozenset(tiny.CONTROLS)
 

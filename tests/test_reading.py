@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from baihua.core.errors import InputError
-from baihua.data import shards
 from baihua.data.files import find_files
 from baihua.data.formats import bilingual
 from baihua.data.rows import DROPPED_SCHEMA, FILE, find_fault, message_id, number_repeats, read_rows, write_rows
@@ -30,7 +29,7 @@ BAD: list[Any] = [
 MESSAGES = {"kind": "messages"}
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.sampled_from([GOOD, *BAD]), max_size=8), st.none() | st.integers(1, 9))
 def test_every_record_is_kept_or_dropped(
     tmp_path_factory: pytest.TempPathFactory, values: list[Any], limit: int | None
@@ -123,7 +122,9 @@ def test_documents_are_no_conversations(tmp_path: Path) -> None:
     made = import_files(tmp_path, text)
     assert (made.texts, made.reasons) == (["第一篇。", "第二篇。"], [(2, "empty_text")])
     talks = write_lines(tmp_path / "b.jsonl", [GOOD])
-    with pytest.raises(InputError, match=r"2 documents and 1 conversations cannot be one data set\n.*\n.*messages, text"):
+    with pytest.raises(
+        InputError, match=r"2 documents and 1 conversations cannot be one data set\n.*\n.*messages, text"
+    ):
         import_files(tmp_path / "2", text, talks)
 
 
@@ -205,23 +206,29 @@ def test_questions_alone_are_a_fault_only_where_answers_are_wanted(tmp_path: Pat
     assert fault is not None and fault.reason == "no_question"
 
 
-@pytest.mark.parametrize("read", [read_rows, shards.find_table])
-def test_a_folder_without_conversations_names_its_parts(tmp_path: Path, read: Any) -> None:
-    with pytest.raises(InputError, match=r"no conversations .*here\n.*\n  fix:   use the output of import_data or split"):
-        read(tmp_path)
+def test_a_folder_without_conversations_names_its_parts(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"no conversations .*here\n.*\n  fix:   use the output of import_data or split"
+    ):
+        read_rows(tmp_path)
     (tmp_path / "train").mkdir()
     with pytest.raises(InputError, match=r"fix:   name one of its parts: train"):
-        read(tmp_path)
+        read_rows(tmp_path)
 
 
-@pytest.mark.parametrize("read", [read_rows, shards.find_table])
-def test_a_file_that_is_no_parquet_with_our_columns_is_refused(tmp_path: Path, read: Any) -> None:
+def test_a_file_that_is_no_parquet_with_our_columns_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"no parquet")
     with pytest.raises(InputError, match=r"not a readable Parquet file: (?s:.*)fix:   import other files first"):
-        read(tmp_path / "a.parquet")
+        read_rows(tmp_path / "a.parquet")
     pq.write_table(pa.Table.from_pylist([{"id": "x"}]), tmp_path / "b.parquet")
     with pytest.raises(InputError, match="columns are missing: file, group, line, messages, meta, source"):
-        read(tmp_path / "b.parquet")
+        read_rows(tmp_path / "b.parquet")
+
+
+def test_documents_are_refused_where_conversations_are_wanted(tmp_path: Path) -> None:
+    made = import_files(tmp_path, write_lines(tmp_path / "a.jsonl", [{"text": "第一篇。"}]))
+    with pytest.raises(InputError, match=r"these are documents, conversations are wanted\n"):
+        read_rows(made.folder)
 
 
 def test_dropped_rows_stay_with_their_reason(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,8 +11,9 @@ from hypothesis import strategies as st
 from baihua.chat.types import Message
 from baihua.core import kinds
 from baihua.core.errors import InputError
+from baihua.data.index import Index
 from baihua.data.rows import Row, read_rows, write_rows
-from baihua.data.split import group_fraction, split_rows
+from baihua.data.split import find_heldout, group_fraction
 
 GROUPS = st.lists(st.sampled_from([f"g{n}" for n in range(30)]), min_size=1, max_size=40)
 
@@ -19,19 +22,24 @@ def rows_of(groups: list[str]) -> list[Row]:
     return [Row(f"{n:016x}", (Message("user", "a"), Message("assistant", "b")), group=g) for n, g in enumerate(groups)]
 
 
+def sides(groups: list[str], share: float, seed: int) -> list[bool]:
+    texts, numbers = pa.array(groups), np.zeros(len(groups), np.int32)
+    index = Index([], ["s"], texts, texts, numbers, numbers)
+    return find_heldout(index, heldout_share=share, seed=seed).tolist()
+
+
 @given(GROUPS, st.floats(0.01, 0.99), st.integers(0, 5))
 def test_every_row_is_on_one_side_and_no_group_on_both(groups: list[str], share: float, seed: int) -> None:
-    rows = rows_of(groups)
-    train, heldout = split_rows(rows, heldout_share=share, seed=seed)
-    assert sorted(row.id for row in [*train, *heldout]) == [row.id for row in rows]
-    assert not {row.group for row in train} & {row.group for row in heldout}
+    is_heldout = sides(groups, share, seed)
+    assert len(is_heldout) == len(groups)
+    assert not {g for g, held in zip(groups, is_heldout, strict=True) if held} & {
+        g for g, held in zip(groups, is_heldout, strict=True) if not held
+    }
 
 
 @given(GROUPS, GROUPS)
 def test_a_row_keeps_its_side_when_others_are_added(groups: list[str], more: list[str]) -> None:
-    _, before = split_rows(rows_of(groups), heldout_share=0.3, seed=1)
-    _, after = split_rows(rows_of(groups + more), heldout_share=0.3, seed=1)
-    assert [row.id for row in after][: len(before)] == [row.id for row in before]
+    assert sides(groups + more, 0.3, 1)[: len(groups)] == sides(groups, 0.3, 1)
 
 
 def test_about_the_wanted_share_is_held_out() -> None:

@@ -15,9 +15,10 @@ from pydantic import ValidationError
 from baihua.chat.types import Message
 from baihua.core import kinds
 from baihua.core.errors import InputError
+from baihua.data.index import Index, read_index
 from baihua.data.rows import Row, read_rows, write_rows
-from baihua.data.split import split_rows
-from baihua.data.subset import By, Index, draw_rows, read_index
+from baihua.data.split import find_heldout
+from baihua.data.subset import By, draw_rows
 
 PLACES = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 3)), min_size=1, max_size=60)
 
@@ -95,7 +96,7 @@ def test_a_row_not_drawn_is_listed_with_its_messages(tmp_path: Path) -> None:
     n = row["line"] - 1
     assert (row["reason"], row["detail"]) == ("not_drawn", "beyond the first 1 rows")
     wanted = [{"role": "user", "content": f"问{n}", "input": f"料{n}"}, {"role": "assistant", "content": f"答{n}"}]
-    assert json.loads(row["row"]) == wanted
+    assert json.loads(row["row"]) == {"messages": wanted}
 
 
 def test_rows_of_many_batches_come_through(tmp_path: Path) -> None:
@@ -108,9 +109,9 @@ def test_rows_of_many_batches_come_through(tmp_path: Path) -> None:
 
 def test_a_subset_is_not_one_side_of_a_split_of_the_same_seed(tmp_path: Path) -> None:
     run_subset(rows_of(2000), tmp_path, share=0.1)
-    train, heldout = split_rows(read_rows(tmp_path / "out"), heldout_share=0.1, seed=0)
-    assert 5 <= len(heldout) <= 45
-    assert len(train) + len(heldout) == 200
+    is_heldout = find_heldout(read_index([tmp_path / "out"]), heldout_share=0.1, seed=0)
+    assert len(is_heldout) == 200
+    assert 5 <= is_heldout.sum() <= 45
 
 
 def test_rows_without_a_group_are_drawn_one_by_one(tmp_path: Path) -> None:
@@ -132,7 +133,9 @@ def test_a_size_is_given_in_one_way(fields: dict[str, Any]) -> None:
 
 
 def test_what_holds_no_conversations_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"there are no conversations here\n.*\n  fix:   use the output of"):
+    with pytest.raises(
+        InputError, match=r"there are no conversations or documents here\n.*\n  fix:   use the output of"
+    ):
         read_index([tmp_path / "nowhere"])
     (tmp_path / "in" / "train").mkdir(parents=True)
     with pytest.raises(InputError, match="fix:   name one of its parts: train"):

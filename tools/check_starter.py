@@ -42,14 +42,14 @@ def read_category(file: Path) -> list[tuple[int, str, list[Message]]]:
     rows: list[tuple[int, str, list[Message]]] = []
     for line, record in read_jsonl(file):
         found = messages_format.convert(record, messages_format.Config())
-        fault = found if isinstance(found, Bad) else find_fault(found[0])
+        fault = found if isinstance(found, Bad) else find_fault(found[0].messages)
         group = record.get("group")
         if fault or not isinstance(group, str) or not group.startswith(file.stem + "-"):
             sys.exit(f"{file.name}:{line}: {fault or f'group {group!r} does not begin with {file.stem}-'}")
         if set(record) != {"group", "messages"}:
             sys.exit(f"{file.name}:{line}: unexpected keys {sorted(record)}")
         assert not isinstance(found, Bad)
-        rows.append((line, group, found[0]))
+        rows.append((line, group, list(found[0].messages)))
     return rows
 
 

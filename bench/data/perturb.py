@@ -27,6 +27,7 @@ FIELDS = ("instruction", "input", "output")
 CLAUSE = re.compile(r"[^，。！？；：,.!?;:\n]+")
 # Beyond the most frequent 3,000 Han characters are 0.1 % of the text; five in a row that stay are rare.
 NUM_CIPHERED_HAN = 3_000
+NUM_VERSIONS = 20
 FULL_WIDTH = str.maketrans({chr(code): chr(code + 0xFEE0) for code in range(0x21, 0x7F)})
 HALF_WIDTH = str.maketrans("，。！？；：（）", ",.!?;:()")
 
@@ -162,7 +163,8 @@ def make_cipher(han: list[str], rng: random.Random) -> dict[int, str]:
 
 def make(kind: str, num_rows: int, *, seed: int = 0) -> Iterator[Row]:
     """So many rows of a kind, made of the bilingual set's rows that have an answer."""
-    rows = [row for row in read_rows() if row["output"].strip()]
+    # 20 versions of each: a tenth of the rows has a tenth of the sources.
+    rows = [row for row in read_rows() if row["output"].strip()][: -(-num_rows // NUM_VERSIONS)]
     count = num_rows // len(rows) + 1
     made = versions(rows, count, seed=seed) if kind == "versions" else ciphers(rows, count, seed=seed)
     return itertools.islice(made, num_rows)

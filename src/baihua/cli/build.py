@@ -11,6 +11,7 @@ import typer
 from baihua.cli.options import RUNS, Cluster, Debug, Extensions, Json, Runs, prepare
 
 if TYPE_CHECKING:
+    from baihua.core.artifact import Artifact
     from baihua.core.recipe import Recipe
     from baihua.core.stage import Result
 
@@ -111,6 +112,7 @@ def do(
     step = lone_step(stage, settings or [], roles=list(paths), cluster=cluster)
     given = {role: given_path(path, role) for role, path in paths.items()}
     artifact = run_into(stage, step.config, given, out)
+    _report_data(artifact, out.with_name(f"{out.name}.html"))
     found = summary(stage, {stage: Result(artifact, is_reused=False)})
     print(json.dumps(found, ensure_ascii=False) if as_json else _figures(artifact.manifest["metrics"]))
 
@@ -133,12 +135,23 @@ def _build(recipe: "Recipe", runs: Path, *, as_json: bool, until: str | None = N
         seconds = result.artifact.manifest["seconds"]
         logger.info("%-14s %-12s %s", step.name, step.stage, "reused" if result.is_reused else f"{seconds:,.1f} s")
     files = write(runs / recipe.name)
+    for name, result in results.items():
+        _report_data(result.artifact, runs / recipe.name / f"{name}.html")
     found = summary(recipe.name, results)
     if as_json:
         print(json.dumps(found, ensure_ascii=False))
         return
     _print_before_after(runs / recipe.name)
     print(f"report: {files[0]}")
+
+
+def _report_data(artifact: "Artifact", file: Path) -> None:
+    """The page of an inspection of data."""
+    from baihua.core.log import logger
+    from baihua.report.reports.data import write
+
+    if artifact.manifest["stage"] == "inspect":
+        logger.info("a look at the data: %s", write(artifact.folder, file))
 
 
 def _print_before_after(folder: Path) -> None:

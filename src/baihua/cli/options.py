@@ -18,9 +18,10 @@ RUNS = Path("runs")
 
 
 def prepare(*, debug: bool, extensions: Path | None = None) -> None:
-    """What every verb does first: messages to stderr, extensions on the search path."""
-    from baihua.core import kinds, log
+    """What every verb does first: no library reports its use, messages go to stderr, extensions are found."""
+    from baihua.core import env, kinds, log
 
+    env.forbid_telemetry()
     log.set_up(debug=debug)
     if extensions:
         kinds.extend(extensions)

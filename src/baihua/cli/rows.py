@@ -3,11 +3,13 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from baihua.chat.render import Template, render
 from baihua.core import kinds
 from baihua.core.errors import InputError
-from baihua.data.rows import DROPPED_FILE, read_rows
+from baihua.data.rows import DROPPED_FILE, find_table, read_records, read_rows
+from baihua.data.shards import holds_documents
 from baihua.train.show import style_of
 
 # Shown names of special tokens when no model is at hand to say its own.
@@ -15,8 +17,12 @@ CONTROLS = frozenset({"<|im_start|>", "<|im_end|>", "</s>"})
 
 
 def print_rows(path: Path, *, count: int, template: str, as_json: bool) -> None:
-    """The first rows of a data artifact, rendered as for training."""
-    rows = read_rows(path)[:count]
+    """The first rows of a data artifact, rendered as for training; documents as they are."""
+    file = find_table(path)
+    if holds_documents(file):
+        _print_documents(read_records(file, limit=count), as_json=as_json)
+        return
+    rows = read_rows(path, limit=count)
     if as_json:
         items = [
             {"id": r.id, "source": r.source, "line": r.line, "messages": [asdict(m) for m in r.messages]} for r in rows
@@ -37,6 +43,15 @@ def print_rows(path: Path, *, count: int, template: str, as_json: bool) -> None:
         console.print()
 
 
+def _print_documents(records: list[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        items = [{name: record[name] for name in ("id", "source", "line", "text")} for record in records]
+        print(json.dumps({"rows": items}, ensure_ascii=False))
+        return
+    for record in records:
+        print(f"{record['id']}  {record['file']}:{record['line']}\n{record['text']}\n")
+
+
 def print_dropped(path: Path, *, reason: str, as_json: bool) -> None:
     """The rows that were dropped for one reason, with file and line."""
     import pyarrow.parquet as pq
@@ -44,10 +59,9 @@ def print_dropped(path: Path, *, reason: str, as_json: bool) -> None:
     file = path / DROPPED_FILE
     if not file.is_file():
         raise InputError("this artifact dropped nothing: it has no dropped.parquet", where=str(path))
-    records = pq.read_table(file).to_pylist()
-    found = [record for record in records if record["reason"] == reason]
+    found = pq.read_table(file, filters=[("reason", "=", reason)]).to_pylist()
     if not found:
-        known = sorted({record["reason"] for record in records})
+        known = sorted(pq.read_table(file, columns=["reason"])["reason"].unique().to_pylist())
         raise InputError(kinds.unknown(reason, known, what="reason"), where=str(file))
     if as_json:
         print(json.dumps({"dropped": found}, ensure_ascii=False))

@@ -1,7 +1,6 @@
 """Models and data sets from ModelScope, by its public HTTP interface."""
 
 import json
-import urllib.error
 import urllib.parse
 import urllib.request
 from dataclasses import dataclass

@@ -118,9 +118,7 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _step(
-    name: Any, value: Any, *, defaults: Mapping[str, Any], folder: Path, problems: list[Problem]
-) -> Step | None:
+def _step(name: Any, value: Any, *, defaults: Mapping[str, Any], folder: Path, problems: list[Problem]) -> Step | None:
     """One stage of a recipe; problems are added to the list, None if it cannot be understood.
 
     `defaults` are for the stages that have such a field.
@@ -207,7 +205,7 @@ def _known_keys(config: type[Base], fields: Any, path: tuple[Any, ...]) -> list[
     package = next((note.package for note in notes if isinstance(note, kinds.KindsOf)), None)
     if package:
         kind = value["kind"] if is_mapping(value) else value
-        return list(kinds.find(package, kind).Config.model_fields)
+        return list(kinds.find(package, str(kind)).Config.model_fields)
     return list(below.model_fields) if is_config_class(below) else []
 
 

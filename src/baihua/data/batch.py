@@ -1,5 +1,8 @@
 """Rows of one shard as columns: their texts are handed out flat, so that whole columns are worked on at once."""
 
+# pyarrow.compute makes its functions when it is imported.
+# pyright: reportAttributeAccessIssue=false
+
 import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any

@@ -83,7 +83,8 @@ def find(name: str) -> Entry:
     wanted = name.removeprefix(PREFIX)
     if wanted not in load():
         raise InputError(
-            kinds.unknown(wanted, list(load()), what="data collection"), fix="see `baihua show catalog` for what each is"
+            kinds.unknown(wanted, list(load()), what="data collection"),
+            fix="see `baihua show catalog` for what each is",
         )
     return load()[wanted]
 

@@ -51,7 +51,7 @@ def run_pieces(call: Call, pieces: Sequence[Piece], *, cluster: str | None = Non
     for attempt in range(1, MAX_NUM_ATTEMPTS + 1):
         lost = None
         try:
-            for result in _stream(call, tuple(left), cluster):
+            for result in _stream(call, tuple(left), cluster, is_retry=attempt > 1):
                 left.pop(0)
                 yield result
         except _worker_losses() as error:
@@ -66,9 +66,10 @@ def run_pieces(call: Call, pieces: Sequence[Piece], *, cluster: str | None = Non
     )
 
 
-def _stream(call: Call, pieces: Sequence[Piece], cluster: str | None) -> Iterator[dict[str, Any]]:
+def _stream(call: Call, pieces: Sequence[Piece], cluster: str | None, *, is_retry: bool) -> Iterator[dict[str, Any]]:
     waiting = [piece for piece in pieces if not _record(piece.out).is_file()]
-    if cluster is None and len(waiting) <= 1:
+    # What has killed a worker must not get this process.
+    if not waiting or (cluster is None and len(waiting) == 1 and not is_retry):
         for piece in pieces:
             yield _checked(_do(call, str(piece.out), piece.arguments))
         return

@@ -21,8 +21,8 @@ from baihua.data import letters
 from baihua.data.batch import Batch
 from baihua.data.clusters import Cluster, count_reasons, find_clusters
 from baihua.data.measures import Measured, excerpt, measure, read_batches
-from baihua.data.rows import DROPPED_FILE
-from baihua.data.shards import find_table, holds_documents
+from baihua.data.rows import DROPPED_FILE, find_table
+from baihua.data.shards import holds_documents
 
 FIGURES_FILE = "figures.json"
 NUM_ODD = 5

@@ -11,7 +11,9 @@ STARTER = "starter:"
 CATALOG = "catalog:"
 HUBS = ("hub:", "modelscope:")
 STARTER_FOLDER = Path(__file__).parent / "starter"
-HUB = re.compile(r"(?P<hub>hub|modelscope):(?P<name>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w./-]+))?(:(?P<path>[^:]+))?")
+HUB = re.compile(
+    r"(?P<hub>hub|modelscope):(?P<name>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w./-]+))?(:(?P<path>[^:]+))?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,9 @@ def _parse_hub(name: str) -> re.Match[str]:
     match = HUB.fullmatch(name)
     if match is None:
         raise InputError(
-            "this is no name on a hub", where=name, fix="write it as hub:ORG/NAME[@REVISION][:PATH INSIDE] or modelscope:..."
+            "this is no name on a hub",
+            where=name,
+            fix="write it as hub:ORG/NAME[@REVISION][:PATH INSIDE] or modelscope:...",
         )
     return match
 

@@ -1,4 +1,12 @@
-"""What a table filter found, written beside each shard for the next step to apply."""
+"""What a table filter found, written beside each shard for the next step to apply.
+
+N rows of the whole table.
+"""
+
+# ruff: noqa: N803  (names of arrays end with their shape)
+
+# pyarrow.compute makes its functions when it is imported.
+# pyright: reportAttributeAccessIssue=false
 
 from collections.abc import Sequence
 from pathlib import Path

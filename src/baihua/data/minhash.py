@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from baihua.data.expressions import evaluate, text_column
 from baihua.data.grams import normalise
 
 # Two texts of similarity J share at least one key with probability 1 - (1 - J^4)^32:
@@ -88,15 +89,11 @@ class Grams:
 def _band_keys(normal: list[str], ngram: int) -> np.ndarray:
     """One uint32 key per band: equal if all MinHashes of the band are, by chance once in 4 billion otherwise."""
     import pyarrow as pa
-    from daft import col
-    from daft.expressions import ExpressionsProjection
-    from daft.recordbatch import RecordBatch
 
     # Daft's n-grams are of words: with a space after each character, characters are words.
-    batch = RecordBatch.from_pydict({"text": pa.array([" ".join(text) for text in normal], pa.string())})
-    hashes = col("text").minhash(num_hashes=NUM_BANDS * NUM_HASHES_PER_BAND, ngram_size=ngram)
-    table = batch.eval_expression_list(ExpressionsProjection([hashes])).to_arrow_table()
-    column = table.column(0).combine_chunks()
+    spaced = pa.array([" ".join(text) for text in normal], pa.string())
+    hashes = text_column().minhash(num_hashes=NUM_BANDS * NUM_HASHES_PER_BAND, ngram_size=ngram)
+    column = evaluate(hashes, spaced)
     pairs = np.ascontiguousarray(column.flatten().to_numpy()).view(np.uint64).reshape(len(normal), NUM_BANDS, 2)
     return (_scramble((pairs * _MIXERS).sum(axis=2, dtype=np.uint64)) >> np.uint64(32)).astype(np.uint32)
 

@@ -18,8 +18,7 @@ import pyarrow as pa
 
 from baihua.core import kinds
 from baihua.core.errors import InputError
-from baihua.data.rows import FILE, SCHEMA
-from baihua.data.subset import NUM_ROWS_PER_GROUP, Index, draw_keys, read_batches, texts_of, write_batches
+from baihua.data.index import NUM_ROWS_PER_GROUP, Index, draw_keys, read_batches, texts_of, write_batches
 
 ALL = "all"
 PLACE = pa.field("place", pa.int64())
@@ -155,7 +154,7 @@ def name_copies(index: Index, rows_E: np.ndarray) -> dict[int, str]:
 
 
 def write_shuffled(index: Index, rows_E: np.ndarray, out: Path, *, seed: int) -> None:
-    """Write `conversations.parquet` with these rows in the order of a hash of seed and new id.
+    """Write these rows in the order of a hash of seed and new id.
 
     It is another hash than the draw's: by that one, names with a small share would all stand at the beginning.
     """
@@ -171,8 +170,8 @@ def write_shuffled(index: Index, rows_E: np.ndarray, out: Path, *, seed: int) ->
     folder.mkdir()
     num_per_bin = max(NUM_ROWS_PER_GROUP, -(-len(rows_E) // MAX_NUM_BINS))
     bins = [folder / f"{number}.arrow" for number in range(-(-len(rows_E) // num_per_bin))]
-    _deal(_placed(index, rows_E, place_E, new_ids), bins, num_per_bin)
-    write_batches(map(_read_sorted, bins), SCHEMA, out / FILE)
+    _deal(_placed(index, rows_E, place_E, new_ids), bins, num_per_bin, index.schema)
+    write_batches(map(_read_sorted, bins), index.schema, index.file_in(out))
     shutil.rmtree(folder)
 
 
@@ -184,16 +183,16 @@ def _placed(
         start, stop = np.searchsorted(rows_E, [first, first + batch.num_rows]).tolist()
         taken = batch.take(pa.array(rows_E[start:stop] - first))
         ids = [new_ids.get(start + entry, row_id) for entry, row_id in enumerate(taken["id"].to_pylist())]
-        columns = [pa.array(ids, pa.string()), *(taken[name] for name in SCHEMA.names[1:])]
-        table = pa.Table.from_arrays(columns, names=SCHEMA.names).cast(SCHEMA)
+        columns = [pa.array(ids, pa.string()), *(taken[name] for name in index.schema.names[1:])]
+        table = pa.Table.from_arrays(columns, names=index.schema.names).cast(index.schema)
         placed = table.append_column(PLACE, pa.array(place_E[start:stop]))
         yield from placed.combine_chunks().to_batches()
 
 
-def _deal(batches: Iterator[pa.RecordBatch], bins: Sequence[Path], num_per_bin: int) -> None:
+def _deal(batches: Iterator[pa.RecordBatch], bins: Sequence[Path], num_per_bin: int, columns: pa.Schema) -> None:
     """Each row into the file of its bin: the n-th holds the n-th stretch of places, in any order."""
     options = pa.ipc.IpcWriteOptions(compression="zstd")
-    schema = SCHEMA.append(PLACE)
+    schema = columns.append(PLACE)
     with ExitStack() as stack:
         writers = [stack.enter_context(pa.ipc.new_stream(str(file), schema, options=options)) for file in bins]
         for batch in batches:

@@ -4,7 +4,6 @@ Filters that look at one row at a time run together, shard by shard, in all proc
 must see the whole table (duplicates) stands between two such steps: it marks rows, and the next step drops them.
 """
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -23,6 +22,7 @@ from baihua.core.config import Base
 from baihua.core.errors import InputError
 from baihua.data.batch import Batch
 from baihua.data.engine import Call, Piece, run_pieces
+from baihua.data.expressions import evaluate, text_column
 from baihua.data.marks import save_marks
 from baihua.data.rows import DROPPED_SCHEMA
 from baihua.data.shards import Source, kept_file, write_shard
@@ -147,10 +147,10 @@ def _apply(work: _Work, module: ModuleType, config: Base, tools: Tools) -> None:
         texts, rows = work.batch.texts(part), np.arange(work.batch.num_rows)
         if functions.get("IS_PER_MESSAGE", False):
             texts, rows = work.batch.message_texts(part)
-        _drop_where(work, module.drop_where(_column(), config), texts, rows)
+        _drop_where(work, module.drop_where(text_column(), config), texts, rows)
     elif "change" in functions:
-        expression = module.change(_column(), config)
-        _change(work, _kind(config), lambda texts: _evaluate(expression, texts))
+        expression = module.change(text_column(), config)
+        _change(work, _kind(config), lambda texts: evaluate(expression, texts))
     elif "change_text" in functions:
         _change(work, _kind(config), lambda texts: _map(lambda text: module.change_text(text, config), texts))
     elif "check_text" in functions:
@@ -165,11 +165,11 @@ def _apply(work: _Work, module: ModuleType, config: Base, tools: Tools) -> None:
 
 def _drop_where(work: _Work, found: Any, texts: pa.StringArray, rows: np.ndarray) -> None:
     """Drop the rows of texts that meet a condition; `rows` are the rows' numbers, in order."""
-    is_dropped = _evaluate(found.condition, texts)
+    is_dropped = evaluate(found.condition, texts)
     hits = np.flatnonzero(pc.fill_null(is_dropped, False).to_numpy(zero_copy_only=False))
     numbers, first = np.unique(rows[hits], return_index=True)
     if len(numbers):
-        details = pc.cast(_evaluate(found.detail, texts.take(pa.array(hits[first]))), pa.string())
+        details = pc.cast(evaluate(found.detail, texts.take(pa.array(hits[first]))), pa.string())
         work.drop(numbers, [found.reason] * len(numbers), pc.fill_null(details, "").to_pylist())
 
 
@@ -226,22 +226,6 @@ def _apply_marks(work: _Work, stem: str) -> None:
         work.batch = work.batch.with_groups(pa.array(column, pa.string()))
     dropped = pq.read_table(f"{stem}.dropped.parquet")
     work.drop(dropped["row"].to_numpy(), dropped["reason"].to_pylist(), dropped["detail"].to_pylist())
-
-
-def _column() -> Any:
-    import daft
-
-    return daft.col("text")
-
-
-def _evaluate(expression: Any, texts: pa.StringArray) -> pa.Array:
-    """A Daft expression over one column of texts."""
-    import daft
-    from daft.recordbatch import RecordBatch
-
-    batch = RecordBatch.from_pydict({"text": daft.Series.from_arrow(texts)})
-    found = batch.eval_expression_list([expression.alias("found")]).to_arrow_table()["found"].combine_chunks()
-    return found.cast(pa.string()) if pa.types.is_large_string(found.type) else found
 
 
 def _map(function: Callable[[str], str], texts: pa.StringArray) -> pa.StringArray:

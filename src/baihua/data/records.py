@@ -165,7 +165,9 @@ def _item_end(decoder: json.JSONDecoder, buffer: str, start: int) -> int | None:
     return end if end < len(buffer) or buffer[end - 1] in '}]"' else None
 
 
-def _read_table(stream: io.BufferedReader, columns: Sequence[str], encoding: str, *, delimiter: str) -> Iterator[Record]:
+def _read_table(
+    stream: io.BufferedReader, columns: Sequence[str], encoding: str, *, delimiter: str
+) -> Iterator[Record]:
     text = io.TextIOWrapper(stream, encoding="utf-8-sig" if encoding == "utf-8" else encoding, newline="")
     # A TSV file has no quoting: a quotation mark in it is a letter like any other.
     quoting = csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_NONE
@@ -210,7 +212,7 @@ def parse(raw: str) -> dict[str, Any] | str:
         value = json.loads(raw, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
         return f"{error.msg} at column {error.colno}"
-    except _Twice as error:
+    except _TwiceError as error:
         return f"the key {error.args[0]!r} is there twice"
     except RecursionError:
         return "nested too deeply"
@@ -219,7 +221,7 @@ def parse(raw: str) -> dict[str, Any] | str:
     return "half of a surrogate pair (\\ud800 to \\udfff) is no character" if _has_half_character(raw, value) else value
 
 
-class _Twice(Exception):
+class _TwiceError(Exception):
     """A key that is written twice: JSON would silently keep the last one."""
 
 
@@ -227,7 +229,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
         keys = [key for key, _ in pairs]
-        raise _Twice(next(key for key in keys if keys.count(key) > 1))
+        raise _TwiceError(next(key for key in keys if keys.count(key) > 1))
     return value
 
 

@@ -1,6 +1,7 @@
 """Conversations at rest: one row each, in Parquet."""
 
 import hashlib
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -160,24 +161,34 @@ def write_dropped(dropped: Sequence[Dropped], folder: Path) -> None:
     pq.write_table(pa.Table.from_pylist(records, schema=DROPPED_SCHEMA), folder / DROPPED_FILE, compression="zstd")
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Rows of a data artifact's folder, or of one Parquet file with the same columns."""
-    file = path / FILE if path.is_dir() else path
-    if not file.is_file():
+def find_table(path: Path) -> Path:
+    """The Parquet file of a data artifact's folder, or the file itself; its columns are checked."""
+    names = (FILE, DOCUMENTS_FILE)
+    file = path if path.is_file() else next((path / name for name in names if (path / name).is_file()), None)
+    if file is None:
         parts = sorted(p.name for p in path.iterdir() if p.is_dir()) if path.is_dir() else []
         fix = f"name one of its parts: {', '.join(parts)}" if parts else "use the output of import_data or split"
-        raise InputError("there are no conversations here", where=str(path), fix=fix)
+        raise InputError("there are no conversations or documents here", where=str(path), fix=fix)
     try:
-        records = pq.read_table(file).to_pylist()
-    except pa.ArrowInvalid as error:
+        schema = pq.read_schema(file)
+    except (pa.ArrowInvalid, OSError) as error:
         raise InputError(
             f"this is not a readable Parquet file: {error}",
             where=str(file),
             fix="import other files first: baihua do import_data files=[FILE] --out DIR",
         ) from error
-    missing = set(SCHEMA.names) - set(records[0]) if records else set()
+    wanted = DOCUMENTS_SCHEMA if "text" in schema.names else SCHEMA
+    missing = sorted(set(wanted.names) - set(schema.names))
     if missing:
-        raise InputError(f"columns are missing: {', '.join(sorted(missing))}", where=str(file))
+        raise InputError(f"columns are missing: {', '.join(missing)}", where=str(file))
+    return file
+
+
+def read_rows(path: Path, *, limit: int | None = None) -> list[Row]:
+    """Rows of a data artifact's folder, or of one Parquet file with the same columns; the first ones with `limit`."""
+    file = find_table(path)
+    if "text" in pq.read_schema(file).names:
+        raise InputError("these are documents, conversations are wanted", where=str(file), fix="name other data")
     return [
         Row(
             id=record["id"],
@@ -188,5 +199,12 @@ def read_rows(path: Path) -> list[Row]:
             messages=tuple(Message(m["role"], m["content"], m["input"]) for m in record["messages"]),
             meta=json.loads(record["meta"]),
         )
-        for record in records
+        for record in read_records(file, limit=limit)
     ]
+
+
+def read_records(file: Path, *, limit: int | None = None) -> list[dict[str, Any]]:
+    """Rows of a Parquet file as plain values, all or the first."""
+    with pq.ParquetFile(file) as parquet:
+        batches = parquet.iter_batches(limit) if limit else parquet.iter_batches()
+        return [record for batch in itertools.islice(batches, 1 if limit else None) for record in batch.to_pylist()]

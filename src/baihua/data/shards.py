@@ -4,8 +4,11 @@ A shard STEM is two Parquet files, STEM.kept.parquet and STEM.dropped.parquet. D
 one message with the role `document`, so that everything that looks at texts needs one layout only.
 """
 
+# pyarrow.compute makes its functions when it is imported.
+# pyright: reportAttributeAccessIssue=false
+
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from baihua.core.errors import InputError
 from baihua.data.rows import DOCUMENT, DOCUMENTS_FILE, DOCUMENTS_SCHEMA, DROPPED_FILE, DROPPED_SCHEMA, FILE, SCHEMA
 
 # A shard is what a worker holds at once, and what a kill can cost.
@@ -34,29 +36,6 @@ class Source:
         """The rows in the layout of conversations."""
         table = pq.ParquetFile(self.file).read_row_group(self.row_group)
         return _as_conversations(table) if "text" in table.column_names else table.select(SCHEMA.names).cast(SCHEMA)
-
-
-def find_table(path: Path) -> Path:
-    """The Parquet file of a data artifact's folder, or the file itself; its columns are checked."""
-    names = (FILE, DOCUMENTS_FILE)
-    file = path if path.is_file() else next((path / name for name in names if (path / name).is_file()), None)
-    if file is None:
-        parts = sorted(p.name for p in path.iterdir() if p.is_dir()) if path.is_dir() else []
-        fix = f"name one of its parts: {', '.join(parts)}" if parts else "use the output of import_data or split"
-        raise InputError("there are no conversations or documents here", where=str(path), fix=fix)
-    try:
-        schema = pq.read_schema(file)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(
-            f"this is not a readable Parquet file: {error}",
-            where=str(file),
-            fix="import other files first: baihua do import_data files=[FILE] --out DIR",
-        ) from error
-    wanted = DOCUMENTS_SCHEMA if "text" in schema.names else SCHEMA
-    missing = sorted(set(wanted.names) - set(schema.names))
-    if missing:
-        raise InputError(f"columns are missing: {', '.join(missing)}", where=str(file))
-    return file
 
 
 def sources_of(file: Path) -> list[Source]:
@@ -117,11 +96,6 @@ def count_chars(table: pa.Table) -> int:
     return sum(part or 0 for part in parts)
 
 
-def read_batches(path: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
-    """Record batches of a data artifact, for whoever looks at all rows without holding them."""
-    yield from pq.ParquetFile(find_table(path)).iter_batches(NUM_SHARD_ROWS, columns=columns)
-
-
 def _read(file: Path) -> pa.Table:
     return pq.read_table(file, memory_map=False)
 
@@ -164,6 +138,8 @@ def _as_documents(table: pa.Table) -> pa.Table:
 def _as_conversations(table: pa.Table) -> pa.Table:
     texts = table["text"].combine_chunks()
     roles = pa.repeat(pa.scalar(DOCUMENT), len(texts))
-    message = pa.StructArray.from_arrays([roles, texts, pa.nulls(len(texts), pa.string())], ["role", "content", "input"])
+    message = pa.StructArray.from_arrays(
+        [roles, texts, pa.nulls(len(texts), pa.string())], ["role", "content", "input"]
+    )
     messages = pa.ListArray.from_arrays(pa.array(np.arange(len(texts) + 1, dtype=np.int32)), message)
     return table.append_column("messages", messages).select(SCHEMA.names).cast(SCHEMA)

@@ -1,16 +1,22 @@
-"""Hold out a share of the rows by the hash of their group, so that no group is on both sides."""
+"""Hold out a share of the rows by the hash of their group, so that no group is on both sides.
+
+N rows, G groups.
+"""
+
+# ruff: noqa: N806  (names of arrays end with their shape)
 
 import hashlib
-from collections.abc import Sequence
 
-from baihua.data.rows import Row
+import numpy as np
+
+from baihua.data.index import Index
 
 
-def split_rows(rows: Sequence[Row], *, heldout_share: float, seed: int) -> tuple[list[Row], list[Row]]:
-    """Rows to train on and rows held out. A row's side depends on its group and the seed alone."""
-    train = [row for row in rows if group_fraction(row.group, seed) >= heldout_share]
-    heldout = [row for row in rows if group_fraction(row.group, seed) < heldout_share]
-    return train, heldout
+def find_heldout(index: Index, *, heldout_share: float, seed: int) -> np.ndarray:
+    """Which rows are held out, bool_N. A row's side depends on its group and the seed alone."""
+    groups = index.groups_N.dictionary_encode()
+    is_heldout_G = np.array([group_fraction(g, seed) < heldout_share for g in groups.dictionary.to_pylist()], bool)
+    return is_heldout_G[groups.indices.to_numpy()]
 
 
 def group_fraction(group: str, seed: int) -> float:

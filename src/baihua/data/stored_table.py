@@ -14,7 +14,7 @@ from baihua.data.table import Part
 
 
 class StoredTable:
-    """See `table.Table`; what functions return is kept in files under `folder`, so a rerun does not compute it again."""
+    """See `table.Table`; what functions return stays in files under `folder`, so a rerun need not compute it again."""
 
     def __init__(self, stems: Sequence[Path], num_rows: int, folder: Path, cluster: str | None) -> None:
         self.num_rows = num_rows
@@ -83,7 +83,7 @@ def _joined(files: Sequence[Path], target: Path) -> np.ndarray:
         return np.empty(shape, parts[0].dtype)
     whole = np.lib.format.open_memmap(target, mode="w+", dtype=parts[0].dtype, shape=shape)
     start = 0
-    for part, file in zip(parts, files, strict=True):
+    for part in parts:
         whole[start : start + len(part)] = part
         start += len(part)
     whole.flush()

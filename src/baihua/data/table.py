@@ -1,5 +1,7 @@
 """What a filter that must see all rows at once may ask of them."""
 
+# ruff: noqa: N815  (names of arrays end with their shape)
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -40,5 +42,8 @@ class Table(Protocol):
     def map_ragged(
         self, function: Callable[[list[str]], tuple[np.ndarray, np.ndarray]], part: Part
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Any number of values per row: (values, offsets_N+1); the function returns values and how many each row has."""
+        """Any number of values per row, and the offsets_N+1 where each row's begin.
+
+        The function returns the values and how many each row has.
+        """
         ...

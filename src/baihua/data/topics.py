@@ -20,10 +20,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
-from baihua.data import shards
 from baihua.data.batch import Batch
+from baihua.data.expressions import evaluate, text_column
 from baihua.data.filters import refusal
 from baihua.data.measures import excerpt, read_batches
+from baihua.data.rows import find_table
+from baihua.data.shards import holds_documents
 from baihua.data.split import group_fraction
 from baihua.data.terms import choose_terms, count_terms
 
@@ -86,7 +88,7 @@ def write_topics(path: Path, out: Path, *, num_topics: int, seed: int) -> list[T
     """
     from threadpoolctl import threadpool_limits
 
-    file = shards.find_table(path)
+    file = find_table(path)
     texts = list(_draw(file, seed))
     if not texts:
         pq.write_table(ROWS_SCHEMA.empty_table(), out / ROWS_FILE)
@@ -97,7 +99,7 @@ def write_topics(path: Path, out: Path, *, num_topics: int, seed: int) -> list[T
         distances_FK = space.distances(texts)
         names = _name(texts, distances_FK)
         sums = _assign(file, out / ROWS_FILE, space, names)
-    is_document = shards.holds_documents(file)
+    is_document = holds_documents(file)
     topics = [
         _topic(name, total, _nearest(texts, distances_F), is_document)
         for name, total, distances_F in zip(names, sums, distances_FK.T, strict=True)
@@ -114,8 +116,8 @@ def read_topics(folder: Path) -> list[Topic]:
 
 def _draw(file: Path, seed: int) -> Iterator[str]:
     """What is asked in at most 50,000 rows."""
-    ids = (row_id for batch in shards.read_batches(file, ["id"]) for row_id in batch["id"].to_pylist())
-    fractions_N = np.array([group_fraction(row_id, seed) for row_id in ids])
+    ids = pq.read_table(file, columns=["id"])["id"]
+    fractions_N = np.array([group_fraction(row_id.as_py(), seed) for row_id in ids])
     limit = np.partition(fractions_N, MAX_NUM_FIT_ROWS)[MAX_NUM_FIT_ROWS] if len(fractions_N) > MAX_NUM_FIT_ROWS else 1
     start = 0
     for batch in read_batches(file):
@@ -211,13 +213,7 @@ def _add(sums: Sequence[Sums], label_N: Sequence[int], answers: pa.StringArray) 
 
 
 def _find_refusals(answers: pa.StringArray) -> list[bool]:
-    import daft
-    from daft.expressions import ExpressionsProjection
-    from daft.recordbatch import RecordBatch
-
-    condition = refusal.drop_where(daft.col("text"), refusal.Config()).condition.alias("found")
-    texts = RecordBatch.from_pydict({"text": daft.Series.from_arrow(answers)})
-    return texts.eval_expression_list(ExpressionsProjection([condition])).to_pydict()["found"]
+    return evaluate(refusal.drop_where(text_column(), refusal.Config()).condition, answers).to_pylist()
 
 
 def _topic(name: str, sums: Sums, examples: list[str], is_document: bool) -> Topic:

@@ -9,12 +9,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
+from baihua.chat.template import end_of_turn
 from baihua.chat.tokenizer import FolderTokenizer, load_template
 from baihua.core.artifact import MANIFEST, hash_file, hash_json
 from baihua.core.errors import InputError
 from baihua.core.log import logger
 from baihua.core.model_folder import check_model_folder
-from baihua.chat.template import end_of_turn
 
 Precision = Literal["float32", "bfloat16"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

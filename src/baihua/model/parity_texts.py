@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from baihua.chat.template import OWN, open_template
 from baihua.chat.types import Message
 from baihua.model.examples import Encoder
-from baihua.chat.template import OWN, open_template
 
 MAX_TOKENS = 128
 BUILT_IN = (

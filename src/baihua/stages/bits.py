@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from baihua.chat.template import OWN, TEMPLATES, TemplateName, open_template
 from baihua.core import kinds
 from baihua.core.config import Base, execution
 from baihua.core.log import logger
 from baihua.core.stage import Input
-from baihua.chat.template import OWN, TEMPLATES, TemplateName, open_template
 
 if TYPE_CHECKING:
     from baihua.model.examples import Encoder

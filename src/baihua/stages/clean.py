@@ -43,9 +43,11 @@ def fingerprint(config: Config) -> list[Any]:
 def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
     """Write the kept rows and dropped.parquet; rows in + rows added = rows kept + rows dropped."""
     from baihua.data.pipeline import Tools, check_needs, run_filters
-    from baihua.data.shards import find_table, publish, sources_of
+    from baihua.data.rows import find_table
+    from baihua.data.shards import publish, sources_of
 
-    tools = Tools(*(str(inputs[role]) if role in inputs else None for role in ("model", "topics")), config.template)
+    model, topics = (str(inputs[role]) if role in inputs else None for role in ("model", "topics"))
+    tools = Tools(model, topics, config.template)
     check_needs(config.filters, tools)
     sources = sources_of(find_table(inputs["data"]))
     work = out / "work"

@@ -29,7 +29,7 @@ class Config(Base):
     """Which files, and how to read them."""
 
     files: list[Annotated[str, AfterValidator(_find)]] = content()
-    """Files, folders, patterns; `starter:[CATEGORY]`, `catalog:NAME`, `hub:ORG/NAME[@REVISION]`, `modelscope:ORG/NAME`."""
+    """Files, patterns; `starter:[CATEGORY]`, `catalog:NAME`, `hub:ORG/NAME[@REVISION][:PATH]`, `modelscope:`."""
     format: OneOf("baihua.data.formats") = Field(default={"kind": "auto"}, validate_default=True)  # type: ignore[valid-type]
     """How a record becomes a row; `kind` is a file of data/formats, or auto: told from each file's first records."""
     source: str | None = Field(default=None, min_length=1)
@@ -38,9 +38,9 @@ class Config(Base):
     """The licence of these rows; it goes into the manifest of everything that is made of them."""
     bad_rows: Literal["stop", "drop"] = "stop"
     """Whether a row that cannot be used stops the stage or is dropped, counted and kept in dropped.parquet."""
-    keep: list[str] = []
+    keep: list[str] = Field(default=[])
     """Keys of a record (dotted below) that rows keep in `meta`, for a filter such as `column`."""
-    columns: list[str] = []
+    columns: list[str] = Field(default=[])
     """Names of the columns of CSV and TSV files that have no heading."""
     encoding: Literal["utf-8", "gb18030"] = "utf-8"
     """How the bytes of text files are read; gb18030 is also right for GBK and GB2312."""

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 VERSION = 1
 MOST_INPUTS = 8
-INPUTS = {"data": Input(("conversations",))} | {
-    f"data_{number}": Input(("conversations",), is_needed=False) for number in range(2, MOST_INPUTS + 1)
+INPUTS = {"data": Input(("conversations", "documents"))} | {
+    f"data_{number}": Input(("conversations", "documents"), is_needed=False) for number in range(2, MOST_INPUTS + 1)
 }
-OUTPUT = ("conversations",)
+OUTPUT = ("conversations", "documents")
 
 
 class Config(Base):
@@ -52,8 +52,8 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]
     """Write conversations.parquet, shuffled, and dropped.parquet with the rows not drawn."""
     import numpy as np
 
+    from baihua.data.index import count_sources, read_index, write_not_drawn
     from baihua.data.mix import Mixture, write_shuffled
-    from baihua.data.subset import count_sources, read_index, write_not_drawn
 
     roles = [role for role in INPUTS if role in inputs]
     index = read_index([inputs[role] for role in roles])

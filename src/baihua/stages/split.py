@@ -1,4 +1,4 @@
-"""Hold out a share of the conversations; the parts are `train` and `heldout`."""
+"""Hold out a share of the rows; the parts are `train` and `heldout`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,8 +11,8 @@ from baihua.core.errors import InputError
 from baihua.core.stage import Input
 
 VERSION = 1
-INPUTS = {"data": Input(("conversations",))}
-OUTPUT = ("conversations",)
+INPUTS = {"data": Input(("conversations", "documents"))}
+OUTPUT = ("conversations", "documents")
 
 
 class Config(Base):
@@ -25,28 +25,34 @@ class Config(Base):
 
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
-    """Write the folders train and heldout, each with its conversations.parquet."""
-    from baihua.data.rows import read_rows, write_rows
-    from baihua.data.split import split_rows
+    """Write the folders train and heldout, each with its rows in their order."""
+    import numpy as np
+    import pyarrow as pa
 
-    rows = read_rows(inputs["data"])
-    train, heldout = split_rows(rows, heldout_share=config.heldout_share, seed=config.seed)
-    if not train or not heldout:
+    from baihua.data.index import count_sources, read_index, write_chosen
+    from baihua.data.split import find_heldout
+
+    index = read_index([inputs["data"]])
+    is_heldout = find_heldout(index, heldout_share=config.heldout_share, seed=config.seed)
+    num_heldout = int(is_heldout.sum())
+    if num_heldout in (0, index.num_rows):
+        num_groups = len(index.groups_N.unique())
         raise InputError(
-            f"{len(rows):,} rows in {len({row.group for row in rows}):,} groups are too few to hold out "
+            f"{index.num_rows:,} rows in {num_groups:,} groups are too few to hold out "
             f"{config.heldout_share:.0%}: one side would be empty",
             where=str(inputs["data"]),
             fix="use more data, or another heldout_share or seed",
         )
-    write_rows(train, out / "train")
-    write_rows(heldout, out / "heldout")
+    write_chosen(index, ~is_heldout, out / "train")
+    write_chosen(index, is_heldout, out / "heldout")
     return {
-        "num_rows_in": len(rows),
-        "num_rows_kept": len(rows),
+        "num_rows_in": index.num_rows,
+        "num_rows_kept": index.num_rows,
         "num_rows_dropped": {},
         "num_rows_changed": {},
         "num_rows_added": {},
-        "num_rows_train": len(train),
-        "num_rows_heldout": len(heldout),
-        "num_groups_heldout": len({row.group for row in heldout}),
+        "num_rows_train": index.num_rows - num_heldout,
+        "num_rows_heldout": num_heldout,
+        "num_groups_heldout": len(index.groups_N.filter(pa.array(is_heldout)).unique()),
+        "num_rows_by_source": count_sources(index, np.arange(index.num_rows)),
     }

@@ -13,8 +13,8 @@ from baihua.core.errors import InputError
 from baihua.core.stage import Input
 
 VERSION = 1
-INPUTS = {"data": Input(("conversations",))}
-OUTPUT = ("conversations",)
+INPUTS = {"data": Input(("conversations", "documents"))}
+OUTPUT = ("conversations", "documents")
 
 
 class Config(Base):
@@ -40,7 +40,8 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]
     """Write conversations.parquet in the order of the input, and dropped.parquet with the rows not drawn."""
     import numpy as np
 
-    from baihua.data.subset import count_sources, draw_rows, read_index, write_chosen, write_not_drawn
+    from baihua.data.index import count_sources, read_index, write_chosen, write_not_drawn
+    from baihua.data.subset import draw_rows
 
     index = read_index([inputs["data"]])
     num_rows = config.num_rows or max(1, round(index.num_rows * (config.share or 0)))

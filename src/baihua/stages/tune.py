@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from baihua.chat.template import TemplateName, open_template
 from baihua.core import kinds
 from baihua.core.config import Base, execution
 from baihua.core.kinds import OneOf
 from baihua.core.stage import Input
 from baihua.model.examples import Encoder
-from baihua.chat.template import TemplateName, open_template
 from baihua.train.methods import lora
 from baihua.train.schedule import Config as Schedule
 

@@ -40,7 +40,7 @@ class Config(Base):
     """Evaluation files, folders or patterns, from the recipe's folder."""
     columns: list[str] = Field(default=["question", "text", "prompt", "instruction", "turns"], min_length=1)
     """Keys whose text, list of texts or list of messages holds questions; a record may have any of them."""
-    ngram: int = Field(default=6, ge=2, le=50)
+    ngram: int = Field(default=8, ge=2, le=50)
     """Characters in a row that are compared, of letters and digits only; a shorter question must match whole."""
     maximum_overlap: float = Field(default=0.5, gt=0, le=1)
     """Share of a question's n-grams, above 0 to 1, from which on a row that holds them goes."""

@@ -1,6 +1,6 @@
 """Drops answers that open with a refusal, in Chinese or English.
 
-Only the first characters of the first answer are read, and an apology alone is not a refusal: it must be followed by
+Only the first characters of an answer are read, and an apology alone is not a refusal: it must be followed by
 what cannot be done, in words about answering or doing a task. So letters of apology, quoted dialogue and answers
 that explain refusals stay. An assistant that says it has no feelings, and then answers, has not refused either.
 """
@@ -91,6 +91,10 @@ _ENGLISH = [
 # Stanford Alpaca's data marks tasks that were not done so, and its translations keep the mark.
 _NO_OUTPUT = r"[<\[(（【]?(?:no\s?output|无输出|無輸出|没有输出)"
 OPENING = rf"(?i)\A{_GREETING}(?:{'|'.join([*_CHINESE, *_ENGLISH, _NO_OUTPUT])})"
+
+
+# A refusal in a later turn teaches as much as one in the first.
+IS_PER_MESSAGE = True
 
 
 class Config(Base):

@@ -14,7 +14,7 @@ NUM_REPLIES = 8
 NUM_POINTS = 500
 ROW_COUNTS = ("num_rows_in", "num_rows_added", "num_rows_kept", "num_rows_dropped", "num_rows_changed")
 CHECKED = {"merge": "merged model with base and adapter", "quantize": "f16 file with the model"}
-KNOWN = ("import_data", "split", "tune", "merge", "quantize", "bits", "answer")
+KNOWN = ("import_data", "clean", "mix", "subset", "identity", "inspect", "split", "tune", "merge", "quantize", "bits", "answer")
 
 
 def write(run_folder: Path) -> list[Path]:
@@ -27,6 +27,7 @@ def write(run_folder: Path) -> list[Path]:
         *_replies(stages),
         *_stages(stages),
         *_data(stages),
+        *_sources(stages),
         *_training(stages),
         *_checks(stages),
         *_sizes(stages),
@@ -149,6 +150,14 @@ def _sizes(stages: Sequence[StageResult]) -> Iterator[Section]:
     if rows:
         columns = ["stage", "level", "file", "size", "bits per weight"]
         yield Section("Model sizes", tables=[("", Table(columns, rows))])
+
+
+def _sources(stages: Sequence[StageResult]) -> Iterator[Section]:
+    """Licences of all data behind the run's artifacts."""
+    found = {name: licence for stage in stages for name, licence in stage.manifest.get("sources", {}).items()}
+    if found:
+        rows = [[name, licence or "not stated"] for name, licence in sorted(found.items())]
+        yield Section("Data sources", tables=[("", Table(["source", "licence"], rows))])
 
 
 def _others(stages: Sequence[StageResult]) -> Iterator[Section]:

@@ -1,0 +1,162 @@
+"""What a draw may know of rows, and copying the drawn ones batch by batch: no more than a batch of texts in memory.
+
+N rows of one or several files, numbered through from the first row of the first file.
+"""
+
+# ruff: noqa: N803, N815  (names of arrays end with their shape)
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from baihua.core.errors import InputError
+from baihua.data.rows import DOCUMENTS_FILE, DOCUMENTS_SCHEMA, DROPPED_FILE, DROPPED_SCHEMA, FILE, SCHEMA, find_table
+from baihua.data.shards import holds_documents
+
+COLUMNS = ["id", "source", "group"]
+NUM_ROWS_PER_BATCH = 4096
+NUM_ROWS_PER_GROUP = 16_384
+# A file may be one row group: without a buffer the reader takes whole columns into memory, and the default
+# `pre_buffer` the whole file (84 MB: 98 MiB, without it 19).
+NUM_BYTES_BUFFERED = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """What a draw may look at: about 60 bytes a row. `file_N` and `source_N` are places in the two lists."""
+
+    files: list[Path]
+    sources: list[str]
+    ids_N: pa.Array
+    groups_N: pa.Array
+    file_N: np.ndarray
+    source_N: np.ndarray
+    holds_documents: bool = False
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of all files."""
+        return len(self.ids_N)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of its rows."""
+        return DOCUMENTS_SCHEMA if self.holds_documents else SCHEMA
+
+    def file_in(self, folder: Path) -> Path:
+        """Where such rows are in an artifact's folder."""
+        return folder / (DOCUMENTS_FILE if self.holds_documents else FILE)
+
+
+def read_index(paths: Sequence[Path]) -> Index:
+    """The index of data artifacts' folders, or of Parquet files with the same columns."""
+    files = [find_table(path) for path in paths]
+    kinds = {holds_documents(file) for file in files}
+    if len(kinds) > 1:
+        raise InputError("documents and conversations cannot be one data set", where=", ".join(map(str, files)))
+    tables = [pq.read_table(file, columns=COLUMNS, read_dictionary=["source"]) for file in files]
+    table = pa.concat_tables(tables).unify_dictionaries()
+    source = _one_array(table["source"])
+    return Index(
+        files,
+        source.dictionary.to_pylist(),
+        _one_array(table["id"]),
+        _one_array(table["group"]),
+        np.repeat(np.arange(len(files)), [len(part) for part in tables]).astype(np.int32),
+        source.indices.to_numpy(),
+        kinds.pop(),
+    )
+
+
+def draw_keys(texts: Iterable[str], *, salt: str, num_texts: int) -> np.ndarray:
+    """One number_N per text, uint64, that the text and the salt fix alone.
+
+    The salt names the stage beside its seed: by the same hash, a subset would be cut out of one side of a split.
+    """
+    numbers = (int.from_bytes(hashlib.sha256(f"{salt}:{text}".encode()).digest()[:8], "big") for text in texts)
+    return np.fromiter(numbers, dtype=np.uint64, count=num_texts)
+
+
+def texts_of(array: pa.Array) -> Iterator[str]:
+    """The texts of an array, made one batch at a time."""
+    for first in range(0, len(array), NUM_ROWS_PER_BATCH):
+        yield from array.slice(first, NUM_ROWS_PER_BATCH).to_pylist()
+
+
+def read_batches(index: Index) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """All rows in order, in batches, each with the number of its first row."""
+    first = 0
+    for file in index.files:
+        with pq.ParquetFile(file, buffer_size=NUM_BYTES_BUFFERED, pre_buffer=False) as parquet:
+            for batch in parquet.iter_batches(NUM_ROWS_PER_BATCH, columns=index.schema.names):
+                yield first, batch
+                first += batch.num_rows
+
+
+def write_batches(batches: Iterable[pa.RecordBatch], schema: pa.Schema, file: Path) -> None:
+    """One Parquet file; small batches are gathered, since each write makes a row group of its own."""
+    waiting: list[pa.RecordBatch] = []
+    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        for batch in batches:
+            waiting.append(batch)
+            if sum(part.num_rows for part in waiting) >= NUM_ROWS_PER_GROUP:
+                writer.write_table(_gather(waiting, schema))
+                waiting = []
+        if waiting:
+            writer.write_table(_gather(waiting, schema))
+
+
+def write_chosen(index: Index, is_chosen_N: np.ndarray, out: Path) -> None:
+    """Write the chosen rows, in the order in which they were."""
+    out.mkdir(parents=True, exist_ok=True)
+    batches = (batch.filter(pa.array(_slice(is_chosen_N, first, batch))) for first, batch in read_batches(index))
+    write_batches(batches, index.schema, index.file_in(out))
+
+
+def write_not_drawn(index: Index, code_N: np.ndarray, out: Path, *, details: Sequence[str]) -> None:
+    """Write `dropped.parquet`: rows whose code is above 0, with the detail that stands at that place."""
+    batches = (_not_drawn(batch, _slice(code_N, first, batch), details) for first, batch in read_batches(index))
+    write_batches(batches, DROPPED_SCHEMA, out / DROPPED_FILE)
+
+
+def count_sources(index: Index, rows: np.ndarray) -> dict[str, int]:
+    """How many of these row numbers each source has."""
+    counts = np.bincount(index.source_N[rows], minlength=len(index.sources)).tolist()
+    return {name: number for name, number in sorted(zip(index.sources, counts, strict=True)) if number}
+
+
+def _one_array(column: pa.ChunkedArray) -> pa.Array:
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+
+
+def _slice(values_N: np.ndarray, first: int, batch: pa.RecordBatch) -> np.ndarray:
+    return values_N[first : first + batch.num_rows]
+
+
+def _gather(batches: list[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
+    return pa.Table.from_batches(batches).select(schema.names).cast(schema)
+
+
+def _not_drawn(batch: pa.RecordBatch, codes: np.ndarray, details: Sequence[str]) -> pa.RecordBatch:
+    left = batch.filter(pa.array(codes > 0))
+    records = [
+        {key: record[key] for key in ("id", "source", "file", "line")}
+        | {"reason": "not_drawn", "detail": details[code], "row": _as_json(record)}
+        for record, code in zip(left.to_pylist(), codes[codes > 0].tolist(), strict=True)
+    ]
+    return pa.RecordBatch.from_pylist(records, schema=DROPPED_SCHEMA)
+
+
+def _as_json(record: dict[str, Any]) -> str:
+    """What a row says, without empty fields."""
+    if "text" in record:
+        return json.dumps({"text": record["text"]}, ensure_ascii=False)
+    plain = [{key: value for key, value in item.items() if value is not None} for item in record["messages"]]
+    return json.dumps({"messages": plain}, ensure_ascii=False)
