@@ -77,7 +77,7 @@ def run(config, inputs, out):
 '''
 
 STAGES = {"stages/note.py": NOTE_STAGE, "stages/count.py": COUNT_STAGE}
-PACKAGES = ("baihua.stages", "baihua.data.formats")
+PACKAGES = ("baihua.stages", "baihua.data.formats", "baihua.data.filters")
 
 Extend = Callable[[dict[str, str]], Path]
 

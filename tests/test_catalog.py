@@ -104,7 +104,7 @@ def test_a_name_is_found_with_and_without_the_prefix() -> None:
 def test_an_unknown_name_is_told_the_nearest_one() -> None:
     with pytest.raises(InputError, match=r"unknown data collection 'bele_1m'; did you mean 'belle_1m'\?") as error:
         catalog.find("bele_1m")
-    assert "baihua catalog" in str(error.value)
+    assert "baihua show catalog" in str(error.value)
 
 
 def test_the_table_has_a_header_and_a_sorted_row_for_each() -> None:

@@ -15,11 +15,17 @@ from baihua.core import kinds
 from baihua.core.artifact import hash_file, hash_json
 from baihua.core.stage import STAGES
 from baihua.data.rows import read_rows
+from data_stages import import_files, run_stage
 from fakes import talk, write_lines
 
 ROWS = [talk(f"问题{n}", f"回答{n}", group=f"g{n % 7}") for n in range(20)]
 GOLDEN = {
-    "import_data": (1, "be6a5686edd1b877"),
+    "import_data": (2, "be6a5686edd1b877"),
+    "clean": (1, "a376639058028cde"),
+    "mix": (1, "5b9daf4671f7d7ba"),
+    "subset": (1, "8668daa3aa3f435e"),
+    "identity": (1, "8d8ebeadc3a831fb"),
+    "inspect": (1, "20db784006b20533"),
     "split": (1, "607d0486ed2377c1"),
     "import_model": (1, "21cca4679abcb791"),
     "tune": (1, [6.12, 5.86, 5.64]),
@@ -51,6 +57,41 @@ def run(kind: str, out: Path, inputs: dict[str, Path], **fields: Any) -> Any:
 
 def test_import_data_writes_what_its_version_writes(tmp_path: Path) -> None:
     assert figure("import_data", imported(tmp_path)) == GOLDEN["import_data"]
+
+
+def test_clean_writes_what_its_version_writes(tiny_folder: Path, tmp_path: Path) -> None:
+    filters: list[dict[str, Any]] = [
+        {"kind": "width"},
+        {"kind": "length", "minimum_chars": 6},
+        {"kind": "column", "name": "score", "minimum": 3, "missing": "keep"},
+        {"kind": "split_long", "maximum_tokens": 60},
+        {"kind": "near_duplicate", "ngram": 2, "threshold": 0.8},
+    ]
+    rows = [*ROWS, talk("你好,世界!", "ＡＢＣ", group="g1"), talk("第一问", "第一答" * 9, "第二问", "第二答" * 9)]
+    data = import_files(tmp_path, write_lines(tmp_path / "rows.jsonl", rows)).folder
+    made = run_stage("clean", tmp_path / "2", {"data": data, "model": tiny_folder}, filters=filters)
+    written = [[asdict(row) for row in made.rows], made.dropped]
+    assert (kinds.find(STAGES, "clean").VERSION, hash_json(written)[:16]) == GOLDEN["clean"]
+
+
+def test_subset_writes_what_its_version_writes(tmp_path: Path) -> None:
+    run("subset", tmp_path / "out", {"data": imported(tmp_path)}, num_rows=7, seed=7, by="source")
+    assert figure("subset", tmp_path / "out") == GOLDEN["subset"]
+
+
+def test_identity_and_mix_write_what_their_versions_write(tmp_path: Path) -> None:
+    run("identity", tmp_path / "identity", {}, name="白话", maker="白话小组", seed=7)
+    assert figure("identity", tmp_path / "identity") == GOLDEN["identity"]
+    inputs = {"data": imported(tmp_path), "data_2": tmp_path / "identity"}
+    run("mix", tmp_path / "mixed", inputs, weights={"data": 1, "data_2": 3}, num_rows=100, repeat=True, seed=7)
+    assert figure("mix", tmp_path / "mixed") == GOLDEN["mix"]
+
+
+def test_inspect_counts_what_its_version_counts(tmp_path: Path) -> None:
+    version, _ = run("inspect", tmp_path / "out", {"data": imported(tmp_path)}, num_topics=2)
+    # Topics come from floating-point sums, which differ between processors.
+    figures = json.loads((tmp_path / "out" / "figures.json").read_text(encoding="utf-8"))
+    assert (version, hash_json(figures)[:16]) == GOLDEN["inspect"]
 
 
 def test_split_writes_what_its_version_writes(tmp_path: Path) -> None:

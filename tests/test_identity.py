@@ -104,8 +104,8 @@ def test_answers_have_a_space_between_han_and_latin(name: str, wanted: str) -> N
 
 def test_wordings_of_an_intent_are_one_group_which_no_split_parts() -> None:
     rows = rows_of(num_answers=2)
-    groups = {row.group for row in rows if "你是谁" in row.messages[0].content}
-    assert groups == {"identity-who"}
+    wordings = {row.messages[0].content for row in rows if row.group == "identity-who"}
+    assert len(wordings) > 10
     assert 10 < len({row.group for row in rows}) < len(rows) / 2
 
 

@@ -1,61 +1,29 @@
 """Does `near_duplicate` find planted copies, and only rows that are alike?
 
-Usage: python bench/data/near_duplicates.py [--plants 2000] [--seed 0]
+Usage: python bench/data/near_duplicates.py WORK [--plants 2000] [--seed 0]
 
-Edited copies are planted into the Chinese rows of the bilingual set. J is the exact Jaccard similarity of the sets of
-character 5-grams after normalising, computed here with Python's sets. A plant is found if it or its source is
-dropped. Wanted: at least 95 % of the plants with J >= 0.6 found; at most 0.5 % of the dropped rows with J < 0.5 to
-the row that is kept in their place.
+Edited copies are planted into the Chinese rows of the bilingual set, and the stages import_data and clean run over
+them. J is the exact Jaccard similarity of the sets of character 5-grams after normalising, computed here with Python's
+sets. A plant is found if it or its source is dropped. Wanted: at least 95 % of the plants with J >= 0.6 found; at most
+0.5 % of the dropped rows with J < 0.5 to the row that is kept in their place.
 """
 
 import argparse
+import json
 import random
+import shutil
 import sys
-import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
-from typing import Any
+from pathlib import Path
 
-import numpy as np
+import pyarrow.parquet as pq
 from perturb import Plant, plants, read_rows, row_text
+from watch import do
 
-from baihua.data.filters.near_duplicate import Config, check_table
 from baihua.data.grams import grams, jaccard, normalise
-from baihua.data.table import Part
 
-NUM_ROWS_PER_BLOCK = 10_000
-NUM_PROCESSES = 2
 WANTED_RECALL = 0.95
 MOST_UNLIKE = 0.005
-
-
-class MemoryTable:
-    """Texts in memory, worked on by two processes; keeps count of the seconds that takes."""
-
-    def __init__(self, texts: list[str]) -> None:
-        self.texts = texts
-        self.num_rows = len(texts)
-        self.num_seconds = 0.0
-
-    def map(self, function: Callable[[list[str]], np.ndarray], part: Part) -> np.ndarray:
-        """One number or vector per row."""
-        return np.concatenate(list(self._run(function)))
-
-    def map_ragged(
-        self, function: Callable[[list[str]], tuple[np.ndarray, np.ndarray]], part: Part
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Any number of values per row."""
-        values, counts = zip(*self._run(function), strict=True)
-        return np.concatenate(values), np.concatenate([[0], np.cumsum(np.concatenate(counts))])
-
-    def _run(self, function: Callable[[list[str]], Any]) -> Iterator[Any]:
-        start = time.perf_counter()
-        blocks = [self.texts[at : at + NUM_ROWS_PER_BLOCK] for at in range(0, self.num_rows, NUM_ROWS_PER_BLOCK)]
-        with ProcessPoolExecutor(NUM_PROCESSES, mp_context=get_context("spawn")) as pool:
-            yield from pool.map(function, blocks)
-        self.num_seconds += time.perf_counter() - start
 
 
 def similarity(one: str, other: str) -> float:
@@ -81,10 +49,10 @@ def print_shares(title: str, names: list[str], is_found: list[bool]) -> None:
         print(f"{name:<24}{len(values):>8,}{sum(values):>8,}{sum(values) / len(values):>9.1%}")
 
 
-def measure_recall(planted: list[Plant], texts: list[str], is_dropped: np.ndarray) -> float:
+def measure_recall(planted: list[Plant], texts: list[str], dropped: set[int]) -> float:
     """Print recall by similarity and by kind; returns that of plants with J >= 0.6."""
     first = len(texts) - len(planted)
-    is_found = [bool(is_dropped[first + at] or is_dropped[plant.source]) for at, plant in enumerate(planted)]
+    is_found = [first + at in dropped or plant.source in dropped for at, plant in enumerate(planted)]
     near = [similarity(plant.text, texts[plant.source]) for plant in planted]
     print_shares("similarity", [tell_bin(value) for value in near], is_found)
     alike = [at for at, value in enumerate(near) if value >= 0.6]
@@ -92,29 +60,39 @@ def measure_recall(planted: list[Plant], texts: list[str], is_dropped: np.ndarra
     return sum(is_found[at] for at in alike) / len(alike)
 
 
+def find_copies(texts: list[str], work: Path) -> list[tuple[int, int]]:
+    """Pairs of a dropped text and the one that is kept in its place, by their numbers."""
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    lines = (json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts)
+    (work / "texts.jsonl").write_text("".join(lines), encoding="utf-8")
+    do("import_data", f"files=[{work / 'texts.jsonl'}]", "format={kind: text}", out=work / "in")
+    needed = do("clean", "filters=[{kind: near_duplicate}]", out=work / "out", data=work / "in")
+    print(f"{len(texts):,} rows cleaned in {needed.seconds:.1f} s, {needed.peak_bytes / 1e9:.2f} GB")
+    table = pq.read_table(work / "in" / "documents.parquet", columns=["id", "line"])
+    number_of = {row_id: line - 1 for row_id, line in zip(*table.to_pydict().values(), strict=True)}
+    dropped = pq.read_table(work / "out" / "dropped.parquet", columns=["id", "detail"]).to_pylist()
+    return [(number_of[row["id"]], number_of[row["detail"].split()[1].rstrip(",")]) for row in dropped]
+
+
 def main() -> int:
     """Print the figures; 1 if they are not as wanted."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", type=Path)
     parser.add_argument("--plants", type=int, default=2_000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     originals = [row_text(row) for row in read_rows()]
     planted = plants(originals, options.plants, random.Random(options.seed))
     texts = originals + [plant.text for plant in planted]
-    table = MemoryTable(texts)
-    start = time.perf_counter()
-    marks = check_table(table, Config())
-    num_seconds = time.perf_counter() - start
-    is_dropped = np.zeros(len(texts), dtype=bool)
-    is_dropped[marks.dropped_R] = True
-    recall = measure_recall(planted, texts, is_dropped)
-    pairs = zip(marks.dropped_R.tolist(), marks.kept_R.tolist(), strict=True)
-    near = [similarity(texts[dropped], texts[kept]) for dropped, kept in pairs]
+    pairs = find_copies(texts, options.work)
+    dropped = {number for number, _ in pairs}
+    recall = measure_recall(planted, texts, dropped)
+    near = [similarity(texts[one], texts[kept]) for one, kept in pairs]
     unlike = sum(value < 0.5 for value in near) / len(near)
     print(f"\nplants with J >= 0.6 found: {recall:.2%} (wanted: at least {WANTED_RECALL:.0%})")
     print(f"dropped rows with J < 0.5: {unlike:.2%} of {len(near):,} (wanted: at most {MOST_UNLIKE:.1%}); ", end="")
-    print(f"lowest {min(near):.3f}; kept rows that are dropped: {is_dropped[marks.kept_R].sum()}")
-    print(f"{len(texts):,} rows in {num_seconds:.1f} s, of them {table.num_seconds:.1f} s in {NUM_PROCESSES} processes")
+    print(f"lowest {min(near):.3f}; kept rows that are dropped: {len(dropped & {kept for _, kept in pairs})}")
     return int(recall < WANTED_RECALL or unlike > MOST_UNLIKE)
 
 

@@ -6,6 +6,9 @@ It uses our own filters where they are Python functions, and Python's `re` where
 the difference is the engine. Prints one JSON object.
 """
 
+# These two packages are no part of ours, and a data set's rows have no types.
+# pyright: reportMissingImports=false, reportCallIssue=false, reportArgumentType=false
+
 import json
 import re
 import shutil
@@ -24,6 +27,7 @@ from baihua.data.verdicts import Drop
 NUM_PROCESSES = 2
 NUM_HASHES = 128
 THRESHOLD = 0.55
+SCHEME = "affine32"
 OPENING = re.compile(refusal.OPENING)
 CHANGES = [(module, module.Config()) for module in (script, width, literal_newline)]
 REPETITION = repetition.Config()
@@ -53,13 +57,14 @@ def change(row: dict[str, Any]) -> dict[str, Any]:
 def sketch(row: dict[str, Any]) -> dict[str, Any]:
     """The key of exact copies and the MinHash of near ones."""
     normal = normalise("\n".join(filter(None, (row["instruction"], row["input"], row["output"]))))
-    minhash = MinHash(NUM_HASHES)
+    minhash = MinHash(NUM_HASHES, scheme=SCHEME)
     minhash.update_batch([gram.encode() for gram in grams(normal, 5)])
     return {"normal": normal, "hashes": minhash.hashvalues}
 
 
 def main() -> int:
     """Clean a file."""
+    datasets.disable_progress_bars()
     out = Path(sys.argv[2])
     shutil.rmtree(out, ignore_errors=True)
     data = datasets.load_dataset("json", data_files=sys.argv[1], split="train", cache_dir=str(out / "cache"))
@@ -68,7 +73,7 @@ def main() -> int:
     data = data.map(sketch, num_proc=NUM_PROCESSES)
     lsh, seen, kept = MinHashLSH(threshold=THRESHOLD, num_perm=NUM_HASHES), set(), []
     for number, row in enumerate(data):
-        minhash = MinHash(NUM_HASHES, hashvalues=row["hashes"])
+        minhash = MinHash(NUM_HASHES, hashvalues=row["hashes"], scheme=SCHEME)
         if row["normal"] not in seen and not lsh.query(minhash):
             seen.add(row["normal"])
             lsh.insert(number, minhash)

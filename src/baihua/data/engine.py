@@ -147,7 +147,7 @@ def _read(out: Path) -> dict[str, Any]:
 def _use_ray(address: str) -> int:
     """Connect once, or start a Ray of this process alone; the number of CPUs there."""
     try:
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]  (the extra `cluster`)
     except ImportError as error:
         raise InputError(
             "a cluster needs Ray, which is not installed", where="--cluster", fix="pip install 'baihua[cluster]'"

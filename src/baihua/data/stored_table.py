@@ -9,7 +9,7 @@ import numpy as np
 
 from baihua.data.batch import Batch
 from baihua.data.engine import Call, Piece, run_pieces
-from baihua.data.shards import Source, kept_file
+from baihua.data.shards import Source, kept_file, written_whole
 from baihua.data.table import Part
 
 
@@ -69,9 +69,10 @@ def map_piece(
 
     texts = Batch(Source(file).read()).texts(part).to_pylist()
     found = vars(import_module(module))[function](texts, **arguments)
-    if is_ragged:
-        np.save(out.with_name(f"{out.name}.counts.npy"), found[1])
-    np.save(out.with_name(f"{out.name}.npy"), found[0] if is_ragged else found)
+    arrays = {".npy": found[0], ".counts.npy": found[1]} if is_ragged else {".npy": found}
+    for ending, array in arrays.items():
+        with written_whole(out.with_name(out.name + ending)) as partial, partial.open("wb") as stream:
+            np.save(stream, array)
     return {"num_rows": len(texts)}
 
 

@@ -14,7 +14,20 @@ NUM_REPLIES = 8
 NUM_POINTS = 500
 ROW_COUNTS = ("num_rows_in", "num_rows_added", "num_rows_kept", "num_rows_dropped", "num_rows_changed")
 CHECKED = {"merge": "merged model with base and adapter", "quantize": "f16 file with the model"}
-KNOWN = ("import_data", "clean", "mix", "subset", "identity", "inspect", "split", "tune", "merge", "quantize", "bits", "answer")
+KNOWN = (
+    "import_data",
+    "clean",
+    "mix",
+    "subset",
+    "identity",
+    "inspect",
+    "split",
+    "tune",
+    "merge",
+    "quantize",
+    "bits",
+    "answer",
+)
 
 
 def write(run_folder: Path) -> list[Path]:
