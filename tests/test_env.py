@@ -1,12 +1,13 @@
 """The environment is read in one place, and secrets are never recorded."""
 
+import os
 import re
 from pathlib import Path
 
 import pytest
 
 import baihua
-from baihua.core.env import Environment, numeric_settings
+from baihua.core.env import Environment, forbid_telemetry, numeric_settings
 
 
 def test_what_was_read_is_recorded_sorted() -> None:
@@ -33,3 +34,13 @@ def test_only_one_module_reads_the_environment() -> None:
 def test_numeric_settings_are_those_that_are_set() -> None:
     environment = Environment({"OMP_NUM_THREADS": "2", "HOME": "somewhere"})
     assert numeric_settings(environment) == {"OMP_NUM_THREADS": "2"}
+
+
+def test_no_library_reports_its_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DO_NOT_TRACK", "DAFT_ANALYTICS_ENABLED", "RAY_USAGE_STATS_ENABLED"):
+        monkeypatch.setenv(name, "x")
+    forbid_telemetry()
+    from daft.scarf_telemetry import opted_out
+
+    assert opted_out()
+    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"

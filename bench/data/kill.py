@@ -40,10 +40,12 @@ def main() -> int:
         whole, killed = options.work / f"{name}-whole", options.work / f"{name}-killed"
         seconds = run(words, whole)
         print(f"{name}: {seconds:.1f} s undisturbed")
-        moments = [rng.uniform(0.1, 0.95) * seconds for _ in range(options.kills)]
-        total = sum(die_at(words, killed, moment) for moment in moments)
+        num_kills, total = 0, 0.0
+        while num_kills < options.kills:
+            is_killed, lived = die_at(words, killed, rng.uniform(0.1, 0.95) * seconds)
+            num_kills, total = num_kills + is_killed, total + lived
         last = run(words, killed)
-        print(f"{name}: {options.kills} kills after {total:.1f} s of work, then {last:.1f} s to the end")
+        print(f"{name}: {num_kills} kills after {total:.1f} s of work, then {last:.1f} s to the end")
         same = hashes(whole) == hashes(killed)
         print(f"{name}: {'the same bytes' if same else 'OTHER BYTES'} {hashes(killed)}", flush=True)
         is_same &= same
@@ -57,22 +59,22 @@ def run(words: list[str], out: Path) -> float:
     return time.perf_counter() - start
 
 
-def die_at(words: list[str], out: Path, seconds: float) -> float:
-    """Start a stage and kill it; the seconds it had."""
+def die_at(words: list[str], out: Path, seconds: float) -> tuple[bool, float]:
+    """Start a stage and kill it; whether it was still at work, and the seconds it had."""
     start = time.perf_counter()
     process = subprocess.Popen(command(words, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         process.wait(timeout=seconds)
-        print(f"  done after {time.perf_counter() - start:.1f} s, before it could be killed")
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert not out.exists(), "a killed stage left something that looks complete"
-        finished = len(list(out.parent.glob(f"{out.name}-*.partial/work/*/*.json")))
+        finished = len(list(out.parent.glob(f"{out.name}-*.partial/work/**/*.json")))
         print(f"  killed after {seconds:.1f} s with {finished} shards finished")
-    if out.exists():
-        shutil.rmtree(out)
-    return time.perf_counter() - start
+        return True, seconds
+    print("  it was done before it could be killed; once more from the start")
+    shutil.rmtree(out)
+    return False, time.perf_counter() - start
 
 
 def command(words: list[str], out: Path) -> list[str]:

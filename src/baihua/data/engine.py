@@ -18,10 +18,11 @@ from baihua.core import kinds
 from baihua.core.env import forbid_telemetry
 from baihua.core.errors import BaihuaError, InputError, RunError
 from baihua.core.jsonl import write_json
-from baihua.core.log import logger
+from baihua.core.log import logger, progress_bar
 
 # A dead worker takes its pieces with it. They are run again, unless they kill every worker.
 MAX_NUM_ATTEMPTS = 3
+MIN_NUM_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def run_pieces(call: Call, pieces: Sequence[Piece], *, cluster: str | None = Non
     for attempt in range(1, MAX_NUM_ATTEMPTS + 1):
         lost = None
         try:
-            for result in _stream(call, tuple(left), cluster, is_retry=attempt > 1):
+            for result in _shown(call, len(left), _stream(call, tuple(left), cluster, is_retry=attempt > 1)):
                 left.pop(0)
                 yield result
         except _worker_losses() as error:
@@ -64,6 +65,17 @@ def run_pieces(call: Call, pieces: Sequence[Piece], *, cluster: str | None = Non
         where=str(left[0].out),
         fix="there may be too little memory; finished work is kept, so run the same command again",
     )
+
+
+def _shown(call: Call, num_pieces: int, results: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The same results, with a bar where there are enough for one."""
+    if num_pieces < MIN_NUM_SHOWN:
+        yield from results
+        return
+    with progress_bar(f"{call.name.removesuffix('_piece')} shards", num_pieces) as bar:
+        for result in results:
+            bar.advance()
+            yield result
 
 
 def _stream(call: Call, pieces: Sequence[Piece], cluster: str | None, *, is_retry: bool) -> Iterator[dict[str, Any]]:

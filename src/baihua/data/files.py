@@ -33,7 +33,7 @@ def is_path(name: str) -> bool:
 def check_name(name: str) -> None:
     """Refuse a name that finds nothing; what lies on a hub is only checked for its form."""
     if name.startswith(CATALOG):
-        _catalogued(name)
+        catalogued(name)
     elif name.startswith(HUBS):
         _parse_hub(name)
     else:
@@ -50,11 +50,26 @@ def find_files(names: list[str]) -> list[Path]:
     return [file for name in names for file in _expand(name)]
 
 
+def catalogued(name: str) -> tuple[str, str | None]:
+    """The hub address and the licence of a catalogue's entry, given as `catalog:NAME`."""
+    from baihua.data import catalog
+
+    entry = catalog.find(name.removeprefix(CATALOG))
+    if entry.hub is None and entry.modelscope is None:
+        raise InputError(
+            "this collection is in the catalogue, but no hub is known to have it",
+            where=name,
+            fix="fetch it yourself and name its files",
+        )
+    inside = f":{entry.path}" if entry.path else ""
+    return (f"hub:{entry.hub}" if entry.hub else f"modelscope:{entry.modelscope}") + inside, entry.licence
+
+
 def _origin(name: str, cache: Path) -> Origin:
     if name.startswith(STARTER):
         return Origin(_expand(name), None, "CC0-1.0")
     if name.startswith(CATALOG):
-        hub, licence = _catalogued(name)
+        hub, licence = catalogued(name)
         return Origin(_fetch(hub, cache), name.removeprefix(CATALOG), licence)
     if name.startswith(HUBS):
         return Origin(_fetch(name, cache), _parse_hub(name)["name"])
@@ -88,21 +103,6 @@ def _starter(name: str) -> list[Path]:
         known = ", ".join(sorted(file.stem for file in STARTER_FOLDER.glob("*.jsonl")))
         raise InputError(f"the starter set has no category {wanted!r} (known: {known})", where=name)
     return files
-
-
-def _catalogued(name: str) -> tuple[str, str | None]:
-    """The hub address and the licence of a catalogue's entry."""
-    from baihua.data import catalog
-
-    entry = catalog.find(name.removeprefix(CATALOG))
-    if entry.hub is None and entry.modelscope is None:
-        raise InputError(
-            "this collection is in the catalogue, but no hub is known to have it",
-            where=name,
-            fix="fetch it yourself and name its files",
-        )
-    inside = f":{entry.path}" if entry.path else ""
-    return (f"hub:{entry.hub}" if entry.hub else f"modelscope:{entry.modelscope}") + inside, entry.licence
 
 
 def _parse_hub(name: str) -> re.Match[str]:

@@ -77,6 +77,8 @@ def cut(
     for origin in origins:
         for file in origin.files:
             left = None if limit is None else limit - raw.num_records
+            if left == 0:
+                break
             records = islice(read_records(file, columns=columns, encoding=encoding), left)
             first = list(islice(records, NUM_DETECTION_RECORDS))
             files.append(
@@ -130,7 +132,7 @@ def read_piece(
         "num_rows": kept.num_rows,
         "num_documents": num_documents,
         "dropped": dict(Counter(dropped.columns["reason"])),
-        "first_dropped": [f"{column[0]}" for column in dropped.columns.values()] if dropped.num_rows else [],
+        "first_dropped": [dropped.columns[name][0] for name in ("reason", "detail")] if dropped.num_rows else [],
     }
 
 
@@ -233,7 +235,7 @@ def check_usable(results: Iterator[dict[str, Any]], found: dict[str, Any]) -> li
         raise InputError(
             f"no usable row in {found['num_records']:,} records",
             where=where,
-            fix=f"the first one was dropped because: {first[4]} ({first[5]})" if first else "the files are empty",
+            fix=f"the first one was dropped because: {first[0]} ({first[1]})" if first else "the files are empty",
         )
     if num_documents not in (0, num_rows):
         formats = ", ".join(sorted({str(file["format"]) for file in found["files"]}))

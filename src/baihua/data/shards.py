@@ -88,6 +88,7 @@ def publish(stems: Sequence[Sequence[Path]], out: Path, *, numbers_ids: bool = F
     schema, file = (DOCUMENTS_SCHEMA, DOCUMENTS_FILE) if is_document else (SCHEMA, FILE)
     repeats = _repeats(stems[-1]) if numbers_ids else None
     num_chars, num_rows, sources = 0, 0, Counter[str]()
+    waiting: list[pa.Table] = []
     with pq.ParquetWriter(out / file, schema, compression="zstd") as writer:
         for stem in stems[-1]:
             table = _read(kept_file(stem))
@@ -96,7 +97,11 @@ def publish(stems: Sequence[Sequence[Path]], out: Path, *, numbers_ids: bool = F
             num_rows += table.num_rows
             num_chars += count_chars(table)
             sources.update(dict(zip(*_counts(table["source"]), strict=True)))
-            writer.write_table(_as_documents(table) if is_document else table, row_group_size=NUM_SHARD_ROWS)
+            waiting.append(_as_documents(table) if is_document else table)
+            # Shards that lost most of their rows become one row group, so that the next stage has fewer.
+            if sum(map(len, waiting)) >= NUM_SHARD_ROWS or stem == stems[-1][-1]:
+                writer.write_table(pa.concat_tables(waiting), row_group_size=NUM_SHARD_ROWS)
+                waiting = []
     with pq.ParquetWriter(out / DROPPED_FILE, DROPPED_SCHEMA, compression="zstd") as writer:
         for stem in (stem for step in stems for stem in step):
             writer.write_table(_read(dropped_file(stem)))

@@ -12,7 +12,7 @@ from baihua.core import artifact
 from baihua.core.config import Base, content, execution, located
 from baihua.core.kinds import OneOf
 from baihua.core.stage import Input
-from baihua.data.files import CATALOG, STARTER, Origin, check_name, find_files, find_origins, is_path
+from baihua.data.files import CATALOG, STARTER, Origin, catalogued, check_name, find_files, find_origins, is_path
 
 VERSION = 2
 INPUTS: dict[str, Input] = {}
@@ -54,7 +54,9 @@ def fingerprint(config: Config) -> list[str]:
     """SHA-256 of each file, in order; the versioned name of what lies on a hub."""
     names = [name for name in config.files if not is_path(name) and not name.startswith(STARTER)]
     local = [name for name in config.files if name not in names]
-    return [artifact.hash_file(file) for file in find_files(local)] + [_address(name) for name in names]
+    # A catalogue's entry counts by where it is fetched from, not by its name.
+    addresses = [catalogued(name)[0] if name.startswith(CATALOG) else name for name in names]
+    return [artifact.hash_file(file) for file in find_files(local)] + addresses
 
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
@@ -96,19 +98,9 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]
         "num_rows_changed": {},
         "num_rows_added": {"more_rows_per_record": num_added} if num_added else {},
         "num_chars": kept["num_chars"],
-        "formats": dict(Counter(str(file["format"]) for file in found["files"])),
+        "formats": dict(Counter(file["format"] or "unknown" for file in found["files"])),
         "sources": _sources(found["files"], kept["num_rows_by_source"]),
     }
-
-
-def _address(name: str) -> str:
-    """A catalogue's entry counts by where it is fetched from, not by its name."""
-    if not name.startswith(CATALOG):
-        return name
-    from baihua.data import catalog
-
-    entry = catalog.find(name.removeprefix(CATALOG))
-    return f"{entry.hub or entry.modelscope}"
 
 
 def _sources(files: list[dict[str, Any]], counts: Mapping[str, int]) -> dict[str, Any]:
