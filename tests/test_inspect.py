@@ -13,13 +13,13 @@ from baihua.chat.zh import han_share
 from baihua.cli.data_view import print_stats
 from baihua.core.errors import InputError
 from baihua.core.stage import Given, find_stage, run_into
-from baihua.data.clusters import find_clusters
-from baihua.data.figures import describe, read_figures
-from baihua.data.letters import HAN, OTHER, SIMPLIFIED, TRADITIONAL, count_letters
-from baihua.data.measures import excerpt
+from baihua.data.looking.clusters import find_clusters
+from baihua.data.looking.figures import describe, read_figures
+from baihua.data.looking.letters import HAN, OTHER, SIMPLIFIED, TRADITIONAL, count_letters
+from baihua.data.looking.measures import excerpt
+from baihua.data.looking.terms import choose_terms, count_terms
+from baihua.data.looking.topics import Topic, read_topics, write_topics
 from baihua.data.rows import DOCUMENTS_FILE, DOCUMENTS_SCHEMA, Dropped, Row, message_id, write_dropped, write_rows
-from baihua.data.terms import choose_terms, count_terms
-from baihua.data.topics import Topic, read_topics, write_topics
 
 SUBJECTS = [
     "请把下面的句子翻译成英文：今天{}的天气很好。",

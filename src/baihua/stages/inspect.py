@@ -28,8 +28,8 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]
     from dataclasses import asdict
 
     from baihua.core.jsonl import write_json
-    from baihua.data.figures import FIGURES_FILE, describe
-    from baihua.data.topics import TOPICS_FILE, write_topics
+    from baihua.data.looking.figures import FIGURES_FILE, describe
+    from baihua.data.looking.topics import TOPICS_FILE, write_topics
 
     figures = describe(inputs["data"])
     topics = write_topics(inputs["data"], out, num_topics=config.num_topics, seed=config.seed)

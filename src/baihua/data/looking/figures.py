@@ -17,10 +17,10 @@ from pydantic import TypeAdapter
 
 from baihua.core.artifact import MANIFEST
 from baihua.core.errors import InputError
-from baihua.data import letters
 from baihua.data.batch import Batch
-from baihua.data.clusters import Cluster, count_reasons, find_clusters
-from baihua.data.measures import Measured, excerpt, measure, read_batches
+from baihua.data.looking import letters
+from baihua.data.looking.clusters import Cluster, count_reasons, find_clusters
+from baihua.data.looking.measures import Measured, excerpt, measure, read_batches
 from baihua.data.rows import DROPPED_FILE, find_table
 from baihua.data.shards import holds_documents
 

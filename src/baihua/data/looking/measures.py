@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from baihua.data import letters
 from baihua.data.batch import Batch
+from baihua.data.looking import letters
 from baihua.data.rows import DOCUMENT
 from baihua.data.shards import sources_of
 

@@ -23,11 +23,11 @@ from pydantic import TypeAdapter
 from baihua.data.batch import Batch
 from baihua.data.expressions import evaluate, text_column
 from baihua.data.filters import refusal
-from baihua.data.measures import excerpt, read_batches
+from baihua.data.looking.measures import excerpt, read_batches
+from baihua.data.looking.terms import choose_terms, count_terms
 from baihua.data.rows import find_table
 from baihua.data.shards import holds_documents
 from baihua.data.split import group_fraction
-from baihua.data.terms import choose_terms, count_terms
 
 TOPICS_FILE, ROWS_FILE = "topics.json", "topics.parquet"
 ROWS_SCHEMA = pa.schema([("id", pa.string()), ("topic", pa.string())])

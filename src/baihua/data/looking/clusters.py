@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from baihua.data.measures import excerpt, read_batches
+from baihua.data.looking.measures import excerpt, read_batches
 
 # Filters that drop copies say what is kept instead: "of 0123456789abcdef, 0.83".
 KEPT = r"^of (?P<id>[0-9a-f]{16}[-a-z0-9]*)"

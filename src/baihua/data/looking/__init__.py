@@ -1,0 +1,1 @@
+"""What is seen in data: figures, topics, clusters of copies, odd rows."""
