@@ -103,7 +103,7 @@ def test_a_piece_that_kills_every_worker_is_given_up(tmp_path: Path) -> None:
 
 
 @pytest.mark.extras
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "no address"])
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "no address", "ray://127.0.0.1:1", "localhost:port"])
 def test_a_cluster_that_does_not_answer_is_an_error(tmp_path: Path, address: str) -> None:
     pytest.importorskip("ray", reason="Ray comes with the extra `cluster`")
     with pytest.raises(InputError, match=r"no Ray cluster answers: .*\n  where: --cluster .*\n  fix:   start one"):

@@ -6,6 +6,7 @@ dies, only the rest is run. On a cluster every machine must see the files under 
 """
 
 import json
+import socket
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from baihua.core.log import logger, progress_bar
 # A dead worker takes its pieces with it. They are run again, unless they kill every worker.
 MAX_NUM_ATTEMPTS = 3
 MIN_NUM_SHOWN = 20
+CONNECT_SECONDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,15 +173,23 @@ def _use_ray(address: str) -> int:
         if address == "local":
             ray.init(address="local", include_dashboard=False, **options)
         else:
+            _knock(address)
             ray.init(address=address, **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise InputError(
             f"no Ray cluster answers: {_first_line(error)}",
             where=f"--cluster {address}",
-            fix="start one (ray start --head), check the address, or use --cluster local",
+            fix="start one (ray start --head), check the address (HOST:PORT), or use --cluster local",
         ) from error
     daft.set_runner_ray()
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
+def _knock(address: str) -> None:
+    """Fail at once where nobody listens: Ray would go on asking for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS):
+        pass
 
 
 def _worker_losses() -> tuple[type[BaseException], ...]:
