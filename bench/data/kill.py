@@ -69,7 +69,7 @@ def die_at(words: list[str], out: Path, seconds: float) -> tuple[bool, float]:
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert not out.exists(), "a killed stage left something that looks complete"
-        finished = len(list(out.parent.glob(f"{out.name}-*.partial/work/**/*.json")))
+        finished = sum(1 for folder in out.parent.glob(f"{out.name}-*.partial") for _ in folder.rglob("*.json"))
         print(f"  killed after {seconds:.1f} s with {finished} shards finished")
         return True, seconds
     print("  it was done before it could be killed; once more from the start")
