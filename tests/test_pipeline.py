@@ -151,6 +151,14 @@ def test_a_topic_is_dropped_by_its_name(tmp_path: Path) -> None:
     assert made.figures["num_rows_dropped"] == {"topic": 20}
 
 
+def test_a_topic_that_is_not_there_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+    rows = [row_of([f"请翻译第{n}句", f"译文{n}"], n) for n in range(12)]
+    write_rows(rows, tmp_path / "data")
+    run_stage_inspect(tmp_path)
+    with pytest.raises(InputError, match=r"unknown topic '没有的' \(known: .+\)\n  fix:   copy the name"):
+        clean(tmp_path, rows, {"kind": "topic", "drop": ["没有的"]}, topics=tmp_path / "topics")
+
+
 def run_stage_inspect(folder: Path) -> None:
     from baihua.core import kinds
 
@@ -169,6 +177,15 @@ def test_a_filter_without_what_it_needs_is_refused_before_any_work(
     message = rf"the filter '{filters['kind']}' needs the input '{role}'\n.*\n  fix:   add {role} to the stage's inputs"
     with pytest.raises(InputError, match=message):
         clean(tmp_path, [row_of(["问", "答"], 0)], filters)
+
+
+def test_rows_may_all_be_dropped_but_not_be_missing(tmp_path: Path) -> None:
+    rows = [row_of(["问", "答"], n) for n in range(3)]
+    filters = [{"kind": "length", "minimum_chars": 99}, {"kind": "near_duplicate"}, {"kind": "width"}]
+    made = clean(tmp_path, rows, *filters)
+    assert made.figures["num_rows_dropped"] == {"length": 3}
+    with pytest.raises(InputError, match=r"there are no rows to clean\n.*\n  fix:   the stage before dropped them all"):
+        run_stage("clean", tmp_path / "2", {"data": made.folder}, filters=filters)
 
 
 def test_documents_are_cleaned_as_conversations_are(tmp_path: Path) -> None:

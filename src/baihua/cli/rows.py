@@ -8,7 +8,7 @@ from typing import Any
 from baihua.chat.render import Template, render
 from baihua.core import kinds
 from baihua.core.errors import InputError
-from baihua.data.rows import DROPPED_FILE, find_table, read_records, read_rows
+from baihua.data.rows import DROPPED_FILE, find_table, read_rows, read_values
 from baihua.data.shards import holds_documents
 from baihua.train.show import style_of
 
@@ -20,7 +20,7 @@ def print_rows(path: Path, *, count: int, template: str, as_json: bool) -> None:
     """The first rows of a data artifact, rendered as for training; documents as they are."""
     file = find_table(path)
     if holds_documents(file):
-        _print_documents(read_records(file, limit=count), as_json=as_json)
+        _print_documents(read_values(file, limit=count), as_json=as_json)
         return
     rows = read_rows(path, limit=count)
     if as_json:

@@ -97,6 +97,8 @@ def check_needs(filters: Sequence[Base], tools: Tools) -> None:
                     where=f"filters: {_kind(item)}",
                     fix=f"add {roles[need]} to the stage's inputs (--in {roles[need]}=PATH)",
                 )
+        if "check_topics" in vars(_module(item)):
+            _module(item).check_topics(item, set(_topics(tools).values()))
 
 
 def filter_piece(

@@ -199,11 +199,11 @@ def read_rows(path: Path, *, limit: int | None = None) -> list[Row]:
             messages=tuple(Message(m["role"], m["content"], m["input"]) for m in record["messages"]),
             meta=json.loads(record["meta"]),
         )
-        for record in read_records(file, limit=limit)
+        for record in read_values(file, limit=limit)
     ]
 
 
-def read_records(file: Path, *, limit: int | None = None) -> list[dict[str, Any]]:
+def read_values(file: Path, *, limit: int | None = None) -> list[dict[str, Any]]:
     """Rows of a Parquet file as plain values, all or the first."""
     with pq.ParquetFile(file) as parquet:
         batches = parquet.iter_batches(limit) if limit else parquet.iter_batches()

@@ -41,8 +41,9 @@ class Source:
 
 
 def sources_of(file: Path) -> list[Source]:
-    """The row groups of a table."""
-    return [Source(str(file), number) for number in range(pq.ParquetFile(file).metadata.num_row_groups)]
+    """The row groups of a table that hold rows."""
+    metadata = pq.ParquetFile(file).metadata
+    return [Source(str(file), n) for n in range(metadata.num_row_groups) if metadata.row_group(n).num_rows]
 
 
 def holds_documents(file: Path) -> bool:
@@ -84,7 +85,7 @@ def publish(stems: Sequence[Sequence[Path]], out: Path, *, numbers_ids: bool = F
 
     `numbers_ids` gives the second of equal ids the ending `-2`, the third `-3`. Returns counts of what is kept.
     """
-    is_document = any(_is_document(stem) for stem in stems[-1])
+    is_document = _hold_documents(stems[-1])
     schema, file = (DOCUMENTS_SCHEMA, DOCUMENTS_FILE) if is_document else (SCHEMA, FILE)
     repeats = _repeats(stems[-1]) if numbers_ids else None
     num_chars, num_rows, sources = 0, 0, Counter[str]()
@@ -124,9 +125,13 @@ def _counts(column: pa.ChunkedArray) -> tuple[list[str], list[int]]:
     return counted.field("values").to_pylist(), counted.field("counts").to_pylist()
 
 
-def _is_document(stem: Path) -> bool:
-    table = _read(kept_file(stem))
-    return table.num_rows > 0 and table["messages"][0].as_py()[0]["role"] == DOCUMENT
+def _hold_documents(stems: Sequence[Path]) -> bool:
+    """Whether shards hold documents: they never hold both, so the first row says it."""
+    for stem in stems:
+        messages = pq.read_table(kept_file(stem), columns=["messages"])["messages"]
+        if len(messages):
+            return messages[0].as_py()[0]["role"] == DOCUMENT
+    return False
 
 
 def _repeats(stems: Sequence[Path]) -> np.ndarray:

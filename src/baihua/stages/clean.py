@@ -10,6 +10,7 @@ from pydantic import Field
 from baihua.chat.template import TemplateName
 from baihua.core import kinds
 from baihua.core.config import Base, execution
+from baihua.core.errors import InputError
 from baihua.core.kinds import OneOf
 from baihua.core.stage import Input
 
@@ -50,6 +51,12 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]
     tools = Tools(model, topics, config.template)
     check_needs(config.filters, tools)
     sources = sources_of(find_table(inputs["data"]))
+    if not sources:
+        raise InputError(
+            "there are no rows to clean",
+            where=str(inputs["data"]),
+            fix="the stage before dropped them all: baihua show PATH --stats says why",
+        )
     work = out / "work"
     steps, counts = run_filters(sources, config.filters, work, tools=tools, cluster=config.cluster)
     kept = publish(steps, out)
