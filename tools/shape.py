@@ -177,7 +177,7 @@ LIMITS = [
     Limit("global statements", 0, lambda ms: count(ms, lambda node: isinstance(node, ast.Global))),
     Limit("getattr, hasattr, setattr", 0, lambda ms: count(ms, is_call_of("getattr", "hasattr", "setattr"))),
     Limit("exec, eval", 0, lambda ms: count(ms, is_call_of("exec", "eval"))),
-    # One, at the entry point: whatever is left becomes one block for the user.
+    # At the entry point, where whatever is left becomes one block for the user, and where a worker process ends.
     Limit("catch-all handlers", 2, lambda ms: count(ms, catches_all)),
     Limit("modules named utils and the like", 0, lambda ms: sum(m.file.stem in BANNED_NAMES for m in ms)),
 ]

@@ -47,7 +47,6 @@ class Tools:
 class Counts:
     """What became of rows, by reason."""
 
-    num_rows: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     changed: Counter[str] = field(default_factory=Counter)
     added: Counter[str] = field(default_factory=Counter)
@@ -68,19 +67,14 @@ def run_filters(
             Piece(folder / f"{n:05}", {"source": asdict(source), "marks": str(marks / f"{n:05}") if marks else None})
             for n, source in enumerate(sources)
         ]
-        counts = Counts()
+        num_rows = 0
         for result in run_pieces(Call(__name__, "filter_piece", arguments), pieces, cluster=cluster):
-            _add(counts, result)
-        total = Counts(
-            counts.num_rows,
-            total.dropped + counts.dropped,
-            total.changed + counts.changed,
-            total.added + counts.added,
-        )
+            num_rows += result["num_rows"]
+            _add(total, result)
         steps.append([piece.out for piece in pieces])
         sources = [Source(str(kept_file(piece.out))) for piece in pieces]
         if table_filter is not None:
-            table = StoredTable(steps[-1], counts.num_rows, folder / "table", cluster)
+            table = StoredTable(steps[-1], num_rows, folder / "table", cluster)
             marks = save_marks(_module(table_filter).check_table(table, table_filter), steps[-1], folder / "marks")
     return steps, total
 
@@ -248,7 +242,6 @@ def _steps(filters: Sequence[Base]) -> list[tuple[list[Base], Base | None]]:
 
 
 def _add(counts: Counts, result: Mapping[str, Any]) -> None:
-    counts.num_rows += result["num_rows"]
     counts.dropped.update(result["dropped"])
     counts.changed.update(result["changed"])
     counts.added.update({kind: number for kind, number in result["added"].items() if number})
