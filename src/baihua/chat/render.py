@@ -5,6 +5,7 @@ exactly as it was taught.
 """
 
 import functools
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -37,6 +38,8 @@ class Template:
 def render(messages: Sequence[Message], template: Template, *, for_answer: bool = False) -> list[Span]:
     """Spans of a conversation; the answers and the token that ends each of them are trained.
 
+    An answer begins where the prompt that asks for it ends: a space that Vicuna's form has after `ASSISTANT:`, but
+    not its prompt, is trained as well, or the model would be asked for a token that it never learned to write.
     With `for_answer` the text ends where the assistant's next answer begins. The texts of the spans,
     joined, are exactly what the template itself renders; a template that changes the texts it is given
     (trims them, say) is refused with an InputError, because then nobody could say which part is whose.
@@ -49,7 +52,8 @@ def render(messages: Sequence[Message], template: Template, *, for_answer: bool 
     ]
     real = [{"role": m.role, "content": m.content, "input": m.input or None} for m in messages]
     whole = _fill(real, template, for_answer)
-    spans = list(_split(_fill(marked, template, for_answer), messages, template))
+    filled = _fill(marked, template, for_answer)
+    spans = list(_split(filled, messages, template, lead=_lead(marked, filled, template)))
     if "".join(span.text for span in spans) != whole:
         raise InputError(
             f"template {template.name!r} changes the texts of this conversation while rendering them",
@@ -104,16 +108,36 @@ def _join_input(message: Message) -> Message:
     return Message(message.role, message.text) if message.input else message
 
 
-def _split(marked: str, messages: Sequence[Message], template: Template) -> Iterator[Span]:
+def _lead(marked: list[dict[str, str | None]], filled: str, template: Template) -> str:
+    """The blanks that a model writes before its answer: in the conversation, but not in the prompt that asks for it."""
+    roles = [message["role"] for message in marked]
+    turn = next((i for i, pair in enumerate(itertools.pairwise(roles), 1) if pair == ("user", "assistant")), None)
+    if turn is None:
+        return ""
+    try:
+        asked = _fill(marked[:turn], template, for_answer=True)
+    except InputError:  # a template that cannot ask is refused when somebody asks
+        return ""
+    before = filled.partition(f"{OPEN}{turn}c{CLOSE}")[0]
+    lead = before[len(asked) :] if before.startswith(asked) else ""
+    # A template without a prompt of its own has the whole header here, which the model never writes.
+    return lead if lead.isspace() else ""
+
+
+def _split(marked: str, messages: Sequence[Message], template: Template, *, lead: str) -> Iterator[Span]:
     """Cut the rendering at its sentinels; what follows an answer is trained up to its first control token."""
     position = 0
     is_after_answer = False
     for match in SENTINEL.finditer(marked):
-        yield from _literal(marked[position : match.start()], template, is_after_answer)
         message = messages[int(match[1])]
-        text = message.content if match[2] == "c" else message.input or ""
-        is_after_answer = message.role == "assistant"
-        yield Span(text, is_trained=is_after_answer)
+        is_answer = message.role == "assistant"
+        literal = marked[position : match.start()]
+        own = lead if is_answer and literal.endswith(lead) else ""
+        yield from _literal(literal.removesuffix(own), template, is_after_answer)
+        if own:
+            yield Span(own, is_trained=True)
+        yield Span(message.content if match[2] == "c" else message.input or "", is_trained=is_answer)
+        is_after_answer = is_answer
         position = match.end()
     yield from _literal(marked[position:], template, is_after_answer)
 

@@ -6,18 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from baihua.chat.render import Template, render
+from baihua.chat.template import TEMPLATES
 from baihua.core import kinds
 from baihua.core.errors import InputError
 from baihua.data.rows import DROPPED_FILE, find_table, read_rows, read_values
 from baihua.data.shards import holds_documents
 from baihua.train.show import style_of
 
-# Shown names of special tokens when no model is at hand to say its own.
-CONTROLS = frozenset({"<|im_start|>", "<|im_end|>", "</s>"})
-
 
 def print_rows(path: Path, *, count: int, template: str, as_json: bool) -> None:
     """The first rows of a data artifact, rendered as for training; documents as they are."""
+    frame = _open_template(template)
     file = find_table(path)
     if holds_documents(file):
         _print_documents(read_values(file, limit=count), as_json=as_json)
@@ -31,16 +30,20 @@ def print_rows(path: Path, *, count: int, template: str, as_json: bool) -> None:
         return
     from rich.console import Console
 
-    jinja = kinds.find("baihua.chat.templates", template).JINJA
-    frame = Template(template, jinja, CONTROLS, eos_token="</s>")
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     for row in rows:
-        console.print(f"{row.id}  {row.file}:{row.line}  {row.group}", style="bold", markup=False)
+        console.print(f"{row.id}  {row.file}:{row.line}  {row.group}", style="bold")
         for span in render(row.messages, frame):
-            console.print(
-                span.text, style=style_of(is_trained=span.is_trained, is_control=span.is_control), markup=False, end=""
-            )
+            style = style_of(is_trained=span.is_trained, is_control=span.is_control)
+            # Soft wrapping: a line break on the screen must be one of the template.
+            console.print(span.text, style=style, soft_wrap=True, end="")
         console.print()
+
+
+def _open_template(name: str) -> Template:
+    """A template with the control tokens of the models that it comes from, since no model is at hand here."""
+    kind = kinds.find(TEMPLATES, name)
+    return Template(name, kind.JINJA, frozenset(kind.CONTROLS), bos_token=kind.CONTROLS[0], eos_token=kind.CONTROLS[-1])
 
 
 def _print_documents(records: list[dict[str, Any]], *, as_json: bool) -> None:

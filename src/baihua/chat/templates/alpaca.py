@@ -4,6 +4,8 @@ A system message replaces the preamble. Later turns repeat the headings without 
 Alpaca itself has one turn). Each answer ends with the model's end-of-sequence token.
 """
 
+CONTROLS = ("<s>", "</s>")
+
 JINJA = (
     "{%- for message in messages -%}"
     "{%- if message['role'] == 'system' -%}{{ message['content'] + '\\n\\n' }}"

@@ -1,4 +1,9 @@
-"""ChatML: role headers and ends are control tokens; used by SmolLM2, Qwen and many others."""
+"""ChatML: role headers and ends are control tokens; used by SmolLM2, Qwen3 (its thinking off) and many others.
+
+No system message is added where a conversation has none.
+"""
+
+CONTROLS = ("<|im_start|>", "<|im_end|>")
 
 JINJA = (
     "{% for message in messages %}"

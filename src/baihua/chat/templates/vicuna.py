@@ -1,0 +1,22 @@
+"""Vicuna v1.1 (FastChat's `vicuna_v1.1`): one line, no newline of its own, an end token after each answer.
+
+Without a system message Vicuna's own is used, as it was in training; one that is given replaces it. The next
+turn follows the end token directly. The space before an answer is the model's to write: the prompt ends in
+`ASSISTANT:`.
+"""
+
+CONTROLS = ("<s>", "</s>")
+
+JINJA = (
+    "{%- for message in messages -%}"
+    "{%- if loop.first and message['role'] != 'system' -%}"
+    "{{ 'A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user\\'s questions. ' }}"
+    "{%- endif -%}"
+    "{%- if message['role'] == 'system' -%}{{ message['content'] + ' ' }}"
+    "{%- elif message['role'] == 'user' -%}{{ 'USER: ' + message['content'] + ' ' }}"
+    "{%- else -%}{{ 'ASSISTANT: ' + message['content'] + eos_token }}"
+    "{%- endif -%}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{ 'ASSISTANT:' }}{%- endif -%}"
+)
