@@ -47,9 +47,9 @@ clean:
 	touch $@
 
 .venv/.test: .venv/.core
-	$(PIP) --editable '.[test,check]'
+	$(PIP) --editable '.[test,check,gpu]'
 	touch $@
 
 .venv/.extras: .venv/.test
-	$(PIP) --editable '.[test,check,cluster]'
+	$(PIP) --editable '.[test,check,gpu,cluster]'
 	touch $@

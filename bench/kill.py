@@ -29,11 +29,10 @@ stages:
     template: chatml
     method: {{kind: lora, rank: 8, dropout: 0.05}}
     max_length: 128
-    per_device_train_batch_size: 2
-    gradient_accumulation_steps: 1
+    batches: {{num_rows_per_step: 2}}
     max_steps: {steps}
-    save_steps: 2
-    num_shown: 0
+    checkpoints: {{save_steps: 2}}
+    examples: {{num_shown: 0, over_long: drop}}
 """
 
 

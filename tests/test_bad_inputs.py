@@ -206,3 +206,20 @@ def test_a_full_disk_while_a_model_is_written_is_status_one(tmp_path: Path, tiny
     outcome = Outcome(found.returncode, found.stdout, found.stderr)
     refused(outcome, tmp_path, "the disk is full: stage 'import_model'", "where: disk/out", "fix:   free", status=1)
     assert found.stdout == ""
+
+
+@pytest.mark.usefixtures("small_disk")
+def test_a_disk_too_small_for_a_checkpoint_is_status_one_before_anything_is_lost(
+    tmp_path: Path, tiny_folder: Path
+) -> None:
+    from baihua.data.rows import write_rows
+    from conversations import make_rows
+
+    write_rows(make_rows(4), tmp_path / "data")
+    settings = ("method=full", "max_steps=2", "precision=float32", "examples.num_shown=0", "checkpoints.save_steps=1")
+    words = ("do", "tune", "--in", f"model={tiny_folder}", "--in", f"data={tmp_path / 'data'}", *settings)
+    found = run_on_small_disk(tmp_path, "1m", *words, "--out", "disk/out")
+    outcome = Outcome(found.returncode, found.stdout, found.stderr)
+    fix = "fix:   free some space and run the same command again: it goes on from the last checkpoint"
+    refused(outcome, tmp_path, "bytes left, a checkpoint needs", "where: disk/out", fix, status=1)
+    assert found.stdout == ""

@@ -1,40 +1,58 @@
-"""Rows to batches: nothing lost, nothing invented, the same order every time."""
+"""Examples to steps and steps to batches: nothing lost, nothing invented, the same order every time."""
 
-import dataclasses
-from pathlib import Path
+import itertools
+import math
+from fractions import Fraction
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from baihua.chat.types import Message
-from baihua.core.errors import InputError
-from baihua.model import tiny
-from baihua.train.batches import Order, collate, iterate_steps, make_examples, num_steps_per_epoch, plan_epoch
-from conversations import encode_rows, make_encoder, make_rows
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.make(tmp_path_factory.mktemp("batches") / "tiny")
-
-
-orders = st.builds(
+from baihua.train.batches import (
+    LENGTH_MULTIPLE,
     Order,
-    seed=st.integers(0, 5),
-    num_rows_per_batch=st.integers(1, 5),
-    num_batches_per_step=st.integers(1, 3),
-    num_processes=st.integers(1, 3),
+    collate,
+    count_steps,
+    iterate_rows,
+    make_batches,
+    pack,
+    plan_epoch,
 )
+from documents import make_documents
+
+CAPACITY = 50
+lengths_of_rows = st.lists(st.integers(1, CAPACITY), min_size=1, max_size=40)
+by_rows = st.builds(Order, seed=st.integers(0, 5), num_rows_per_step=st.integers(1, 9))
+by_tokens = st.builds(Order, seed=st.integers(0, 5), num_tokens_per_step=st.integers(1, 120))
+orders = by_rows | by_tokens
 
 
-@given(lengths=st.lists(st.integers(1, 50), min_size=1, max_size=60), order=orders, epoch=st.integers(0, 3))
-@settings(max_examples=50, deadline=None)
+@given(lengths=lengths_of_rows, order=orders, epoch=st.integers(0, 3))
 def test_an_epoch_takes_every_row_once(lengths: list[int], order: Order, epoch: int) -> None:
     plan = plan_epoch(lengths, order, epoch=epoch)
-    assert sorted(row for step in plan for batch in step for row in batch) == list(range(len(lengths)))
-    assert len(plan) == num_steps_per_epoch(len(lengths), order)
+    assert sorted(row for step in plan for row in step) == list(range(len(lengths)))
+    assert all(plan)
     assert plan == plan_epoch(lengths, order, epoch=epoch)
+
+
+@given(lengths=lengths_of_rows, order=by_rows)
+def test_every_step_but_the_last_has_as_many_rows_as_were_asked_for(lengths: list[int], order: Order) -> None:
+    *whole, last = plan_epoch(lengths, order, epoch=0)
+    assert all(len(step) == order.num_rows_per_step for step in whole)
+    assert 0 < len(last) <= order.num_rows_per_step
+
+
+@given(lengths=lengths_of_rows, order=by_tokens)
+def test_a_step_by_tokens_is_full_and_passes_its_number_only_with_a_single_row(
+    lengths: list[int], order: Order
+) -> None:
+    plan = plan_epoch(lengths, order, epoch=0)
+    wanted = order.num_tokens_per_step
+    assert wanted is not None
+    for step in plan:
+        assert sum(lengths[row] for row in step) <= wanted or len(step) == 1
+    for step, following in itertools.pairwise(plan):
+        assert sum(lengths[row] for row in step) + lengths[following[0]] > wanted
 
 
 def test_epochs_and_seeds_have_different_orders() -> None:
@@ -43,106 +61,110 @@ def test_epochs_and_seeds_have_different_orders() -> None:
     assert plans[0] != plans[1] != plans[2] != plans[0]
 
 
-def test_grouping_by_length_leaves_little_padding() -> None:
-    lengths = [(number * 37) % 101 + 1 for number in range(128)]
-    batches = [batch for step in plan_epoch(lengths, Order(0, 4), epoch=0) for batch in step]
-    padded = sum(max(lengths[row] for row in batch) * len(batch) for batch in batches)
-    assert sum(lengths) / padded > 0.9
+@given(lengths=lengths_of_rows, order=orders, num_steps=st.integers(1, 30), data=st.data())
+def test_an_order_can_be_entered_at_any_step(lengths: list[int], order: Order, num_steps: int, data) -> None:
+    first = data.draw(st.integers(0, num_steps))
+    whole = list(iterate_rows(lengths, order, first_step=0, num_steps=num_steps))
+    assert len(whole) == num_steps
+    assert list(iterate_rows(lengths, order, first_step=first, num_steps=num_steps)) == whole[first:]
 
 
-def test_an_order_can_be_entered_at_any_step(model: Path) -> None:
-    examples = encode_rows(model, make_rows(10))
-    order = Order(seed=3, num_rows_per_batch=2, num_batches_per_step=2)
-    whole = [[b.row_ids for b in step] for step in iterate_steps(examples, order, first_step=0, num_steps=8)]
-    assert len(whole) == 8
-    late = [[b.row_ids for b in step] for step in iterate_steps(examples, order, first_step=5, num_steps=8)]
-    assert late == whole[5:]
+@given(lengths=lengths_of_rows, order=orders, num_hundredths=st.integers(1, 350))
+@example(lengths=[1] * 5, order=Order(0, 1), num_hundredths=160)
+def test_a_fraction_of_an_epoch_is_rounded_up_to_whole_steps(
+    lengths: list[int], order: Order, num_hundredths: int
+) -> None:
+    whole, share = divmod(Fraction(num_hundredths, 100), 1)
+    plans = [plan_epoch(lengths, order, epoch=epoch) for epoch in range(int(whole) + 1)]
+    wanted = sum(map(len, plans[:-1])) + math.ceil(share * len(plans[-1]))
+    assert count_steps(lengths, order, num_epochs=num_hundredths / 100) == wanted
 
 
-def test_processes_share_each_step_and_none_is_left_out(model: Path) -> None:
-    examples = encode_rows(model, make_rows(5))
-    parts = [
-        list(iterate_steps(examples, Order(0, 2, process=process, num_processes=2), first_step=0, num_steps=2))
-        for process in range(2)
-    ]
-    assert [len(part) for part in parts] == [2, 2]
-    assert sorted(i for part in parts for step in part for b in step for i in b.row_ids) == [
-        f"row-{n}" for n in range(5)
-    ]
-    empty = parts[1][1][0]
-    assert (empty.row_ids, empty.num_tokens, len(empty.labels_N), int(empty.is_answered_BT.sum())) == ((), 0, 0, 0)
+@given(lengths=lengths_of_rows, num_processes=st.integers(1, 4))
+def test_packing_keeps_every_item_once_in_batches_that_fit(lengths: list[int], num_processes: int) -> None:
+    shares = pack(lengths, capacity=CAPACITY, num_processes=num_processes)
+    batches = [batch for share in shares for batch in share]
+    assert sorted(item for batch in batches for item in batch) == list(range(len(lengths)))
+    assert max(sum(lengths[item] for item in batch) for batch in batches) <= CAPACITY
+    assert len(shares) == num_processes
+    assert len({len(share) for share in shares}) == 1
+    assert shares == pack(lengths, capacity=CAPACITY, num_processes=num_processes)
 
 
-def test_labels_are_the_trained_tokens_and_never_padding(model: Path) -> None:
-    examples = encode_rows(model, make_rows(6, num_turns=2))
-    batch = collate(examples)
-    wanted = [token for e in examples for token, is_target in zip(e.ids_T, e.is_target_T, strict=True) if is_target]
+def fewest_batches(lengths: list[int]) -> int:
+    """The oracle: for every set of items the fewest batches, and the least that the last of them can hold."""
+    best = [(1, 0)] + [(len(lengths) + 1, 0)] * (2 ** len(lengths) - 1)
+    for items in range(1, len(best)):
+        for item, length in enumerate(lengths):
+            if items >> item & 1:
+                num_batches, filled = best[items ^ 1 << item]
+                added = (num_batches, filled + length) if filled + length <= CAPACITY else (num_batches + 1, length)
+                best[items] = min(best[items], added)
+    return best[-1][0]
+
+
+@given(lengths=st.lists(st.integers(1, CAPACITY), min_size=1, max_size=9))
+@settings(max_examples=50, deadline=None)
+def test_packing_takes_at_most_22_percent_more_batches_than_the_fewest(lengths: list[int]) -> None:
+    [batches] = pack(lengths, capacity=CAPACITY)
+    assert fewest_batches(lengths) <= len(batches) <= 11 / 9 * fewest_batches(lengths) + 1
+
+
+def test_batches_are_evenly_filled_where_that_takes_no_more_of_them() -> None:
+    lengths = [30, 30, 10, 10]
+    assert [sum(lengths[item] for item in batch) for batch in pack(lengths, capacity=CAPACITY)[0]] == [40, 40]
+
+
+@given(lengths=lengths_of_rows)
+def test_a_batch_is_its_documents_end_to_end(lengths: list[int]) -> None:
+    documents = make_documents(lengths)
+    batch = collate(documents)
+    assert len(batch.ids_T) % LENGTH_MULTIPLE == 0
+    assert len(batch.ids_T) - batch.num_tokens < LENGTH_MULTIPLE
+    assert (batch.num_tokens, batch.num_chars) == (sum(lengths), sum(lengths))
+    assert batch.row_ids == tuple(f"row-{number}" for number in range(len(lengths)))
+    ends = batch.ends.tolist()
+    assert ends[0] == 0
+    assert ends[-1] == len(batch.ids_T)
+    assert max(end - start for start, end in itertools.pairwise(ends)) == batch.longest
+    for number, document in enumerate(documents):
+        start, end = ends[number : number + 2]
+        assert batch.ids_T[start:end].tolist() == document.ids_T.tolist()
+        assert batch.positions_T[start:end].tolist() == list(range(end - start))
+
+
+@given(lengths=lengths_of_rows)
+def test_labels_are_the_targets_each_predicted_from_the_place_before_it(lengths: list[int]) -> None:
+    documents = make_documents(lengths)
+    batch = collate(documents)
+    wanted = [token for each in documents for token in each.ids_T[each.is_target_T].tolist()]
     assert batch.labels_N.tolist() == wanted
-    assert batch.input_ids_BT.roll(-1, dims=1)[batch.is_answered_BT].tolist() == wanted
-    assert batch.num_tokens == sum(len(e.ids_T) for e in examples) < batch.input_ids_BT.numel()
+    assert batch.ids_T[batch.answered_N + 1].tolist() == wanted
+    # The last token of a document predicts nothing.
+    assert not {end - 1 for end in batch.ends.tolist()} & set(batch.answered_N.tolist())
 
 
-def test_targets_are_the_answers_with_their_ends(model: Path) -> None:
-    encoder = make_encoder(model)
-    example = encoder.encode("x", [Message("user", "问"), Message("assistant", "答。😀")])
-    target = example.ids_T[example.is_target_T].tolist()
-    assert target[-1] == encoder.tokenizer.controls["<|im_end|>"]
-    assert b"".join(map(encoder.tokenizer.token_bytes, target)).decode() == "答。😀"
-    assert (example.target_text.num_chars, example.target_text.num_bytes) == (3, 10)
+@given(lengths=lengths_of_rows, num_processes=st.integers(1, 4))
+@settings(deadline=None)
+def test_processes_share_each_step_and_meet_as_often(lengths: list[int], num_processes: int) -> None:
+    documents, rows = make_documents(lengths), list(range(len(lengths)))[::-1]
+    shares = [
+        make_batches(documents, rows, capacity=CAPACITY, process=process, num_processes=num_processes)
+        for process in range(num_processes)
+    ]
+    assert len({len(share) for share in shares}) == 1
+    batches = [batch for share in shares for batch in share]
+    assert sorted(row_id for batch in batches for row_id in batch.row_ids) == sorted(each.row_id for each in documents)
+    assert sum(batch.num_tokens for batch in batches) == sum(lengths)
+    assert sum(len(batch.labels_N) for batch in batches) == sum(int(each.is_target_T.sum()) for each in documents)
 
 
-@pytest.mark.parametrize("max_length", range(12, 120, 9))
-def test_a_cut_row_ends_with_a_whole_answer_or_without_an_end(model: Path, max_length: int) -> None:
-    encoder = make_encoder(model)
-    end = encoder.tokenizer.controls["<|im_end|>"]
-    for row in make_rows(20, num_turns=3):
-        whole = encoder.encode(row.id, row.messages)
-        cut = encoder.cut(whole, max_length)
-        assert len(cut.ids_T) <= max_length
-        assert cut.ids_T.tolist() == whole.ids_T[: len(cut.ids_T)].tolist()
-        num_ends = int((cut.ids_T[cut.is_target_T] == end).sum())
-        assert num_ends == 0 or not cut.is_cut or cut.ids_T[-1] == end
+def test_a_process_without_rows_still_reads_a_batch_that_teaches_nothing() -> None:
+    second = make_batches(make_documents([9]), [0], capacity=CAPACITY, process=1, num_processes=2)
+    assert [(batch.row_ids, batch.num_tokens, len(batch.labels_N)) for batch in second] == [((), 0, 0)]
+    assert len(second[0].ids_T) > 0
 
 
-@pytest.mark.parametrize("max_length", [20, 31, 44])
-def test_a_character_of_a_cut_row_counts_where_it_starts(model: Path, max_length: int) -> None:
-    encoder = make_encoder(model)
-    cut = encoder.cut(encoder.encode("x", [Message("user", "问"), Message("assistant", "😀齉" * 20)]), max_length)
-    data = b"".join(map(encoder.tokenizer.token_bytes, cut.ids_T.tolist()))
-    assert cut.is_cut
-    assert (cut.text.num_chars, cut.text.num_bytes) == (len(data.decode(errors="replace")), len(data))
-
-
-def test_few_rows_without_an_answer_are_dropped_and_counted(model: Path) -> None:
-    rows = make_rows(200)
-    rows[7] = dataclasses.replace(rows[7], messages=(Message("user", "没有回答"),))
-    examples = make_examples(rows, make_encoder(model), max_length=512)
-    assert (len(examples.kept), examples.num_dropped) == (199, {"no_answer": 1})
-
-
-def test_many_rows_without_an_answer_are_an_error_that_names_the_first(model: Path) -> None:
-    rows = make_rows(10)
-    rows[3] = dataclasses.replace(rows[3], messages=(Message("user", "没有回答"),))
-    with pytest.raises(InputError, match=r"1 of 10 rows have nothing to learn from; the first has no answer of") as e:
-        make_examples(rows, make_encoder(model), max_length=512)
-    assert "where: talks.jsonl:4" in str(e.value)
-
-
-def test_prompts_that_fill_every_row_are_an_error_that_names_the_limit(model: Path) -> None:
-    with pytest.raises(InputError, match="no answer within its first 5 tokens") as error:
-        make_examples(make_rows(3), make_encoder(model), max_length=5)
-    assert "raise `max_length`" in str(error.value)
-
-
-def test_no_rows_are_an_error(model: Path) -> None:
-    with pytest.raises(InputError, match="there are no rows to train on"):
-        make_examples([], make_encoder(model), max_length=512)
-
-
-def test_a_row_that_the_template_refuses_is_named(model: Path) -> None:
-    encoder = make_encoder(model)
-    encoder.template = dataclasses.replace(encoder.template, jinja="{{ messages[0]['content'] | trim }}<|im_end|>")
-    rows = [dataclasses.replace(make_rows(1)[0], messages=(Message("assistant", " 空格 "),))]
-    with pytest.raises(InputError, match="changes the texts") as error:
-        make_examples(rows, encoder, max_length=512)
-    assert "where: talks.jsonl:1" in str(error.value)
+def test_a_document_longer_than_a_batch_is_our_own_mistake() -> None:
+    with pytest.raises(AssertionError, match="no example is longer than a batch"):
+        pack([CAPACITY + 1], capacity=CAPACITY)

@@ -15,6 +15,7 @@ from baihua.model.load import load_model
 from baihua.model.parity import log_probs_of
 from baihua.stages import bits as stage
 from baihua.stages import quantize
+from baihua.train.attention import use_document_attention
 from baihua.train.batches import collate
 from baihua.train.loss import TargetLoss, bits_per_char
 from conversations import encode_rows, make_rows
@@ -39,8 +40,9 @@ def test_an_even_guess_costs_the_logarithm_of_the_vocabulary_for_each_token(mode
 def test_training_and_measuring_agree(model: Path) -> None:
     examples = encode_rows(model, make_rows(5, num_turns=2))
     net = load_model(model)
+    use_document_attention(net)
     nats = TargetLoss(net, precision="float32")(collate(examples)).item()
-    measured = measure(examples, log_probs_of(net))
+    measured = measure(examples, log_probs_of(load_model(model)))
     assert measured.answers.per_char == pytest.approx(bits_per_char(nats, measured.answers.num_chars), rel=1e-5)
 
 

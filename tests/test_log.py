@@ -16,19 +16,21 @@ def test_each_line_is_whole_as_soon_as_it_is_written(tmp_path: Path) -> None:
     assert [json.loads(line) for line in lines] == [{"step": 1, "loss": 2.5}, {"step": 2, "note": "白话"}]
 
 
-def test_a_resumed_run_forgets_later_lines_and_half_ones(tmp_path: Path) -> None:
+def test_a_resumed_run_forgets_later_lines_half_ones_and_last_measurements(tmp_path: Path) -> None:
     metrics = MetricsFile(tmp_path / "metrics.jsonl")
     for step in (1, 2, 3):
-        metrics.write(step=step)
+        metrics.write(step=step, loss=1.5)
+    metrics.write(step=2, eval_bits_per_char=5.0)
     with metrics.file.open("a", encoding="utf-8") as stream:
         stream.write('{"other": 1}\n{"step": ')
-    metrics.keep_until(2)
-    assert metrics.file.read_text(encoding="utf-8") == '{"step": 1}\n{"step": 2}\n'
+    metrics.keep_until(2, with_key="loss")
+    lines = [json.loads(line) for line in metrics.file.read_text(encoding="utf-8").splitlines()]
+    assert lines == [{"step": 1, "loss": 1.5}, {"step": 2, "loss": 1.5}]
 
 
 def test_nothing_is_forgotten_where_nothing_is(tmp_path: Path) -> None:
     metrics = MetricsFile(tmp_path / "metrics.jsonl")
-    metrics.keep_until(5)
+    metrics.keep_until(5, with_key="loss")
     assert metrics.file.read_text(encoding="utf-8") == ""
 
 

@@ -1,147 +1,154 @@
-"""The loop: it learns, it resumes bit by bit, it stops when numbers break."""
+"""The loop: it learns, counts, measures, and packing or accumulation change nothing."""
 
-import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from baihua.core.errors import RunError
-from baihua.model import tiny
+from baihua.core.errors import InputError
 from baihua.model.examples import Example
 from baihua.model.load import load_model
-from baihua.train import loop
-from baihua.train.loop import CHECKPOINTS, METRICS, Settings, remove_checkpoints, train
-from baihua.train.methods import lora
+from baihua.train.batches import Order, make_batches
+from baihua.train.loop import open_accelerator, remove_checkpoints, train
+from baihua.train.loss import TargetLoss
+from baihua.train.schedule import factor
+from baihua.train.settings import Execution
+from baihua.train.step import evaluate
+from baihua.train.work import CHECKPOINTS
 from conversations import encode_rows, make_rows
-
-SETTINGS = Settings(
-    num_steps=8, seed=1, learning_rate=5e-3, num_rows_per_batch=2, num_batches_per_step=2, num_warmup_steps=2
-)
+from documents import distance, make_documents, make_model
+from trainings import EXECUTION, SETTINGS, is_equal, make_lora, read_metrics
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.make(tmp_path_factory.mktemp("loop") / "tiny")
+def examples(tiny_folder: Path) -> list[Example]:
+    return encode_rows(tiny_folder, make_rows(9))
 
 
-@pytest.fixture(scope="module")
-def examples(folder: Path) -> list[Example]:
-    return encode_rows(folder, make_rows(9))
+@pytest.mark.parametrize("order", [Order(1, num_rows_per_step=8), Order(1, num_tokens_per_step=800)])
+def test_a_step_in_one_batch_and_in_eight_makes_the_same_weights(order: Order, tmp_path: Path) -> None:
+    documents = make_documents([60, 55, 99, 70, 80, 100, 51, 64])
+    settings = replace(SETTINGS, order=order, num_steps=1, num_warmup_steps=0, learning_rate=1e-3)
+    before, states = make_model().state_dict(), []
+    for capacity, num_batches in ((1000, 1), (100, 8)):
+        assert len(make_batches(documents, range(8), capacity=capacity)) == num_batches
+        execution = Execution(num_tokens_per_batch=capacity)
+        out = tmp_path / str(capacity)
+        states.append(train(make_model(), documents, out=out, settings=settings, execution=execution).state)
+        [line] = read_metrics(out)
+        assert line["num_tokens"] == sum(len(document.ids_T) for document in documents)
+    assert {name for name, weight in states[0].items() if torch.equal(weight, before[name])} == set()
+    assert max(distance(states[1][name], weight) for name, weight in states[0].items()) < 1e-5
 
 
-def make_model(folder: Path, dropout: float = 0.3) -> torch.nn.Module:
-    torch.manual_seed(0)
-    return lora.prepare(load_model(folder), lora.Config(rank=4, dropout=dropout))
-
-
-def trained(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    return {name: weight.detach().clone() for name, weight in model.named_parameters() if weight.requires_grad}
-
-
-class KilledError(Exception):
-    """Stands for a kill."""
-
-
-class Dying:
-    """Examples that kill the run when their n-th is read."""
-
-    def __init__(self, examples: list[Example], num_reads: int) -> None:
-        self.examples, self.num_reads = examples, num_reads
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def __iter__(self) -> Iterator[Example]:
-        return iter(self.examples)
-
-    def __getitem__(self, index: int) -> Example:
-        self.num_reads -= 1
-        if self.num_reads < 0:
-            raise KilledError
-        return self.examples[index]
-
-
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_resumed_run_ends_with_the_same_bits(
-    folder: Path, examples: list[Example], tmp_path: Path, precision, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("INFO")
-    settings = replace(SETTINGS, precision=precision)
-    whole, broken = make_model(folder), make_model(folder)
-    train(whole, examples, heldout=[], out=tmp_path / "a", settings=settings)
-    with pytest.raises(KilledError):
-        train(broken, Dying(examples, 14), heldout=[], out=tmp_path / "b", settings=settings, save_steps=3)  # type: ignore[arg-type]
-    resumed = make_model(folder)
-    torch.manual_seed(12345)
-    figures = train(resumed, examples, heldout=[], out=tmp_path / "b", settings=settings, save_steps=3)
-    assert "resumed at step 3" in caplog.text
-    assert all(torch.equal(weight, trained(resumed)[name]) for name, weight in trained(whole).items())
-    lines = [json.loads(line) for line in (tmp_path / "b" / METRICS).read_text().splitlines()]
-    assert [line["step"] for line in lines] == list(range(1, 9))
-    assert figures["num_steps"] == 8
-    assert figures["num_tokens"] == lines[-1]["num_tokens"]
-
-
-def test_the_model_learns_its_rows(folder: Path, examples: list[Example], tmp_path: Path) -> None:
-    model = load_model(folder)
-    settings = replace(SETTINGS, num_steps=20, learning_rate=1e-2)
-    figures = train(model, examples, heldout=examples, out=tmp_path, settings=settings, eval_steps=5)
-    lines = [json.loads(line) for line in (tmp_path / METRICS).read_text().splitlines()]
-    evaluated = [line["eval_bits_per_char"] for line in lines if "eval_bits_per_char" in line]
-    assert evaluated[0] > evaluated[-1] == figures["eval_bits_per_char"]
+def test_the_model_learns_its_rows(tiny_folder: Path, examples: list[Example], tmp_path: Path) -> None:
+    settings = replace(SETTINGS, num_steps=20, learning_rate=1e-2, eval_steps=5)
+    model = load_model(tiny_folder)
+    outcome = train(model, examples, heldout=examples, out=tmp_path, settings=settings, execution=EXECUTION)
+    *lines, last = read_metrics(tmp_path)
+    measured = [line["eval_bits_per_char"] for line in lines if "eval_bits_per_char" in line]
+    assert len(measured) == 4
+    assert measured == sorted(measured, reverse=True)
+    assert measured[-1] == last["eval_bits_per_char"] == outcome.figures["eval_bits_per_char"]
     assert lines[0]["loss"] > 1.5 * lines[19]["loss"]
-    assert {"learning_rate", "grad_norm", "tokens_per_second", "chars_per_second"} <= lines[0].keys()
+
+
+def test_every_step_has_its_figures(tiny_folder: Path, examples: list[Example], tmp_path: Path) -> None:
+    outcome = train(make_lora(tiny_folder), examples, out=tmp_path, settings=SETTINGS, execution=EXECUTION)
+    lines = read_metrics(tmp_path)
+    assert [line["step"] for line in lines] == list(range(1, 9))
+    assert all(line["grad_norm"] > 0 for line in lines)
+    assert all(line["tokens_per_second"] > 0 < line["chars_per_second"] for line in lines)
+    rates = [factor(step, kind="cosine", num_warmup_steps=2, num_steps=8) * 5e-3 for step in range(8)]
+    assert [line["learning_rate"] for line in lines] == pytest.approx(rates)
+    # Three steps are an epoch of nine rows.
+    num_tokens = sum(len(example.ids_T) for example in examples)
+    assert (lines[2]["num_tokens"], lines[5]["num_tokens"]) == (num_tokens, 2 * num_tokens)
+    assert (outcome.figures["num_steps"], outcome.figures["num_tokens"]) == (8, lines[-1]["num_tokens"])
+    assert outcome.figures["num_processes"] == 1
+
+
+def test_the_result_is_the_trained_weights(tiny_folder: Path, examples: list[Example], tmp_path: Path) -> None:
+    model = make_lora(tiny_folder)
+    outcome = train(model, examples, out=tmp_path, settings=SETTINGS, execution=EXECUTION)
+    assert is_equal(outcome.state, {name: w.detach() for name, w in model.named_parameters() if w.requires_grad})
 
 
 def test_training_leaves_the_callers_random_numbers_alone(
-    folder: Path, examples: list[Example], tmp_path: Path
+    tiny_folder: Path, examples: list[Example], tmp_path: Path
 ) -> None:
-    model = make_model(folder)
+    model = make_lora(tiny_folder)
     torch.manual_seed(5)
     wanted = torch.rand(3)
     torch.manual_seed(5)
-    train(model, examples, heldout=[], out=tmp_path, settings=replace(SETTINGS, num_steps=1))
+    train(model, examples, out=tmp_path, settings=replace(SETTINGS, num_steps=1), execution=EXECUTION)
     assert torch.equal(torch.rand(3), wanted)
 
 
-def test_a_loss_that_is_not_a_number_stops_the_run_and_names_the_rows(
-    folder: Path, examples: list[Example], tmp_path: Path
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_activations_computed_again_change_no_bit(
+    tiny_folder: Path, examples: list[Example], tmp_path: Path, precision
 ) -> None:
-    model = make_model(folder)
-    with torch.no_grad():
-        next(weight for weight in model.parameters() if weight.requires_grad).fill_(float("nan"))
-    with pytest.raises(RunError, match="the loss became nan at step 1") as error:
-        train(model, examples, heldout=[], out=tmp_path, settings=SETTINGS)
-    assert "where: rows row-" in str(error.value)
-    assert "lower `learning_rate`" in str(error.value)
+    settings = replace(SETTINGS, precision=precision, num_steps=3)
+    states = []
+    for uses in (False, True):
+        execution, out = replace(EXECUTION, uses_checkpointing=uses), tmp_path / str(uses)
+        states.append(train(make_lora(tiny_folder), examples, out=out, settings=settings, execution=execution).state)
+    assert is_equal(states[0], states[1])
 
 
-class Exploding(torch.nn.Module):
-    """A finite loss with an infinite gradient: the square root at zero."""
+@pytest.mark.parametrize("is_last_best", [True, False])
+def test_the_best_weights_are_the_result_where_they_are_wanted(
+    tiny_folder: Path, tmp_path: Path, is_last_best: bool
+) -> None:
+    documents = make_documents([30, 40, 20])
+    # Whoever learns random tokens by heart gets worse at other random tokens.
+    heldout = documents if is_last_best else make_documents([30, 40, 20], seed=50)
+    rate = 0.005 if is_last_best else 0.03
+    settings = replace(
+        SETTINGS, eval_steps=2, keep_best=True, schedule_kind="constant", num_steps=9, learning_rate=rate
+    )
+    outcome = train(
+        make_lora(tiny_folder), documents, heldout=heldout, out=tmp_path, settings=settings, execution=EXECUTION
+    )
+    *lines, last = read_metrics(tmp_path)
+    measured = {line["step"]: line["eval_bits_per_char"] for line in lines if "eval_bits_per_char" in line}
+    best = outcome.figures["best_step"]
+    assert measured.keys() == {2, 4, 6, 8}
+    assert (best == 9) == is_last_best
+    assert last["eval_bits_per_char"] == outcome.figures["eval_bits_per_char"] <= min(measured.values())
+    assert is_last_best or measured[best] == min(measured.values()) == outcome.figures["eval_bits_per_char"]
+    # The oracle: the result, put into a new model, measures the same.
+    fresh = make_model_attending(tiny_folder, outcome.state)
+    bits = evaluate(fresh, heldout, accelerator=open_accelerator(), num_tokens_per_batch=150)
+    assert bits == pytest.approx(outcome.figures["eval_bits_per_char"], rel=1e-6)
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(4, 512))
 
-    def forward(self, input_ids: torch.Tensor, logits_to_keep: torch.Tensor, use_cache: bool) -> "Exploding":
-        self.logits = self.weight.sqrt()[:1].expand(int(logits_to_keep.sum()), -1)
-        return self
+def make_model_attending(folder: Path, state: dict[str, torch.Tensor]) -> TargetLoss:
+    from baihua.train.attention import use_document_attention
+    from baihua.train.loss import causal_model
 
-
-def test_an_infinite_gradient_stops_the_run_before_the_weights_change(examples: list[Example], tmp_path: Path) -> None:
-    model = Exploding()
-    with pytest.raises(RunError, match=r"the gradient became (inf|nan) at step 1"):
-        train(model, examples, heldout=[], out=tmp_path, settings=SETTINGS)
-    assert torch.equal(model.weight, torch.zeros(4, 512))
+    model = make_lora(folder)
+    model.load_state_dict(state, strict=False)
+    use_document_attention(causal_model(model))
+    return TargetLoss(model, precision="float32")
 
 
-def test_weights_decay_in_matrices_only() -> None:
-    weights = {"matrix": torch.nn.Parameter(torch.ones(2, 2)), "norm": torch.nn.Parameter(torch.ones(2))}
-    groups = loop.make_optimizer(weights, replace(SETTINGS, weight_decay=0.1)).param_groups
-    assert [(group["weight_decay"], group["params"][0].ndim) for group in groups] == [(0.1, 2), (0.0, 1)]
+def test_measuring_does_not_depend_on_how_examples_are_packed(tiny_folder: Path, examples: list[Example]) -> None:
+    loss_of = make_model_attending(tiny_folder, {})
+    bits = [
+        evaluate(loss_of, examples, accelerator=open_accelerator(), num_tokens_per_batch=capacity)
+        for capacity in (120, 5000)
+    ]
+    assert bits[0] == pytest.approx(bits[1], rel=1e-6)
+
+
+def test_shards_on_one_process_are_refused(tiny_folder: Path, examples: list[Example], tmp_path: Path) -> None:
+    execution = replace(EXECUTION, parallel="fsdp")
+    with pytest.raises(InputError, match="parallel=fsdp needs several processes, there is one") as error:
+        train(make_lora(tiny_folder), examples, out=tmp_path, settings=SETTINGS, execution=execution)
+    assert "baihua run RECIPE --processes N" in str(error.value)
 
 
 def test_checkpoints_go_when_the_result_is_saved(tmp_path: Path) -> None:

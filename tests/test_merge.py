@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import few_steps
 from baihua.core.errors import InputError, RunError
 from baihua.data.rows import write_rows
 from baihua.model import tiny
@@ -16,11 +17,7 @@ from baihua.model.load import load_model
 from baihua.model.merge import check_same_weights, load_adapted, merge
 from baihua.model.parity import Parity, check_parity, compare, log_probs_of
 from baihua.stages import merge as stage
-from baihua.train.loop import Settings, train
-from baihua.train.methods import lora
-from conversations import encode_rows, make_rows
-
-SETTINGS = Settings(num_steps=4, seed=0, learning_rate=2e-2, num_rows_per_batch=2, schedule_kind="constant")
+from conversations import make_rows
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +27,10 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def adapter(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("adapter")
-    torch.manual_seed(0)
-    model = lora.prepare(load_model(base), lora.Config(rank=4))
-    train(model, encode_rows(base, make_rows(4)), heldout=[], out=folder / "run", settings=SETTINGS)
-    lora.save(model, folder / "saved", base=base, jinja=(base / "chat_template.jinja").read_text())
-    return folder / "saved"
+    model = few_steps.prepare("lora", base, rank=4)
+    few_steps.take_steps(model)
+    jinja = (base / "chat_template.jinja").read_text()
+    return few_steps.save("lora", model, tmp_path_factory.mktemp("adapter"), base=base, jinja=jinja)
 
 
 def copy_of(folder: Path, tmp_path: Path) -> Path:
@@ -108,6 +103,16 @@ def test_a_broken_adapter_is_named(base: Path, adapter: Path, tmp_path: Path) ->
     file = copy / "adapter_model.safetensors"
     file.write_bytes(file.read_bytes()[:-10])
     with pytest.raises(InputError, match="cannot load the adapter"):
+        load_adapted(base, copy)
+
+
+def test_an_adapter_that_lacks_a_tensor_is_refused(base: Path, adapter: Path, tmp_path: Path) -> None:
+    copy = copy_of(adapter, tmp_path)
+    file = copy / "adapter_model.safetensors"
+    tensors = load_file(file)
+    lost = sorted(tensors)[0]
+    save_file({name: tensor for name, tensor in tensors.items() if name != lost}, file, metadata={"format": "pt"})
+    with pytest.raises(InputError, match="cannot load the adapter: Found missing adapter keys"):
         load_adapted(base, copy)
 
 

@@ -26,9 +26,8 @@ def write_recipe(folder: Path, model: Path, *, num_steps: int = 200, **tune: Any
             "precision": "float32",
             "learning_rate": 2.0e-2,
             "max_steps": num_steps,
-            "per_device_train_batch_size": 4,
-            "gradient_accumulation_steps": 1,
-            "num_shown": 1,
+            "batches": {"num_rows_per_step": 4},
+            "examples": {"num_shown": 1},
         }
         | tune,
         "whole": {"stage": "merge", "inputs": {"model": "base", "adapter": "tune", "data": "parts/heldout"}},

@@ -1,19 +1,19 @@
-"""Verbs that make things: demo, run, check, do."""
+"""Verbs that make things: demo, run, do."""
 
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from baihua.cli.options import RUNS, Cluster, Debug, Extensions, Json, Runs, prepare
+from baihua.cli.options import RUNS, Cluster, Debug, Extensions, Json, Processes, Runs, prepare
+from baihua.cli.processes import run_together
 
 if TYPE_CHECKING:
     from baihua.core.artifact import Artifact
     from baihua.core.recipe import Recipe
-    from baihua.core.stage import Result
+    from baihua.core.stage import Announce, Result
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 Overrides = Annotated[list[str] | None, typer.Argument(help="Changes to the recipe: stages.tune.learning_rate=1e-4")]
@@ -49,6 +49,7 @@ def run(
     as_json: Json = False,
     debug: Debug = False,
     cluster: Cluster = None,
+    processes: Processes = None,
     extensions: Extensions = None,
 ) -> None:
     """Build a recipe; what is unchanged is reused, what was interrupted goes on."""
@@ -58,35 +59,12 @@ def run(
     loaded = load_recipe(recipe_file(recipe), overrides, cluster=cluster)
     if dry_run:
         _show_plan(loaded, runs, as_json=as_json)
-    else:
-        _build(loaded, runs, as_json=as_json, until=until)
+        return
 
+    def work(announce: "Announce | None") -> None:
+        _build(loaded, runs, as_json=as_json, until=until, announce=announce)
 
-def check(
-    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped recipe.")],
-    overrides: Overrides = None,
-    as_json: Json = False,
-    debug: Debug = False,
-    extensions: Extensions = None,
-) -> None:
-    """Validate a recipe and show every mistake in it at once; nothing is run or fetched."""
-    from baihua.core.errors import RecipeError
-    from baihua.core.recipe import load_recipe
-
-    prepare(debug=debug, extensions=extensions)
-    try:
-        loaded = load_recipe(recipe_file(recipe), overrides)
-    except RecipeError as error:
-        if not as_json:
-            raise
-        problems = [asdict(problem) for problem in error.problems]
-        print(json.dumps({"ok": False, "problems": problems, "stages": []}, ensure_ascii=False))
-        raise typer.Exit(error.exit_status) from error
-    if as_json:
-        stages = [{"name": step.name, "stage": step.stage} for step in loaded.steps]
-        print(json.dumps({"ok": True, "problems": [], "stages": stages}, ensure_ascii=False))
-    else:
-        print(f"{recipe}: {len(loaded.steps)} stages, no problem found")
+    run_together(work, processes=processes, debug=debug)
 
 
 def do(
@@ -97,6 +75,7 @@ def do(
     as_json: Json = False,
     debug: Debug = False,
     cluster: Cluster = None,
+    processes: Processes = None,
     extensions: Extensions = None,
 ) -> None:
     """Run one stage on plain files and folders."""
@@ -111,10 +90,14 @@ def do(
     paths = dict(_role_and_path(text) for text in inputs or [])
     step = lone_step(stage, settings or [], roles=list(paths), cluster=cluster)
     given = {role: given_path(path, role) for role, path in paths.items()}
-    artifact = run_into(stage, step.config, given, out)
-    _report_data(artifact, out.with_name(f"{out.name}.html"))
-    found = summary(stage, {stage: Result(artifact, is_reused=False)})
-    print(json.dumps(found, ensure_ascii=False) if as_json else _figures(artifact.manifest["metrics"]))
+
+    def work(announce: "Announce | None") -> None:
+        artifact = run_into(stage, step.config, given, out, announce=announce)
+        _report_data(artifact, out.with_name(f"{out.name}.html"))
+        found = summary(stage, {stage: Result(artifact, is_reused=False)})
+        print(json.dumps(found, ensure_ascii=False) if as_json else _figures(artifact.manifest["metrics"]))
+
+    run_together(work, processes=processes, debug=debug)
 
 
 def recipe_file(name: str) -> Path:
@@ -123,14 +106,16 @@ def recipe_file(name: str) -> Path:
     return shipped if shipped.is_file() and not Path(name).exists() else Path(name)
 
 
-def _build(recipe: "Recipe", runs: Path, *, as_json: bool, until: str | None = None) -> None:
+def _build(
+    recipe: "Recipe", runs: Path, *, as_json: bool, until: str | None = None, announce: "Announce | None" = None
+) -> None:
     """Run a recipe with a line per stage, then write its report and print its table."""
     from baihua.core.log import logger
     from baihua.core.run import run_recipe, summary
     from baihua.report.reports.run import write
 
     results: dict[str, Result] = {}
-    for step, result in run_recipe(recipe, runs, until=until):
+    for step, result in run_recipe(recipe, runs, until=until, announce=announce):
         results[step.name] = result
         seconds = result.artifact.manifest["seconds"]
         logger.info("%-14s %-12s %s", step.name, step.stage, "reused" if result.is_reused else f"{seconds:,.1f} s")

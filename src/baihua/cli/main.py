@@ -8,8 +8,9 @@ from dataclasses import asdict
 import typer
 from typer.exceptions import TyperException
 
-from baihua.cli import build, keep, look, talk
-from baihua.core.errors import BaihuaError, RecipeError, RunError
+from baihua.cli import build, check, keep, look, talk
+from baihua.core.env import Environment, process_number, report_folder
+from baihua.core.errors import BaihuaError, LostPeerError, RecipeError, RunError
 
 INTERRUPTED = 130
 
@@ -19,7 +20,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in (build.demo, build.run, build.check, build.do, look.show, talk.chat, look.verify, keep.clean, look.doctor):
+for verb in (build.demo, build.run, check.check, build.do, look.show, talk.chat, look.verify, keep.clean, look.doctor):
     app.command()(verb)
 
 
@@ -46,12 +47,20 @@ def main(arguments: list[str] | None = None) -> None:
         _report(RunError(f"Baihua made a mistake: {error}", where=where, fix=fix), words, cause=error)
         status = 1
     # Typer answers Ctrl-C with this status and no word.
-    if status == INTERRUPTED:
+    if status == INTERRUPTED and report_folder(Environment()) is None:
         print("interrupted; run the same command again to go on", file=sys.stderr)
     sys.exit(status if isinstance(status, int) else 0)
 
 
 def _report(error: BaihuaError, words: list[str], *, cause: Exception | None = None) -> None:
+    # Under --processes the first process speaks; of the others, and of those that only lost another, the one that
+    # started them decides what is shown.
+    environment = Environment()
+    folder = report_folder(environment)
+    if folder and (process_number(environment) or isinstance(error, LostPeerError)):
+        if not isinstance(error, LostPeerError):
+            (folder / f"{process_number(environment)}.txt").write_text(f"error: {error}", encoding="utf-8")
+        return
     if "--debug" in words:
         traceback.print_exception(cause or error, file=sys.stderr)
     if "--json" in words:

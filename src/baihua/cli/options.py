@@ -14,6 +14,9 @@ Extensions = Annotated[
 Cluster = Annotated[
     str | None, typer.Option("--cluster", help="Ray cluster for the data stages: an address, or `local`.")
 ]
+Processes = Annotated[
+    int | None, typer.Option("--processes", min=1, help="Processes that share the training, on this machine.")
+]
 RUNS = Path("runs")
 
 

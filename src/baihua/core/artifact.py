@@ -13,7 +13,10 @@ from baihua.core.errors import InputError
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
-VERSIONED = ("baihua", "torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors", "gguf", "xllamacpp")
+VERSIONED = (
+    *("baihua", "torch", "transformers", "peft", "accelerate", "bitsandbytes"),
+    *("tokenizers", "safetensors", "gguf", "xllamacpp"),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 # What can change a stage's numbers from outside its recipe.
 NUMERIC = ("CUDA_VISIBLE_DEVICES", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
@@ -31,6 +32,33 @@ class Environment:
 def numeric_settings(environment: Environment) -> dict[str, str]:
     """The variables that are set and can change a stage's numbers, for its manifest."""
     return {name: value for name in NUMERIC if (value := environment.get(name))}
+
+
+def variables_for_child(**more: str) -> dict[str, str]:
+    """This process's variables and some more, for one that it starts."""
+    return os.environ | more
+
+
+def expected_processes(environment: Environment) -> int:
+    """How many processes torchrun or `--processes` started for this run."""
+    return int(environment.get("WORLD_SIZE") or 1)
+
+
+def process_number(environment: Environment) -> int:
+    """This process's number among them, from 0."""
+    return int(environment.get("RANK") or 0)
+
+
+def report_folder(environment: Environment) -> Path | None:
+    """Where a process that `--processes` started leaves its error, for the one that started it to show."""
+    folder = environment.get("BAIHUA_REPORT_TO")
+    return Path(folder) if folder else None
+
+
+def cache_folder(environment: Environment) -> Path:
+    """Where what can be made again is kept between runs: `BAIHUA_CACHE`, else the user's cache folder."""
+    named = environment.get("BAIHUA_CACHE")
+    return Path(named).expanduser() if named else Path.home() / ".cache" / "baihua"
 
 
 def forbid_telemetry() -> None:

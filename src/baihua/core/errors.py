@@ -5,6 +5,7 @@
     │   └── TooLongError a conversation does not fit into the model's context
     ├── RecipeError      exit status 2: a recipe is wrong; holds every problem that was found
     └── RunError         exit status 1: the work itself failed (disk full, NaN, a check that must hold)
+        └── LostPeerError exit status 75: another process of the same run ended first
 
 Each says what is wrong, where, and what to do about it.
 """
@@ -44,6 +45,12 @@ class TooLongError(InputError):
 
 class RunError(BaihuaError):
     """The input was fine, the work failed."""
+
+
+class LostPeerError(RunError):
+    """Another process of the same run has ended; why is its to say."""
+
+    exit_status = 75
 
 
 @dataclass(frozen=True, slots=True)

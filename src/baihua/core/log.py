@@ -15,12 +15,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 logger = logging.getLogger("baihua")
 
 
-def set_up(*, debug: bool = False) -> None:
-    """Send this process's messages to stderr."""
+def set_up(*, debug: bool = False, is_quiet: bool = False) -> None:
+    """Send this process's messages to stderr; a quiet one's warnings only."""
     handler = RichHandler(console=Console(stderr=True), show_time=False, show_path=False, markup=False)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger.handlers[:] = [handler]
-    logger.setLevel(logging.DEBUG if debug else logging.INFO)
+    logger.setLevel(logging.DEBUG if debug else logging.WARNING if is_quiet else logging.INFO)
+    # It warns of a kernel that we do not want, and of a cast in every layer.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     # peft 0.21 asks transformers 5.23 by an old name; a user can do nothing about that.
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
@@ -45,7 +47,7 @@ class ProgressBar:
 
 
 @contextmanager
-def progress_bar(title: str, total: int, *, done: int = 0) -> Generator[ProgressBar]:
+def progress_bar(title: str, total: int, *, done: int = 0, is_shown: bool = True) -> Generator[ProgressBar]:
     """Progress of `total` steps of which `done` are already behind us."""
     console = Console(stderr=True)
     progress = Progress(
@@ -55,7 +57,7 @@ def progress_bar(title: str, total: int, *, done: int = 0) -> Generator[Progress
         TimeRemainingColumn(),
         TextColumn("{task.fields[figures]}"),
         console=console,
-        disable=not console.is_terminal,
+        disable=not console.is_terminal or not is_shown,
     )
     with progress:
         yield ProgressBar(progress, title, total, done)
@@ -72,16 +74,18 @@ class MetricsFile:
         with self.file.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(figures, ensure_ascii=False) + "\n")
 
-    def keep_until(self, step: int) -> None:
-        """Forget the lines after `step`: a resumed run writes them again."""
+    def keep_until(self, step: int, *, with_key: str) -> None:
+        """Forget the lines after `step`, and those without a key: a resumed run writes them again."""
         lines = self.file.read_text(encoding="utf-8").splitlines() if self.file.exists() else []
-        kept = [line for line in lines if _step(line) is not None and (_step(line) or 0) <= step]
+        found = [(line, _step(line, with_key)) for line in lines]
+        kept = [line for line, number in found if number is not None and number <= step]
         self.file.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
 
 
-def _step(line: str) -> int | None:
-    """The step of a line, None for a line that a kill cut in half."""
+def _step(line: str, with_key: str) -> int | None:
+    """The step of a line, None for a line without that key or that a kill cut in half."""
     try:
-        return int(json.loads(line)["step"])
+        figures = json.loads(line)
+        return int(figures["step"]) if with_key in figures else None
     except (json.JSONDecodeError, KeyError):
         return None

@@ -16,7 +16,7 @@ from baihua.core.artifact import MANIFEST, hash_json, list_files, part_of, read_
 from baihua.core.errors import InputError
 from baihua.core.jsonl import write_json
 from baihua.core.recipe import STORE, Recipe, Step
-from baihua.core.stage import Given, Result, identity, run_stage
+from baihua.core.stage import Announce, Given, Result, identity, run_stage
 
 STAGES_FILE = "stages.json"
 
@@ -41,7 +41,9 @@ def plan(recipe: Recipe, runs: Path) -> Iterator[Planned]:
         yield Planned(step, ids[step.name], folder, (folder / MANIFEST).is_file())
 
 
-def run_recipe(recipe: Recipe, runs: Path, *, until: str | None = None) -> Iterator[tuple[Step, Result]]:
+def run_recipe(
+    recipe: Recipe, runs: Path, *, until: str | None = None, announce: Announce | None = None
+) -> Iterator[tuple[Step, Result]]:
     """Run the steps, yielding each as it is done; `until` names the last step that is wanted."""
     folder = runs / recipe.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -59,7 +61,7 @@ def run_recipe(recipe: Recipe, runs: Path, *, until: str | None = None) -> Itera
             )
             for role, reference in step.inputs.items()
         }
-        done[step.name] = run_stage(step.stage, step.config, given, runs / STORE)
+        done[step.name] = run_stage(step.stage, step.config, given, runs / STORE, announce=announce)
         _record(folder, recipe, done)
         yield step, done[step.name]
 

@@ -2,8 +2,9 @@
 
 A stage is a file of `baihua.stages` with `VERSION`, `INPUTS`, `OUTPUT`, a `Config` and
 `run(config, inputs, out) -> metrics`; where a config field is marked as content, `fingerprint(config)`
-gives what the field's files hold. Work goes to `KIND-ID.partial`; the manifest is written last and the
-folder is renamed to `KIND-ID`. So a folder with a manifest is complete, whatever was killed and when.
+gives what the field's files hold; one with `IS_SHARED` runs on all processes of a run at once. Work goes
+to `KIND-ID.partial`; the manifest is written last and the folder is renamed to `KIND-ID`. So a folder with
+a manifest is complete, whatever was killed and when.
 """
 
 import errno
@@ -49,6 +50,10 @@ class Stage(Protocol):
     run: Callable[[Any, Mapping[str, Path], Path], dict[str, Any]]
 
 
+Announce = Callable[[str, Base, Mapping[str, Path], Path], None]
+"""Tells the other processes of a run which stage to take part in: its kind, config, inputs and output folder."""
+
+
 @dataclass(frozen=True, slots=True)
 class Given:
     """One input as it is handed to a stage: a path, and the identity of what is there."""
@@ -89,7 +94,9 @@ def identity(kind: str, config: Base, inputs: Mapping[str, Given]) -> str:
     )
 
 
-def run_stage(kind: str, config: Base, inputs: Mapping[str, Given], store: Path) -> Result:
+def run_stage(
+    kind: str, config: Base, inputs: Mapping[str, Given], store: Path, *, announce: Announce | None = None
+) -> Result:
     """Make the artifact in the store, or reuse it; a second process that wants the same one waits for it."""
     artifact_id = identity(kind, config, inputs)
     folder = store / f"{kind}-{artifact_id[:16]}"
@@ -97,29 +104,35 @@ def run_stage(kind: str, config: Base, inputs: Mapping[str, Given], store: Path)
     with _lock(folder.with_name(folder.name + ".lock")):
         if (folder / MANIFEST).is_file():
             return Result(read_artifact(folder), is_reused=True)
-        _make(kind, config, inputs, folder.with_name(folder.name + ".partial"), artifact_id)
+        _make(kind, config, inputs, folder.with_name(folder.name + ".partial"), artifact_id, announce)
         _publish(folder.with_name(folder.name + ".partial"), folder)
         return Result(read_artifact(folder), is_reused=False)
 
 
-def run_into(kind: str, config: Base, inputs: Mapping[str, Given], out: Path) -> Artifact:
+def run_into(
+    kind: str, config: Base, inputs: Mapping[str, Given], out: Path, *, announce: Announce | None = None
+) -> Artifact:
     """Run one stage into a folder of the user's, new or empty; work goes to a `.partial` folder beside it."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError("there is something in the output folder already", where=str(out), fix="name another --out")
     artifact_id = identity(kind, config, inputs)
     partial = out.with_name(f"{out.name}-{artifact_id[:16]}.partial")
-    _make(kind, config, inputs, partial, artifact_id)
+    _make(kind, config, inputs, partial, artifact_id, announce)
     if out.exists():
         out.rmdir()
     _publish(partial, out)
     return read_artifact(out)
 
 
-def _make(kind: str, config: Base, inputs: Mapping[str, Given], out: Path, artifact_id: str) -> None:
+def _make(
+    kind: str, config: Base, inputs: Mapping[str, Given], out: Path, artifact_id: str, announce: Announce | None
+) -> None:
     """Let the stage work in a folder that may hold what an interrupted run left; the manifest comes last."""
     out.mkdir(parents=True, exist_ok=True)
     try:
         with _FullDisk(kind, out):
+            if announce and vars(find_stage(kind)).get("IS_SHARED"):
+                announce(kind, config, {role: given.path for role, given in inputs.items()}, out)
             _work(kind, config, inputs, out, artifact_id)
     finally:
         release_memory()

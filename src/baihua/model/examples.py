@@ -6,13 +6,17 @@ T tokens.
 # ruff: noqa: N806, N815  (names of tensors end with their shape)
 
 import functools
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
 from baihua.chat.render import Template, encode, render
-from baihua.chat.types import Message, TextTokenizer
+from baihua.chat.types import Message, Span, TextTokenizer
+
+TrainOn = Literal["answers", "last_answer", "everything"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +42,21 @@ class Example:
 
 
 class Encoder:
-    """Renders and tokenises conversations with one tokenizer and one template."""
+    """Renders and tokenises conversations with one tokenizer and one template.
 
-    def __init__(self, tokenizer: TextTokenizer, template: Template) -> None:
+    `train_on` says which tokens are targets: those of all answers, of the last answer, or all.
+    """
+
+    def __init__(self, tokenizer: TextTokenizer, template: Template, train_on: TrainOn = "answers") -> None:
         self.tokenizer = tokenizer
         self.template = template
+        self.train_on: TrainOn = train_on
         self._control_ids = np.array(sorted(tokenizer.controls.values()), dtype=np.int32)
         self._size_of_token = functools.cache(self._measure_token)
 
     def encode(self, row_id: str, messages: Sequence[Message]) -> Example:
         """The whole conversation as an example."""
-        spans = render(messages, self.template)
+        spans = _choose_targets(render(messages, self.template), self.train_on)
         tokens = encode(spans, self.tokenizer)
         is_target_T = np.array(tokens.is_trained, dtype=bool)
         is_target_T[:1] = False
@@ -60,6 +68,36 @@ class Encoder:
             _size_of_text([span.text for span in plain]),
             _size_of_text([span.text for span in plain if span.is_trained]),
         )
+
+    def split(self, row_id: str, messages: Sequence[Message], max_length: int) -> tuple[list[Example], int]:
+        """A conversation as examples of at most `max_length` tokens, cut between turns; how many turns are left out.
+
+        Each piece begins with the conversation's system message, if it has one, and holds as many turns (a question
+        and its answer) as fit. A turn that is too long by itself is left out, never cut.
+        """
+        whole = self.encode(row_id, messages)
+        if len(whole.ids_T) <= max_length:
+            return [whole], 0
+        system, turns = _turns(messages)
+        pieces: list[Example] = []
+        num_left_out = 0
+        open_turns: list[Message] = []
+        for turn in turns:
+            grown = self.encode(row_id, [*system, *open_turns, *turn])
+            if len(grown.ids_T) > max_length and open_turns:
+                open_turns = []
+                grown = self.encode(row_id, [*system, *turn])
+                pieces.append(grown)
+            elif not open_turns:
+                pieces.append(grown)
+            else:
+                pieces[-1] = grown
+            open_turns += turn
+            if len(grown.ids_T) > max_length:
+                pieces.pop()
+                open_turns = []
+                num_left_out += 1
+        return pieces, num_left_out
 
     def cut(self, example: Example, max_length: int) -> Example:
         """At most `max_length` tokens: cut after the last whole answer that fits, else inside the first one.
@@ -88,3 +126,26 @@ class Encoder:
 
 def _size_of_text(texts: list[str]) -> TextSize:
     return TextSize(sum(map(len, texts)), sum(len(text.encode()) for text in texts))
+
+
+def _turns(messages: Sequence[Message]) -> tuple[list[Message], list[list[Message]]]:
+    """The system messages at the head, and what follows as turns that end with an answer."""
+    system = list(itertools.takewhile(lambda message: message.role == "system", messages))
+    turns: list[list[Message]] = [[]]
+    for message in messages[len(system) :]:
+        if turns[-1] and turns[-1][-1].role == "assistant" and message.role != "assistant":
+            turns.append([])
+        turns[-1].append(message)
+    # What follows the last answer teaches nothing.
+    return system, [turn for turn in turns if turn and turn[-1].role == "assistant"]
+
+
+def _choose_targets(spans: list[Span], train_on: TrainOn) -> list[Span]:
+    """The renderer marks every answer; keep that, or only the last one, or mark all."""
+    if train_on == "answers":
+        return spans
+    if train_on == "everything":
+        return [replace(span, is_trained=True) for span in spans]
+    trained = [number for number, span in enumerate(spans) if span.is_trained]
+    first = next((n for n in reversed(trained) if n - 1 not in trained), 0)
+    return [replace(span, is_trained=span.is_trained and number >= first) for number, span in enumerate(spans)]

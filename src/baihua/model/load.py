@@ -1,13 +1,16 @@
 """Model folders: safetensors in, safetensors out, and a fingerprint that says which weights these are."""
 
+import importlib.util
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, GenerationConfig, PreTrainedModel
 
 from baihua.chat.template import end_of_turn
 from baihua.chat.tokenizer import FolderTokenizer, load_template
@@ -15,6 +18,7 @@ from baihua.core.artifact import MANIFEST, hash_file, hash_json
 from baihua.core.errors import InputError
 from baihua.core.log import logger
 from baihua.core.model_folder import check_model_folder
+from baihua.model.weights import copy_weights
 
 Precision = Literal["float32", "bfloat16"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -23,8 +27,18 @@ TOKENIZER_FILES = (*VOCABULARY_FILES, "special_tokens_map.json", "added_tokens.j
 TEMPLATE_FILE = "chat_template.jinja"
 
 
-def load_model(folder: Path, *, dtype: Precision = "float32") -> PreTrainedModel:
-    """A causal language model from a folder; only safetensors, no code from the folder, no network."""
+def load_model(
+    folder: Path,
+    *,
+    dtype: Precision = "float32",
+    quantization: BitsAndBytesConfig | None = None,
+    device: torch.device | None = None,
+) -> PreTrainedModel:
+    """A causal language model from a folder; only safetensors, no code from the folder, no network.
+
+    With `quantization` its linear layers are quantized while they are read, on `device`, where they then stay.
+    """
+    _refuse_hub_kernels()
     _check_folder(folder)
     try:
         loaded = AutoModelForCausalLM.from_pretrained(
@@ -35,6 +49,8 @@ def load_model(folder: Path, *, dtype: Precision = "float32") -> PreTrainedModel
             local_files_only=True,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
+            quantization_config=quantization,
+            device_map=None if device is None else {"": device},
         )
     except (ValueError, OSError) as error:
         raise InputError(f"cannot load this model: {error}", where=str(folder), fix="import the model again") from error
@@ -50,11 +66,34 @@ def load_model(folder: Path, *, dtype: Precision = "float32") -> PreTrainedModel
     return model
 
 
-def save_model(model: PreTrainedModel, folder: Path, *, tokenizer_from: Path, jinja: str | None) -> None:
-    """Write a model folder that chats: weights in the model's dtype, tokenizer, template and where a turn ends."""
+def save_model(
+    model: PreTrainedModel,
+    folder: Path,
+    *,
+    tokenizer_from: Path,
+    jinja: str | None,
+    state: dict[str, torch.Tensor] | None = None,
+) -> None:
+    """Write a model folder that chats: weights in the model's dtype, tokenizer, template and where a turn ends.
+
+    `state` gives the weights where those in the model are only shards of them.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     model.generation_config = GenerationConfig()
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, state_dict=state)
+    _save_words(folder, tokenizer_from=tokenizer_from, jinja=jinja)
+
+
+def save_changed(base: Path, folder: Path, tensors: Mapping[str, torch.Tensor], *, jinja: str | None) -> None:
+    """Write a copy of a model folder that chats, with some weights replaced; the others keep their bits."""
+    folder.mkdir(parents=True, exist_ok=True)
+    copy_weights(base, folder, tensors)
+    shutil.copyfile(base / "config.json", folder / "config.json")
+    _save_words(folder, tokenizer_from=base, jinja=jinja)
+
+
+def _save_words(folder: Path, *, tokenizer_from: Path, jinja: str | None) -> None:
+    """Tokenizer, template and where a turn ends."""
     save_tokenizer(tokenizer_from, folder, jinja=jinja)
     tokenizer = FolderTokenizer(folder)
     ends = dict.fromkeys([*_ends_of_turn(folder, tokenizer, is_own=jinja is None), tokenizer.eos_token])
@@ -91,6 +130,12 @@ def fingerprint(folder: Path) -> str:
     return hash_json([[name, hash_file(folder / name)] for name in names])
 
 
+def vocabulary_fingerprint(folder: Path) -> str:
+    """SHA-256 over the files that decide how a text becomes ids, 64 hex digits."""
+    names = [name for name in (*TOKENIZER_FILES, "tokenizer_config.json") if (folder / name).is_file()]
+    return hash_json([[name, hash_file(folder / name)] for name in names])
+
+
 def source_of(folder: Path) -> str:
     """Where a model came from: its manifest's source, else the folder's name; never a path of this machine."""
     manifest = folder / MANIFEST
@@ -100,6 +145,27 @@ def source_of(folder: Path) -> str:
         return folder.resolve().name
     is_local = source.startswith((".", "~")) or Path(source).is_absolute() or "\\" in source
     return source.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1] if is_local else source
+
+
+def import_bitsandbytes(what: str, *, where: str) -> ModuleType:
+    """What holds numbers in 8 or 4 bits; an InputError where it is not installed."""
+    try:
+        import bitsandbytes  # pyright: ignore[reportMissingImports]  (the extra `gpu`)
+    except ImportError as error:
+        raise InputError(
+            f"{what} needs bitsandbytes, which is not installed", where=where, fix="pip install 'baihua[gpu]'"
+        ) from error
+    return bitsandbytes
+
+
+def _refuse_hub_kernels() -> None:
+    """With both packages there, bitsandbytes 0.50 fetches compiled code from the hub when peft imports it."""
+    if importlib.util.find_spec("bitsandbytes") and importlib.util.find_spec("kernels"):
+        raise InputError(
+            "the package `kernels` is installed, with which bitsandbytes loads and runs code from the hub",
+            where="this Python environment",
+            fix="pip uninstall kernels",
+        )
 
 
 def _ends_of_turn(folder: Path, tokenizer: FolderTokenizer, *, is_own: bool) -> list[str]:

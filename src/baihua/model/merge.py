@@ -1,6 +1,7 @@
 """An adapter becomes part of its base model, only if it is its base."""
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,25 @@ from baihua.core.errors import InputError, RunError
 from baihua.core.log import logger
 from baihua.model.load import fingerprint, load_model, source_of
 
+TIED_ROWS = r"base_model\.model\.lm_head\.trainable_tokens_delta\.default"
+
 
 def load_adapted(base: Path, adapter: Path) -> peft.PeftModel:
     """Base and adapter together in float32, the adapter still apart."""
     check_base(base, adapter)
+    return attach(load_model(base), adapter)
+
+
+def attach(model: PreTrainedModel, adapter: Path) -> peft.PeftModel:
+    """A model in memory with an adapter beside it; one that lacks some of its tensors is refused."""
     try:
-        return peft.PeftModel.from_pretrained(load_model(base), str(adapter))
-    except (SafetensorError, RuntimeError) as error:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="Found missing adapter keys")
+            # A tied output layer follows the trained input rows and has no tensors of its own; peft warns all the same.
+            warnings.filterwarnings("ignore", message=rf"Found missing adapter keys [^']*\['{TIED_ROWS}'\]")
+            warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`")
+            return peft.PeftModel.from_pretrained(model, str(adapter))
+    except (SafetensorError, RuntimeError, UserWarning) as error:
         raise InputError(f"cannot load the adapter: {error}", where=str(adapter), fix="train it again") from error
 
 

@@ -1,7 +1,7 @@
 """Instruction tuning: conversations teach a model to answer."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -9,35 +9,33 @@ from pydantic import Field
 
 from baihua.chat.template import TemplateName, open_template
 from baihua.core import kinds
-from baihua.core.config import Base, execution
+from baihua.core.config import Base
+from baihua.core.errors import InputError
 from baihua.core.kinds import OneOf
+from baihua.core.log import logger
 from baihua.core.stage import Input
-from baihua.model.examples import Encoder
+from baihua.train.config import Batches, Checkpoints, Examples, Optimizer, Running
 from baihua.train.methods import lora
 from baihua.train.schedule import Config as Schedule
 
 if TYPE_CHECKING:
-    from baihua.model.load import Precision
-    from baihua.train.batches import Examples
-    from baihua.train.loop import Settings
+    import torch
 
-VERSION = 1
+    from baihua.train import rows
+    from baihua.train.estimate import Job
+    from baihua.train.machines import Machine
+    from baihua.train.settings import Execution, Settings
+    from baihua.train.shape import Shape
+
+VERSION = 2
 INPUTS = {
     "model": Input(("model",)),
     "data": Input(("conversations",)),
     "heldout": Input(("conversations",), is_needed=False),
 }
 OUTPUT = ("adapter", "model")
+IS_SHARED = True
 METHODS = "baihua.train.methods"
-
-
-class Optimizer(Base):
-    """AdamW's settings beside the learning rate."""
-
-    weight_decay: float = Field(default=0.0, ge=0)
-    """How strongly matrices are pulled to zero, per step and unit of learning rate."""
-    max_grad_norm: float = Field(default=1.0, gt=0)
-    """Gradients longer than this are shortened to it."""
 
 
 class Config(Base):
@@ -56,102 +54,237 @@ class Config(Base):
     max_steps: int | None = Field(default=None, ge=1)
     """Number of updates, instead of `num_train_epochs`."""
     max_length: int = Field(default=1024, ge=8)
-    """Most tokens of a row; longer conversations lose their last turns, longer answers their end."""
-    per_device_train_batch_size: int = Field(default=4, ge=1)
-    """Rows that a device reads at once; more need more memory."""
-    gradient_accumulation_steps: int = Field(default=4, ge=1)
-    """Batches per update and device."""
+    """Most tokens of an example; see examples.over_long for longer rows."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """What to compute in; `auto` takes bfloat16 where the hardware has it. What is trained stays float32."""
+    examples: Examples = Examples()
+    """How rows become examples."""
+    batches: Batches = Batches()
+    """How much goes into an update and into a batch."""
     schedule: Schedule = Schedule()
     """The learning rate over time."""
     optimizer: Optimizer = Optimizer()
-    """Weight decay and gradient clipping."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """What to compute in; `auto` takes bfloat16 where the hardware has it. What is trained stays float32."""
-    save_steps: int = execution(200)
-    """Updates between two checkpoints, from 1."""
-    eval_steps: int = execution(0)
-    """Updates between two measurements on `heldout`; 0 measures at the end only."""
-    num_shown: int = execution(3)
-    """Rows shown, coloured, before training starts; 0 shows none."""
+    """AdamW, its weight decay and gradient clipping."""
+    checkpoints: Checkpoints = Checkpoints()
+    """When to save and to measure."""
+    running: Running = Running()
+    """Processes, memory, compiling, trackers."""
 
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
     """Tune the model; the adapter or the whole model goes to `out`."""
     import torch
-    from accelerate import PartialState
 
-    from baihua.model.load import load_model
     from baihua.model.memory import peak_memory_bytes
-    from baihua.train.loop import remove_checkpoints, train
-    from baihua.train.loss import choose_precision
+    from baihua.train.loop import open_accelerator, remove_checkpoints, train
     from baihua.train.show import show_examples
+    from baihua.train.trackers import check_trackers
 
+    check_trackers(config.running.trackers)
+    accelerator = open_accelerator()
+    device = accelerator.device
     method = kinds.find(METHODS, config.method.kind)
-    # Without this word Accelerate ignores torchrun on machines that have no GPU.
-    processes = PartialState(cpu=not torch.accelerator.is_available())
+    with accelerator.main_process_first():
+        data, heldout = _load_examples(config, inputs)
     tokenizer, template = open_template(config.template, inputs["model"])
-    encoder = Encoder(tokenizer, template)
-    data = _read(inputs["data"], encoder, config)
-    heldout = _read(inputs["heldout"], encoder, config).kept if "heldout" in inputs else []
-    if processes.is_main_process:
-        show_examples(data.kept, tokenizer, num_shown=config.num_shown)
-
-    precision = choose_precision(config.precision, torch.device(processes.device or "cpu"))
-    base = load_model(inputs["model"], dtype=method.base_dtype(precision))
+    if accelerator.is_main_process:
+        logger.info("%s", data.describe())
+        show_examples(data.kept, tokenizer, num_shown=config.examples.num_shown)
+    settings = _settings(config, [len(example.ids_T) for example in data.kept], device)
+    work = _plan_work(config, inputs, data, device, num_processes=accelerator.num_processes)
+    base = method.load(inputs["model"], precision=settings.precision, device=device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = method.prepare(base, config.method)
-    figures = train(
+    outcome = train(
         model,
         data.kept,
-        heldout=heldout,
+        heldout=heldout.kept if heldout else (),
         out=out,
-        settings=_settings(config, num_rows=len(data.kept), num_processes=processes.num_processes, precision=precision),
-        save_steps=config.save_steps,
-        eval_steps=config.eval_steps,
+        settings=settings,
+        execution=_execution(config, work),
+        rate_factor=lambda name: method.rate_factor(name, config.method),
     )
-    if processes.is_main_process:
-        method.save(model, out, base=inputs["model"], jinja=template.jinja)
+    if accelerator.is_main_process:
+        method.save(model, out, base=inputs["model"], jinja=template.jinja, state=outcome.state)
         remove_checkpoints(out)
-    return figures | {
-        "num_rows_in": len(data.kept) + sum(data.num_dropped.values()),
-        "num_rows_kept": len(data.kept),
-        "num_rows_dropped": data.num_dropped,
-        "num_rows_cut": sum(example.is_cut for example in data.kept),
-        "num_trainable": sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
-        "peak_memory_bytes": peak_memory_bytes(),
-        "precision": precision,
-        "num_threads": torch.get_num_threads(),
-    }
-
-
-def _read(path: Path, encoder: Encoder, config: Config) -> "Examples":
-    from baihua.data.rows import read_rows
-    from baihua.train.batches import make_examples
-
-    return make_examples(read_rows(path), encoder, max_length=config.max_length)
-
-
-def _settings(config: Config, *, num_rows: int, num_processes: int, precision: "Precision") -> "Settings":
-    from baihua.train.batches import Order, num_steps_per_epoch
-    from baihua.train.loop import Settings
-
-    order = Order(
-        seed=config.seed,
-        num_rows_per_batch=config.per_device_train_batch_size,
-        num_batches_per_step=config.gradient_accumulation_steps,
-        num_processes=num_processes,
+    return (
+        outcome.figures
+        | data.statistics()
+        | {
+            "num_trainable": sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
+            "peak_memory_bytes": peak_memory_bytes(),
+            "precision": settings.precision,
+            "num_threads": torch.get_num_threads(),
+        }
     )
-    num_steps = config.max_steps or math.ceil(config.num_train_epochs * num_steps_per_epoch(num_rows, order))
+
+
+def _load_examples(config: Config, inputs: Mapping[str, Path]) -> "tuple[rows.Examples, rows.Examples | None]":
+    """The examples to learn, and those held out, which are always answers: they measure how well it answers."""
+    from baihua.core.env import Environment, cache_folder
+    from baihua.model.examples import Encoder
+    from baihua.model.load import vocabulary_fingerprint
+    from baihua.train.rows import load_examples
+
+    tokenizer, template = open_template(config.template, inputs["model"])
+    vocabulary = vocabulary_fingerprint(inputs["model"])
+    cache = cache_folder(Environment()) / "examples"
+
+    def load(role: str, encoder: Encoder) -> "rows.Examples":
+        return load_examples(
+            inputs[role],
+            encoder,
+            vocabulary=vocabulary,
+            max_length=config.max_length,
+            over_long=config.examples.over_long,
+            cache=cache,
+        )
+
+    data = load("data", Encoder(tokenizer, template, config.examples.train_on))
+    return data, load("heldout", Encoder(tokenizer, template)) if "heldout" in inputs else None
+
+
+def _settings(config: Config, lengths: list[int], device: "torch.device") -> "Settings":
+    from baihua.train.batches import Order, count_steps
+    from baihua.train.hardware import choose_precision
+    from baihua.train.settings import Settings
+
+    order = Order(config.seed, config.batches.num_rows_per_step, config.batches.num_tokens_per_step)
+    num_steps = config.max_steps or count_steps(lengths, order, num_epochs=config.num_train_epochs)
     return Settings(
+        order=order,
         num_steps=num_steps,
-        seed=config.seed,
         learning_rate=config.learning_rate,
         weight_decay=config.optimizer.weight_decay,
         max_grad_norm=config.optimizer.max_grad_norm,
+        optimizer_kind=config.optimizer.kind,
         schedule_kind=config.schedule.kind,
-        num_warmup_steps=math.ceil(config.schedule.warmup_ratio * num_steps),
-        num_rows_per_batch=config.per_device_train_batch_size,
-        num_batches_per_step=config.gradient_accumulation_steps,
-        precision=precision,
+        # Rounded first: 0.07 x 100 is 7.000000000000001 to a computer.
+        num_warmup_steps=math.ceil(round(config.schedule.warmup_ratio * num_steps, 9)),
+        precision=choose_precision(config.precision, device),
+        eval_steps=config.checkpoints.eval_steps,
+        keep_best=config.checkpoints.keep_best,
     )
+
+
+def _execution(config: Config, work: "Job") -> "Execution":
+    from baihua.train.settings import Execution
+
+    return Execution(
+        num_tokens_per_batch=_capacity(config, work.device),
+        save_steps=config.checkpoints.save_steps,
+        parallel=config.running.parallel,
+        uses_checkpointing=work.uses_checkpointing,
+        compiles=config.running.compile,
+        trackers=config.running.trackers,
+    )
+
+
+def _capacity(config: Config, device: str) -> int:
+    """Most tokens of a batch."""
+    wanted = config.batches.num_tokens_per_batch
+    if wanted is not None and wanted < config.max_length:
+        raise InputError(
+            f"a batch of {wanted:,} tokens cannot hold an example of {config.max_length:,}",
+            where="batches.num_tokens_per_batch",
+            fix="raise it to at least max_length, or lower max_length",
+        )
+    return wanted or max(config.max_length, 2048 if device == "cpu" else 8192)
+
+
+def estimate(
+    config: Config, inputs: Mapping[str, Path], assumed: Mapping[str, Any], machine: "Machine"
+) -> dict[str, Any]:
+    """What tuning would need on a machine; what depends on inputs that are not there yet is left out.
+
+    `assumed` stands for them: `model` (a name in machines.yaml), `rows`, `tokens_per_row`, `target_share`.
+    """
+    from baihua.train.estimate import count_trained
+    from baihua.train.machines import forecast, known_shape
+    from baihua.train.shape import shape_of
+
+    if not assumed.get("model") and "model" not in inputs:
+        return {"unknown": "the model is not built yet: run its stage, or add --assume model=NAME"}
+    shape = known_shape(assumed["model"]) if assumed.get("model") else shape_of(inputs["model"])
+    data = _load_examples(config, inputs)[0] if {"model", "data"} <= inputs.keys() and "rows" not in assumed else None
+    lengths = [len(example.ids_T) for example in data.kept] if data else None
+    mean_length = sum(lengths) / len(lengths) if lengths else float(assumed.get("tokens_per_row", config.max_length))
+    share = data.statistics()["target_share"] if data else float(assumed.get("target_share", 0.5))
+    job = _job(config, shape, lengths or [round(mean_length)], share, machine.device, machine.num_devices)
+    per_epoch = sum(lengths) if lengths else float(assumed["rows"]) * mean_length if "rows" in assumed else None
+    per_step = config.batches.num_tokens_per_step or config.batches.num_rows_per_step * mean_length
+    num_tokens = config.max_steps * per_step if config.max_steps else per_epoch and per_epoch * config.num_train_epochs
+    trained = count_trained(shape, job)
+    is_adapter = kinds.find(METHODS, config.method.kind).OUTPUT == "adapter"
+    found = forecast(shape, job, machine, num_tokens=num_tokens, wanted=config.running.gradient_checkpointing)
+    # Two checkpoints and a third while it is written, each with weights and two moments; then the result.
+    disk_bytes = 3 * 12 * trained + 4 * (trained if is_adapter else shape.num_weights)
+    unknown = {} if num_tokens else {"unknown": "the data is not built yet: run its stage, or add --assume rows=N"}
+    return found | {"disk_bytes": disk_bytes} | unknown
+
+
+def _plan_work(
+    config: Config, inputs: Mapping[str, Path], data: "rows.Examples", device: "torch.device", *, num_processes: int
+) -> "Job":
+    """What is to be trained and how; warns where the estimate says that it will not fit."""
+    from baihua.train.estimate import estimate_memory
+    from baihua.train.hardware import usable_memory_bytes
+    from baihua.train.machines import choose_checkpointing, ways_to_fit
+    from baihua.train.shape import shape_of
+
+    shape = shape_of(inputs["model"])
+    share = data.statistics()["target_share"]
+    lengths = [len(example.ids_T) for example in data.kept]
+    job = _job(config, shape, lengths, share, device.type, num_processes)
+    # Processes on a CPU share its memory.
+    free = usable_memory_bytes(device) // (num_processes if device.type == "cpu" else 1)
+    job = choose_checkpointing(shape, job, free, wanted=config.running.gradient_checkpointing)
+    needed = estimate_memory(shape, job).total
+    if needed > free:
+        fits = ways_to_fit(shape, job, free, least_tokens=max(lengths))
+        logger.warning(
+            "this training needs about %.1f GB, %.1f GB are free; %s",
+            *(needed / 1e9, free / 1e9, f"what would fit: {'; '.join(fits)}" if fits else "take a smaller model"),
+        )
+    elif job.uses_checkpointing:
+        logger.info("activations are computed again on the way back (running.gradient_checkpointing)")
+    return job
+
+
+def _job(
+    config: Config, shape: "Shape", lengths: Sequence[int], target_share: float, device: str, num_processes: int
+) -> "Job":
+    import torch
+
+    from baihua.train.estimate import Job
+    from baihua.train.hardware import choose_precision
+
+    method = config.method.model_dump()
+    first_new = 0 if method.get("train_head") else method.get("first_new_token")
+    longest_first = sorted(lengths, reverse=True)
+    # No batch is larger than a step's share; the longest rows may meet in one.
+    rows = longest_first[: max(1, config.batches.num_rows_per_step // num_processes)]
+    in_step = config.batches.num_tokens_per_step or round(sum(rows) / len(rows) * config.batches.num_rows_per_step)
+    is_here = device == "cpu"
+    return Job(
+        method=config.method.kind,
+        num_tokens_per_batch=min(_capacity(config, device), max(config.max_length, in_step // num_processes)),
+        mean_length=sum(lengths) / len(lengths),
+        target_share=target_share,
+        precision=choose_precision(config.precision, torch.device("cpu")) if is_here else _on_gpu(config.precision),
+        rank=method.get("rank", 0),
+        target_modules=tuple(method.get("target_modules", ())),
+        has_dropout=method.get("dropout", 0) > 0,
+        num_trained_layers=method.get("num_layers", 0),
+        num_trained_rows=shape.num_tokens - (shape.num_tokens if first_new is None else first_new),
+        optimizer_kind=config.optimizer.kind,
+        num_processes=num_processes,
+        parallel=config.running.parallel,
+        device="cpu" if is_here else "cuda",
+    )
+
+
+def _on_gpu(precision: str) -> Literal["float32", "bfloat16"]:
+    """What a GPU of today computes in."""
+    return "float32" if precision == "float32" else "bfloat16"

@@ -1,173 +1,189 @@
-"""Rows become examples, examples become batches, in an order that is a function of seed and step alone.
+"""Examples become steps, and a step's examples become batches, in an order that is a function of seed and epoch alone.
 
-B rows of a batch, T tokens of the longest, N targets of all rows.
+A step is a set of examples; how they are packed into batches, and which process reads which, changes nothing but
+the last bits of the result, since every target token of a step weighs the same.
+
+T tokens of a batch, N targets.
 """
 
 # ruff: noqa: N806, N815  (names of tensors end with their shape)
 
-import functools
+import bisect
+import math
 import random
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from baihua.core.errors import InputError
-from baihua.data.rows import Row
-from baihua.model.examples import Encoder, Example
+from baihua.model.examples import Example
 
-# Rows are sorted by length inside windows of this many batches: padding falls from about 40 % of a
-# batch to a few, while the order between windows stays random.
-NUM_BATCHES_PER_WINDOW = 32
-# Lengths are rounded up to a multiple: tensor cores want 8, and oneDNN builds kernels for each new length
-# (a bfloat16 step of the tiny model: 30 ms the first time, 11 ms again). Price: 3.5 padding tokens a row.
-LENGTH_MULTIPLE = 8
-MAX_DROPPED_SHARE = 0.01
-
-Item = TypeVar("Item")
-
-
-@dataclass(frozen=True, slots=True)
-class Examples:
-    """The rows that can be trained on, and what became of the others."""
-
-    kept: list[Example]
-    num_dropped: dict[str, int]
+# Lengths of batches are rounded up to a multiple: tensor cores want 8, and oneDNN builds kernels for each new length.
+# Price: 32 tokens a batch on average, 1.6 % of 2,048.
+LENGTH_MULTIPLE = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows padded on the right. No attention mask: a causal model never looks right, so no real token
-    sees padding, and padding is no target."""
+    """Documents end to end in one row; attention stays inside each (see `attention`), positions begin anew."""
 
     row_ids: tuple[str, ...]
-    input_ids_BT: torch.Tensor
-    is_answered_BT: torch.Tensor
-    """Positions whose next token is a target."""
-    labels_N: torch.Tensor
-    """Those next tokens, row by row."""
+    ids_T: Tensor
+    positions_T: Tensor
+    ends: Tensor
+    """Where documents end, int32, beginning with 0; padding at the end is one more document."""
+    longest: int
+    """Tokens of the longest document."""
+    answered_N: Tensor
+    """Places whose next token is a target."""
+    labels_N: Tensor
+    """Those next tokens."""
     num_tokens: int
+    """Without padding."""
     num_chars: int
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device."""
-        tensors = (self.input_ids_BT.to(device), self.is_answered_BT.to(device), self.labels_N.to(device))
-        return Batch(self.row_ids, *tensors, self.num_tokens, self.num_chars)
+        return replace(
+            self,
+            ids_T=self.ids_T.to(device),
+            positions_T=self.positions_T.to(device),
+            ends=self.ends.to(device),
+            answered_N=self.answered_N.to(device),
+            labels_N=self.labels_N.to(device),
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """How examples become steps; `process` of `num_processes` takes its share of each step's batches."""
+    """How examples become steps: by rows, or by tokens where `num_tokens_per_step` is given."""
 
     seed: int
-    num_rows_per_batch: int
-    num_batches_per_step: int = 1
-    process: int = 0
-    num_processes: int = 1
-
-
-def make_examples(rows: Sequence[Row], encoder: Encoder, *, max_length: int) -> Examples:
-    """Tokenise each row once; rows without a target are dropped and counted, more than 1 % is an error."""
-    kept: list[Example] = []
-    dropped: list[tuple[str, Row]] = []
-    for row in rows:
-        outcome = _make_example(row, encoder, max_length)
-        if isinstance(outcome, Example):
-            kept.append(outcome)
-        else:
-            dropped.append((outcome, row))
-    reasons = Counter(reason for reason, _ in dropped)
-    if not kept or len(dropped) > MAX_DROPPED_SHARE * len(rows):
-        raise _nothing_to_learn(dropped, num_rows=len(rows), max_length=max_length)
-    return Examples(kept, dict(sorted(reasons.items())))
+    num_rows_per_step: int = 1
+    num_tokens_per_step: int | None = None
 
 
 def collate(examples: Sequence[Example]) -> Batch:
-    """One batch of examples."""
-    length = -(-max(len(example.ids_T) for example in examples) // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
-    input_ids_BT = torch.zeros(len(examples), length, dtype=torch.long)
-    is_target_BT = torch.zeros(len(examples), length, dtype=torch.bool)
-    for b, example in enumerate(examples):
-        input_ids_BT[b, : len(example.ids_T)] = torch.from_numpy(example.ids_T)
-        is_target_BT[b, : len(example.ids_T)] = torch.from_numpy(example.is_target_T)
+    """One batch of examples, end to end."""
+    lengths = [len(example.ids_T) for example in examples]
+    num_tokens = sum(lengths)
+    num_padding = -num_tokens % LENGTH_MULTIPLE
+    documents = [*lengths, num_padding] if num_padding else lengths
+    ids_T = np.zeros(num_tokens + num_padding, dtype=np.int64)
+    is_target_T = np.zeros(num_tokens + num_padding, dtype=bool)
+    ids_T[:num_tokens] = np.concatenate([example.ids_T for example in examples])
+    is_target_T[:num_tokens] = np.concatenate([example.is_target_T for example in examples])
+    # The first token of a document is never a target, so no document predicts the next one's.
+    targets_N = np.flatnonzero(is_target_T)
     return Batch(
         row_ids=tuple(example.row_id for example in examples),
-        input_ids_BT=input_ids_BT,
-        # Position t predicts token t + 1; token 0 is never a target, so the roll wraps a False around.
-        is_answered_BT=is_target_BT.roll(-1, dims=1),
-        labels_N=input_ids_BT[is_target_BT],
-        num_tokens=sum(len(example.ids_T) for example in examples),
+        ids_T=torch.from_numpy(ids_T),
+        positions_T=torch.from_numpy(np.concatenate([np.arange(length) for length in documents])),
+        ends=torch.from_numpy(np.cumsum([0, *documents], dtype=np.int32)),
+        longest=max(documents),
+        answered_N=torch.from_numpy(targets_N - 1),
+        labels_N=torch.from_numpy(ids_T[targets_N]),
+        num_tokens=num_tokens,
         num_chars=sum(example.text.num_chars for example in examples),
     )
 
 
-def num_steps_per_epoch(num_rows: int, order: Order) -> int:
-    """Steps that one pass over the rows takes; the last one may be short."""
-    num_batches = -(-num_rows // order.num_rows_per_batch)
-    return -(-num_batches // (order.num_batches_per_step * order.num_processes))
-
-
-def plan_epoch(lengths: Sequence[int], order: Order, *, epoch: int) -> list[list[list[int]]]:
-    """Row numbers by step and batch, the same for every process: each row exactly once."""
-    rng = random.Random(f"{order.seed}-{epoch}")
+def plan_epoch(lengths: Sequence[int], order: Order, *, epoch: int) -> list[list[int]]:
+    """Row numbers of each step, the same for every process: each row exactly once, in an order drawn by the seed."""
     rows = list(range(len(lengths)))
-    rng.shuffle(rows)
+    random.Random(f"{order.seed}-{epoch}").shuffle(rows)
+    if order.num_tokens_per_step is None:
+        return [rows[start : start + order.num_rows_per_step] for start in range(0, len(rows), order.num_rows_per_step)]
+    steps: list[list[int]] = []
+    num_tokens = 0
+    for row in rows:
+        if not steps or num_tokens + lengths[row] > order.num_tokens_per_step:
+            steps.append([])
+            num_tokens = 0
+        steps[-1].append(row)
+        num_tokens += lengths[row]
+    return steps
+
+
+def count_steps(lengths: Sequence[int], order: Order, *, num_epochs: float) -> int:
+    """Steps of so many epochs; a fraction of an epoch is rounded up to whole steps."""
+    whole = int(num_epochs)
+    num_steps = sum(len(plan_epoch(lengths, order, epoch=epoch)) for epoch in range(whole))
+    share = num_epochs - whole
+    # Rounded first: 1.6 - 1 is a little more than 0.6, and would add a step to 3 of 5.
+    return num_steps + (math.ceil(round(share * len(plan_epoch(lengths, order, epoch=whole)), 6)) if share else 0)
+
+
+def iterate_rows(lengths: Sequence[int], order: Order, *, first_step: int, num_steps: int) -> Iterator[list[int]]:
+    """The rows of each step from `first_step` on, through as many epochs as it takes."""
+    step, epoch = 0, 0
+    while step < num_steps:
+        for rows in plan_epoch(lengths, order, epoch=epoch):
+            if first_step <= step < num_steps:
+                yield rows
+            step += 1
+        epoch += 1
+
+
+def pack(lengths: Sequence[int], *, capacity: int, num_processes: int = 1) -> list[list[list[int]]]:
+    """Each process's batches of the items of one step, as numbers of items; no batch holds more than `capacity` tokens.
+
+    Best fit decreasing finds how few batches it takes; where they fit as well evenly filled, they are: then
+    processes wait less for each other, and each has as many batches as the others. Some may be empty.
+    """
+    longest_first = sorted(range(len(lengths)), key=lambda item: (-lengths[item], item))
+    packed = _best_fit(lengths, longest_first, capacity)
+    num_batches = -(-len(packed) // num_processes) * num_processes
+    even = _spread(lengths, longest_first, num_batches)
+    if max(sum(lengths[item] for item in batch) for batch in even) > capacity:
+        even = packed + [[] for _ in range(num_batches - len(packed))]
+    return [even[process::num_processes] for process in range(num_processes)]
+
+
+def _best_fit(lengths: Sequence[int], longest_first: Sequence[int], capacity: int) -> list[list[int]]:
+    """Each item goes where it leaves the least room; D. S. Johnson's thesis (1973): at most 22 % above the fewest."""
     batches: list[list[int]] = []
-    for window in _chunks(rows, order.num_rows_per_batch * NUM_BATCHES_PER_WINDOW):
-        batches_here = _chunks(sorted(window, key=lambda row: lengths[row]), order.num_rows_per_batch)
-        rng.shuffle(batches_here)
-        batches += batches_here
-    return _chunks(batches, order.num_batches_per_step * order.num_processes)
+    # Room left and number of each batch, sorted by room.
+    rooms: list[tuple[int, int]] = []
+    for item in longest_first:
+        assert lengths[item] <= capacity, "no example is longer than a batch"
+        place = bisect.bisect_left(rooms, (lengths[item], -1))
+        if place < len(rooms):
+            room, number = rooms.pop(place)
+        else:
+            room, number = capacity, len(batches)
+            batches.append([])
+        batches[number].append(item)
+        bisect.insort(rooms, (room - lengths[item], number))
+    return batches
 
 
-def iterate_steps(
-    examples: Sequence[Example], order: Order, *, first_step: int, num_steps: int
-) -> Iterator[list[Batch]]:
-    """This process's batches of each step from `first_step` on, through as many epochs as it takes."""
-    lengths = [len(example.ids_T) for example in examples]
-    num_steps_each = num_steps_per_epoch(len(examples), order)
-    epoch_plan = functools.lru_cache(maxsize=1)(lambda epoch: plan_epoch(lengths, order, epoch=epoch))
-    for step in range(first_step, num_steps):
-        batches = epoch_plan(step // num_steps_each)[step % num_steps_each]
-        mine = [collate([examples[row] for row in rows]) for rows in batches[order.process :: order.num_processes]]
-        # At the end of an epoch a process may be left without rows; it still has to meet the others.
-        yield mine or [_without_targets(examples[0])]
+def _spread(lengths: Sequence[int], longest_first: Sequence[int], num_batches: int) -> list[list[int]]:
+    """Each item goes to the batch that is the emptiest."""
+    batches: list[list[int]] = [[] for _ in range(num_batches)]
+    filled = [0] * num_batches
+    for item in longest_first:
+        number = filled.index(min(filled))
+        batches[number].append(item)
+        filled[number] += lengths[item]
+    return batches
 
 
-def _make_example(row: Row, encoder: Encoder, max_length: int) -> Example | str:
-    """The example, or the reason why there is none."""
-    if not any(message.role == "assistant" for message in row.messages):
-        return "no_answer"
-    try:
-        whole = encoder.encode(row.id, row.messages)
-    except InputError as error:
-        raise InputError(error.what, where=f"{row.file}:{row.line}", fix=error.fix) from error
-    example = encoder.cut(whole, max_length)
-    return example if example.is_target_T.any() else "prompt_too_long"
-
-
-def _nothing_to_learn(dropped: list[tuple[str, Row]], *, num_rows: int, max_length: int) -> InputError:
-    if not dropped:
-        return InputError("there are no rows to train on", fix="look at what the filters dropped: baihua show PATH")
-    reason, row = dropped[0]
-    meaning = {
-        "no_answer": "has no answer of the assistant",
-        "prompt_too_long": f"has no answer within its first {max_length:,} tokens",
-    }
-    return InputError(
-        f"{len(dropped):,} of {num_rows:,} rows have nothing to learn from; the first {meaning[reason]}",
-        where=f"{row.file}:{row.line}",
-        fix="raise `max_length`" if reason == "prompt_too_long" else "filter such rows out, or add their answers",
-    )
+def make_batches(
+    examples: Sequence[Example], rows: Sequence[int], *, capacity: int, process: int = 0, num_processes: int = 1
+) -> list[Batch]:
+    """This process's batches of a step; one without targets stands for none, since it still has to meet the others."""
+    lengths = [len(examples[row].ids_T) for row in rows]
+    mine = pack(lengths, capacity=capacity, num_processes=num_processes)[process]
+    return [
+        collate([examples[rows[item]] for item in batch]) if batch else _without_targets(examples[rows[0]])
+        for batch in mine
+    ]
 
 
 def _without_targets(example: Example) -> Batch:
     batch = collate([example])
-    nothing = torch.zeros_like(batch.is_answered_BT)
-    return Batch((), batch.input_ids_BT, nothing, batch.labels_N[:0], num_tokens=0, num_chars=0)
-
-
-def _chunks(items: list[Item], size: int) -> list[list[Item]]:
-    return [items[start : start + size] for start in range(0, len(items), size)]
+    nothing = batch.labels_N[:0]
+    return replace(batch, row_ids=(), answered_N=nothing, labels_N=nothing, num_tokens=0, num_chars=0)

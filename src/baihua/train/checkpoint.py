@@ -1,26 +1,35 @@
 """Where a run was: safetensors and JSON, nothing pickled; a half or damaged one is never used.
 
-`checkpoint-N.partial` is written and synced, then renamed. No random state is stored: the loop seeds
-every step from (seed, step, process), so a step depends on nothing that came before but the weights.
+`checkpoint-N.partial` is written, synced and read back, then renamed; only then older ones go. Shards of several
+processes are files side by side. No random state is stored: the loop seeds every step from (seed, step, process), so
+a step depends on nothing that came before but the weights.
 """
 
 import json
 import os
 import shutil
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from baihua.core.artifact import hash_file
+from baihua.core.errors import RunError
 from baihua.core.jsonl import write_json
 from baihua.core.log import logger
+from baihua.train.parallel import local
 
 NUM_KEPT = 2
-WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
+STATE = "state.json"
+BEST = "best"
+# Between the parts of a flat name; parameters of an optimizer are numbered, its values have plain names.
+SEPARATOR = "/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,97 +41,220 @@ class Progress:
     num_target_tokens: int = 0
     num_chars: int = 0
     seconds: float = 0.0
+    recent: tuple[float, ...] = ()
+    """Losses of the last steps, oldest first, for the guard."""
+    num_spikes: int = 0
+    """Steps left out one after the other, up to now."""
+    best_step: int | None = None
+    best_bits_per_char: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """This process's part in writing, where each may hold shards of its own, and how it waits for the others."""
+
+    process: int = 0
+    num_processes: int = 1
+    is_sharded: bool = False
+    wait: Callable[[], None] = lambda: None
+
+    @property
+    def suffix(self) -> str:
+        """What tells this process's files from the others'."""
+        return f"-{self.process:05d}-of-{self.num_processes:05d}" if self.is_sharded else ""
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that writes what all have in common."""
+        return self.process == 0
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether this process holds something that no other does."""
+        return self.is_sharded or self.is_main
 
 
 class Checkpoints:
     """The checkpoints of one run in a folder; `run_id` keeps those of another run from being continued."""
 
-    def __init__(self, folder: Path, *, run_id: str) -> None:
+    def __init__(self, folder: Path, *, run_id: str, share: Share | None = None) -> None:
         self.folder = folder
         self.run_id = run_id
+        self.share = share or Share()
 
-    def save(
-        self, progress: Progress, weights: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer
-    ) -> None:
-        """Write one checkpoint durably, then remove those before the last two."""
+    def save(self, progress: Progress, weights: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
+        """Write one checkpoint durably and read it back, then remove those before the last two."""
+        tensors = {"weights": _local(weights), "optimizer": _flatten(optimizer.state_dict()["state"])}
         target = self.folder / f"checkpoint-{progress.step}"
-        partial = target.with_name(target.name + ".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        tensors = {name: parameter.detach().contiguous() for name, parameter in weights.items()}
-        save_file(tensors, partial / WEIGHTS)
-        save_file(_flatten(optimizer.state_dict()["state"]), partial / OPTIMIZER)
-        state = {
-            "run_id": self.run_id,
-            "progress": asdict(progress),
-            "machine": _machine(tensors),
-            "files": {name: hash_file(partial / name) for name in (WEIGHTS, OPTIMIZER)},
-        }
-        write_json(partial / STATE, state)
-        for path in (partial / WEIGHTS, partial / OPTIMIZER, partial):
-            _sync(path)
-        # Only one that was damaged, and so passed over, can be in the way.
-        shutil.rmtree(target, ignore_errors=True)
-        partial.replace(target)
-        _sync(self.folder)
-        for old in self._newest_first()[NUM_KEPT:]:
-            shutil.rmtree(old)
+        self._write(target, tensors, {"progress": asdict(progress), "machine": _machine(tensors["weights"])})
+        if self.share.is_main:
+            for old in self._newest_first()[NUM_KEPT:]:
+                shutil.rmtree(old)
 
-    def restore(self, weights: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer) -> Progress:
+    def restore(self, weights: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> Progress:
         """Fill weights and optimizer from the newest sound checkpoint; a fresh Progress where there is none."""
         for folder in self._newest_first():
-            state = _read_state(folder, run_id=self.run_id)
+            state = self._read_state(folder)
             if state is None:
                 continue
-            _fill(weights, load_file(folder / WEIGHTS))
+            _fill(weights, load_file(folder / f"weights{self.share.suffix}.safetensors"))
             groups = optimizer.state_dict()["param_groups"]
-            moments = _unflatten(load_file(folder / OPTIMIZER))
-            optimizer.load_state_dict({"state": moments, "param_groups": groups})
-            _warn_of_other_machine(state["machine"], _machine(weights))
-            return Progress(**state["progress"])
+            moments = _unflatten(load_file(folder / f"optimizer{self.share.suffix}.safetensors"))
+            optimizer.load_state_dict({"state": _as_held(moments, optimizer), "param_groups": groups})
+            _warn_of_other_machine(state["machine"], _machine(_local(weights)))
+            progress = Progress(**state["progress"])
+            return replace(progress, recent=tuple(progress.recent))
         return Progress()
+
+    def save_best(self, step: int, weights: Mapping[str, Tensor]) -> None:
+        """Keep the weights of the best step so far."""
+        self._write(self.folder / f"{BEST}-{step}", {"weights": _local(weights)}, {})
+        if self.share.is_main:
+            for old in sorted(self.folder.glob(f"{BEST}-*")):
+                if old.name != f"{BEST}-{step}":
+                    shutil.rmtree(old)
+
+    def restore_best(self, step: int, weights: Mapping[str, Tensor]) -> bool:
+        """Fill in the weights of the best step; False, with a warning, where they are not sound any more."""
+        folder = self.folder / f"{BEST}-{step}"
+        if self._read_state(folder) is None:
+            return False
+        _fill(weights, load_file(folder / f"weights{self.share.suffix}.safetensors"))
+        return True
+
+    def _write(self, target: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
+        """One folder, complete or not there: files of all processes, checked, then the state, then the name."""
+        partial = target.with_name(target.name + ".partial")
+        if self.share.is_main:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+        self.share.wait()
+        if self.share.is_writing:
+            check_space(self.folder, sum(_num_bytes(each) for each in tensors.values()))
+            for name, each in tensors.items():
+                _write_and_check(partial / f"{name}{self.share.suffix}.safetensors", each)
+        self.share.wait()
+        if self.share.is_main:
+            files = {file.name: hash_file(file) for file in sorted(partial.iterdir())}
+            write_json(partial / STATE, {"run_id": self.run_id, "files": files, **state})
+            _sync(partial)
+            # Only one that was damaged, and so passed over, can be in the way.
+            shutil.rmtree(target, ignore_errors=True)
+            partial.replace(target)
+            _sync(self.folder)
+        self.share.wait()
 
     def _newest_first(self) -> list[Path]:
         found = [path for path in self.folder.glob("checkpoint-*") if path.suffix != ".partial"]
         return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
 
+    def _read_state(self, folder: Path) -> dict[str, Any] | None:
+        """The state of a sound checkpoint of this run, else None with a warning."""
+        try:
+            state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+            is_sound = all(hash_file(folder / name) == wanted for name, wanted in state["files"].items())
+        except (OSError, json.JSONDecodeError, KeyError):
+            is_sound, state = False, {}
+        if not is_sound:
+            logger.warning("%s is damaged; using the one before it", folder.name)
+            return None
+        if state["run_id"] != self.run_id:
+            logger.warning("%s belongs to a run with other settings or data; ignoring it", folder.name)
+            return None
+        if f"weights{self.share.suffix}.safetensors" not in state["files"]:
+            logger.warning("%s was written by another number of processes that hold shards; ignoring it", folder.name)
+            return None
+        return state
 
-def _read_state(folder: Path, *, run_id: str) -> dict[str, Any] | None:
-    """The state of a sound checkpoint of this run, else None with a warning."""
-    try:
-        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-        is_sound = all(hash_file(folder / name) == wanted for name, wanted in state["files"].items())
-    except (OSError, json.JSONDecodeError, KeyError):
-        is_sound, state = False, {}
-    if not is_sound:
-        logger.warning("%s is damaged; using the one before it", folder.name)
-        return None
-    if state["run_id"] != run_id:
-        logger.warning("%s belongs to a run with other settings or data; ignoring it", folder.name)
-        return None
-    return state
+
+def check_space(folder: Path, num_bytes: int) -> None:
+    """A RunError when the disk has no room for so many bytes: better now than with half a file."""
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    if free < num_bytes:
+        raise RunError(
+            f"the disk has {free:,} bytes left, a checkpoint needs {num_bytes:,}",
+            where=str(folder),
+            fix="free some space and run the same command again: it goes on from the last checkpoint",
+        )
 
 
-def _fill(weights: Mapping[str, torch.nn.Parameter], tensors: Mapping[str, torch.Tensor]) -> None:
+def _write_and_check(file: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write, sync, and compare what is read back bit by bit."""
+    save_file(dict(tensors), file)
+    _sync(file)
+    with safe_open(file, framework="pt") as stored:
+        wrong = [name for name, tensor in tensors.items() if not _has_same_bits(stored.get_tensor(name), tensor.cpu())]
+    if wrong:
+        raise RunError(
+            f"{len(wrong)} tensors of a checkpoint differ from what was saved after reading them back, "
+            f"the first is {wrong[0]!r}",
+            where=str(file),
+            fix="check the disk; the checkpoint before it is kept",
+        )
+
+
+def _has_same_bits(one: Tensor, other: Tensor) -> bool:
+    """Not the same values: nan differs from itself."""
+    return torch.equal(one.reshape(-1).view(torch.uint8), other.reshape(-1).view(torch.uint8))
+
+
+def _local(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: local(tensor.detach()).contiguous() for name, tensor in tensors.items()}
+
+
+def _num_bytes(tensors: Mapping[str, Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+
+
+def _fill(weights: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
     assert weights.keys() == tensors.keys(), "a checkpoint of the same run has the same trainable weights"
     with torch.no_grad():
         for name, parameter in weights.items():
-            parameter.copy_(tensors[name])
+            local(parameter).copy_(tensors[name])
 
 
-def _flatten(state: Mapping[int, Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    return {f"{index}.{name}": t.contiguous() for index, each in state.items() for name, t in each.items()}
+def _flatten(state: Mapping[Any, Any], prefix: str = "") -> dict[str, Tensor]:
+    """Tensors by a flat name; bitsandbytes keeps its moments one level deeper and counts steps in plain numbers."""
+    flat: dict[str, Tensor] = {}
+    for key, value in state.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{name}{SEPARATOR}")
+        else:
+            flat[name] = local(value).detach().contiguous() if isinstance(value, Tensor) else torch.tensor(value)
+    return flat
 
 
-def _unflatten(tensors: Mapping[str, torch.Tensor]) -> dict[int, dict[str, torch.Tensor]]:
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for key, tensor in tensors.items():
-        index, _, name = key.partition(".")
-        state.setdefault(int(index), {})[name] = tensor
+def _unflatten(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Any]]:
+    state: dict[int, dict[str, Any]] = {}
+    for name, tensor in tensors.items():
+        index, *keys, last = name.split(SEPARATOR)
+        place: dict[str, Any] = state.setdefault(int(index), {})
+        for key in keys:
+            place = place.setdefault(key, {})
+        place[last] = tensor
     return state
 
 
-def _machine(weights: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+def _as_held(moments: Mapping[int, Mapping[str, Any]], optimizer: torch.optim.Optimizer) -> dict[int, Any]:
+    """Moments in the form in which the optimizer holds them: shards of sharded weights, counts as plain numbers."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    return {index: _held(each, parameters[index]) for index, each in moments.items()}
+
+
+def _held(value: Any, parameter: Tensor) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _held(each, parameter) for name, each in value.items()}
+    if value.ndim == 0 and value.dtype == torch.int64:
+        return int(value)
+    if not isinstance(parameter, DTensor) or value.ndim == 0:
+        return value
+    whole = {"shape": parameter.shape, "stride": parameter.stride()}
+    return DTensor.from_local(value, parameter.device_mesh, parameter.placements, run_check=False, **whole)
+
+
+def _machine(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     """What else the last bits of a result depend on."""
     device = next(iter(weights.values())).device.type
     return {"device": device, "num_threads": torch.get_num_threads()}

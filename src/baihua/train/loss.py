@@ -1,19 +1,26 @@
-"""Cross entropy on the targets alone, in the precision that was chosen.
+"""Cross entropy on the targets alone, a slice of them at a time.
 
-B rows, T tokens, N targets, V vocabulary.
+T tokens, N targets, D width, V vocabulary.
 """
 
-# ruff: noqa: N806  (names of tensors end with their shape)
+# ruff: noqa: N803, N806  (names of tensors end with their shape)
 
 import math
+from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from baihua.core.errors import RunError
-from baihua.core.log import logger
 from baihua.model.load import Precision
 from baihua.train.batches import Batch
+
+# Logits alive at once: 32 MiB of float32, which stay near the core. A whole batch at 49,152 tokens would take 200 MB
+# a thousand targets, three times over.
+NUM_LOGITS_PER_SLICE = 2**23
+# A GPU wants long products, and a head that is trained adds to its whole gradient once a slice: 256 MiB.
+NUM_LOGITS_PER_LONG_SLICE = 2**26
 
 
 class TargetLoss(nn.Module):
@@ -24,16 +31,81 @@ class TargetLoss(nn.Module):
         self.model = model
         self.precision = precision
 
-    def forward(self, batch: Batch) -> torch.Tensor:
+    def forward(self, batch: Batch) -> Tensor:
         """Nats, summed over the batch's targets, float32; divide by the number of targets of the whole step."""
-        device = batch.input_ids_BT.device.type
+        causal = causal_model(self.model)
+        device = batch.ids_T.device.type
         with torch.autocast(device, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
-            # A mask as `logits_to_keep` gives logits for its positions only. The head costs 18 % of a step
-            # at 49,152 tokens, 30 % at 69,152 (toolchain.md, section 4), and most positions are prompt.
-            logits_NV = self.model(
-                input_ids=batch.input_ids_BT, logits_to_keep=batch.is_answered_BT, use_cache=False
-            ).logits
-        return nn.functional.cross_entropy(logits_NV.float(), batch.labels_N, reduction="sum")
+            hidden_TD = causal.get_decoder()(
+                input_ids=batch.ids_T[None],
+                position_ids=batch.positions_T[None],
+                cu_seq_lens_q=batch.ends,
+                max_length_q=batch.longest,
+                use_cache=False,
+            ).last_hidden_state[0]
+            # The head costs 18 % of a step at 49,152 tokens, 30 % at 69,152, and most positions are prompt.
+            head = cast(nn.Module, causal.get_output_embeddings())
+            return target_loss(head, hidden_TD[batch.answered_N], batch.labels_N)
+
+
+def target_loss(head: nn.Module, hidden_ND: Tensor, labels_N: Tensor) -> Tensor:
+    """Cross entropy of a head's logits, summed, float32, without ever holding all the logits.
+
+    The head may be anything that gives logits: plain, tied, with added matrices or rows. The product runs in the
+    precision of autocast, the softmax in float32. Gradients are made slice by slice on the way forward, so nothing
+    is computed twice.
+    """
+    trained = [parameter for parameter in head.parameters() if parameter.requires_grad]
+    if len(labels_N) == 0:
+        # Nothing to learn here, but whoever waits for gradients must get some.
+        return (hidden_ND.sum() + sum(parameter.sum() for parameter in trained)).float() * 0.0
+    return cast(Tensor, _Slices.apply(head, labels_N, hidden_ND, *trained))
+
+
+class _Slices(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, head: nn.Module, labels_N: Tensor, hidden_ND: Tensor, *trained: Tensor) -> Tensor:
+        is_learning = any(ctx.needs_input_grad)
+        nats = torch.zeros((), dtype=torch.float32, device=hidden_ND.device)
+        g_hidden_ND = torch.empty_like(hidden_ND) if is_learning else None
+        g_trained = [torch.zeros_like(parameter) for parameter in trained] if is_learning else []
+        start = 0
+        while start < len(labels_N):
+            with torch.set_grad_enabled(is_learning):
+                piece_ND = (
+                    hidden_ND[start : start + _slice_length(head, hidden_ND)].detach().requires_grad_(is_learning)
+                )
+                end = start + len(piece_ND)
+                loss = nn.functional.cross_entropy(head(piece_ND).float(), labels_N[start:end], reduction="sum")
+            nats += loss.detach()
+            if g_hidden_ND is not None:
+                first, *others = torch.autograd.grad(loss, [piece_ND, *trained])
+                g_hidden_ND[start:end] = first
+                for whole, part in zip(g_trained, others, strict=True):
+                    whole += part
+            start = end
+        if g_hidden_ND is not None:
+            ctx.save_for_backward(g_hidden_ND, *g_trained)
+        return nats
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        # In place: these gradients are used once.
+        return None, None, *(tensor.mul_(gradients[0]) for tensor in ctx.saved_tensors)
+
+
+def _slice_length(head: nn.Module, hidden_ND: Tensor) -> int:
+    weight = next(parameter for name, parameter in head.named_parameters() if name.endswith("weight"))
+    is_small = hidden_ND.device.type == "cpu" and not weight.requires_grad
+    return max(1, (NUM_LOGITS_PER_SLICE if is_small else NUM_LOGITS_PER_LONG_SLICE) // weight.shape[0])
+
+
+def causal_model(model: nn.Module) -> PreTrainedModel:
+    """The transformers model itself, below what PEFT puts around it."""
+    from peft import PeftModel
+
+    inner = model.get_base_model() if isinstance(model, PeftModel) else model
+    return cast(PreTrainedModel, inner)
 
 
 def bits_per_char(nats: float, num_chars: int) -> float:
@@ -41,25 +113,3 @@ def bits_per_char(nats: float, num_chars: int) -> float:
     if num_chars == 0:
         raise RunError("the answers have no characters, so bits per character are not defined")
     return nats / math.log(2) / num_chars
-
-
-def choose_precision(wanted: str, device: torch.device) -> Precision:
-    """What to compute in: `auto` is bfloat16 where the hardware multiplies it natively, else float32."""
-    is_native = has_bfloat16(device)
-    if wanted == "bfloat16" and not is_native:
-        logger.warning(
-            "this machine has no bfloat16 arithmetic: training will be slower than in float32 (silence: precision=auto)"
-        )
-    if wanted == "auto":
-        return "bfloat16" if is_native else "float32"
-    return "bfloat16" if wanted == "bfloat16" else "float32"
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 natively."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    if device.type != "cpu":
-        return False
-    facts = torch.cpu.get_capabilities()
-    return bool(facts.get("avx512_bf16") or facts.get("amx_bf16") or facts.get("bf16"))

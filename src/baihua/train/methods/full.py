@@ -1,12 +1,16 @@
 """Train every weight; the result is a whole model."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from baihua.core.config import Base
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
+
+    from baihua.model.load import Precision
 
 OUTPUT = "model"
 
@@ -18,10 +22,12 @@ class Config(Base):
     """Every weight is trained; needs about 16 bytes of memory per weight."""
 
 
-def base_dtype(precision: str) -> Literal["float32"]:
+def load(folder: Path, *, precision: "Precision", device: "torch.device") -> "PreTrainedModel":
     """Float32 always: bfloat16 weights would swallow most updates, which are smaller than their last bit."""
-    del precision
-    return "float32"
+    from baihua.model.load import load_model
+
+    del precision, device
+    return load_model(folder, dtype="float32")
 
 
 def prepare(model: "PreTrainedModel", config: Config) -> "PreTrainedModel":
@@ -31,8 +37,14 @@ def prepare(model: "PreTrainedModel", config: Config) -> "PreTrainedModel":
     return model
 
 
-def save(model: "PreTrainedModel", out: Path, *, base: Path, jinja: str) -> None:
+def rate_factor(name: str, config: Config) -> float:
+    """One learning rate for all."""
+    del name, config
+    return 1.0
+
+
+def save(model: "PreTrainedModel", out: Path, *, base: Path, jinja: str, state: "Mapping[str, torch.Tensor]") -> None:
     """Write a whole model folder."""
     from baihua.model.load import save_model
 
-    save_model(model, out, tokenizer_from=base, jinja=jinja)
+    save_model(model, out, tokenizer_from=base, jinja=jinja, state=dict(state))

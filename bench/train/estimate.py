@@ -1,0 +1,172 @@
+"""Is the estimate of `baihua check` what a training then needs? Twelve combinations, each trained in a fresh process.
+
+Usage: python bench/train/estimate.py [--only N ...]      (with OMP_NUM_THREADS=1 where other work is running)
+
+Random models of three sizes are trained for two steps of two batches each by the product's own loop. The peak is that
+of the whole process (VmHWM; Linux), or on a GPU what torch allocated, which has no context in it. Documents have
+lengths of every multiple of 64 up to 512.
+"""
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+SHAPES: dict[str, dict[str, int]] = {
+    "30m": {"hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 10, "vocab_size": 32768}
+    | {"num_attention_heads": 6, "num_key_value_heads": 2},
+    "135m": {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "vocab_size": 49152}
+    | {"num_attention_heads": 9, "num_key_value_heads": 3},
+    "360m": {"hidden_size": 960, "intermediate_size": 2560, "num_hidden_layers": 32, "vocab_size": 49152}
+    | {"num_attention_heads": 15, "num_key_value_heads": 5},
+}
+# Model, method, tokens of a batch, precision, checkpointing.
+COMBINATIONS: list[tuple[str, str, int, str, bool]] = [
+    ("135m", "lora", 512, "bfloat16", False),
+    ("135m", "lora", 2048, "bfloat16", False),
+    ("135m", "lora", 2048, "bfloat16", True),
+    ("135m", "lora", 1024, "float32", False),
+    ("135m", "full", 512, "bfloat16", False),
+    ("135m", "full", 2048, "bfloat16", False),
+    ("135m", "full", 2048, "bfloat16", True),
+    ("135m", "freeze", 2048, "bfloat16", False),
+    ("135m", "qlora", 1024, "bfloat16", False),
+    ("30m", "full", 2048, "bfloat16", False),
+    ("360m", "lora", 512, "bfloat16", False),
+    ("360m", "lora", 2048, "bfloat16", True),
+]
+NUM_STEPS, NUM_BATCHES, SHARE = 2, 2, 0.5
+
+
+def main() -> int:
+    """Train each combination in a process of its own, and print what was expected and what was found."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", type=int, nargs="*", default=list(range(len(COMBINATIONS))))
+    parser.add_argument("--make", help=argparse.SUPPRESS)
+    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.make:
+        make_model(arguments.make, arguments.folder)
+    elif arguments.one is not None:
+        print(json.dumps(measure(arguments.folder, *COMBINATIONS[arguments.one])))
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            return compare(arguments.only, Path(folder))
+    return 0
+
+
+def compare(numbers: list[int], folder: Path) -> int:
+    """Run the combinations; 1 where one is further than a tenth from what was measured."""
+    worst = 0.0
+    for name in sorted({COMBINATIONS[number][0] for number in numbers}):
+        _run("--make", name, "--folder", str(folder / name))
+    print(
+        "| model | method | tokens | precision | checkpointing | estimate MB | measured MB | ratio |\n"
+        + "|---" * 8
+        + "|"
+    )
+    for number in numbers:
+        found = json.loads(_run("--one", str(number), "--folder", str(folder / COMBINATIONS[number][0])))
+        ratio = found["estimate"] / found["measured"]
+        worst = max(worst, abs(ratio - 1))
+        sizes = f"{found['estimate'] / 1e6:,.0f} | {found['measured'] / 1e6:,.0f} | {ratio:.3f}"
+        print(f"| {' | '.join(map(str, COMBINATIONS[number]))} | {sizes} |", flush=True)
+        print(found["parts"], file=sys.stderr)
+    print(f"\nfurthest from the measured peak: {worst:.1%}")
+    return int(worst > 0.1)
+
+
+def make_model(name: str, folder: Path) -> None:
+    """A random model in a folder; in a process of its own, so that training's peak has no part of it."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(**SHAPES[name], tie_word_embeddings=True)  # pyright: ignore[reportArgumentType]
+    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)  # pyright: ignore[reportArgumentType]
+
+
+def make_examples(num_tokens: int, vocabulary: int) -> list[Any]:
+    """Enough for all steps, the second half of each learnt."""
+    import numpy as np
+
+    from baihua.model.examples import Example, TextSize
+
+    rng = random.Random(0)
+    numbers = np.random.default_rng(0)
+    examples: list[Example] = []
+    while sum(len(example.ids_T) for example in examples) < (NUM_STEPS + 1) * NUM_BATCHES * num_tokens:
+        length = 64 * rng.randint(1, 8)
+        is_target = np.arange(length) >= length * (1 - SHARE)
+        ids = numbers.integers(3, vocabulary, length).astype(np.int32)
+        size = TextSize(length, length)
+        examples.append(Example(str(len(examples)), ids, is_target, size, size))
+    return examples
+
+
+def measure(
+    base: Path, name: str, method: str, num_tokens: int, precision: Any, uses_checkpointing: bool
+) -> dict[str, Any]:
+    """Train two steps; the estimate, its parts, and the measured peak in bytes."""
+    import torch
+
+    from baihua.core import kinds
+    from baihua.train.batches import Order
+    from baihua.train.estimate import Job, estimate_memory
+    from baihua.train.hardware import choose_device
+    from baihua.train.loop import train
+    from baihua.train.settings import Execution, Settings
+    from baihua.train.shape import shape_of
+
+    device = choose_device()
+    examples = make_examples(num_tokens, SHAPES[name]["vocab_size"])
+    kind = kinds.find("baihua.train.methods", method)
+    config = kind.Config()
+    model = kind.prepare(kind.load(base, precision=precision, device=device), config)
+    settings = Settings(
+        order=Order(0, num_tokens_per_step=NUM_BATCHES * num_tokens),
+        num_steps=NUM_STEPS,
+        learning_rate=1e-4,
+        precision=precision,
+    )
+    execution = Execution(num_tokens_per_batch=num_tokens, uses_checkpointing=uses_checkpointing)
+    with tempfile.TemporaryDirectory() as out:
+        train(model, examples, out=Path(out), settings=settings, execution=execution)
+    given = config.model_dump()
+    job = Job(
+        method=method,
+        num_tokens_per_batch=num_tokens,
+        mean_length=sum(len(example.ids_T) for example in examples) / len(examples),
+        target_share=SHARE,
+        precision=precision,
+        rank=given.get("rank", 0),
+        target_modules=given.get("target_modules", ()),
+        num_trained_layers=given.get("num_layers", 0),
+        uses_checkpointing=uses_checkpointing,
+        device="cpu" if device.type == "cpu" else "cuda",
+    )
+    parts = estimate_memory(shape_of(base), job)
+    on_gpu = device.type == "cuda"
+    measured = torch.cuda.max_memory_allocated() if on_gpu else _peak_of_process()
+    return {"estimate": parts.total - (parts.fixed if on_gpu else 0), "measured": measured, "parts": str(parts)}
+
+
+def _peak_of_process() -> int:
+    """The most memory that this process held; `ru_maxrss` would begin with that of its parent."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
+def _run(*arguments: str) -> str:
+    """The last line that this file prints with other arguments."""
+    done = subprocess.run([sys.executable, __file__, *arguments], stdout=subprocess.PIPE, check=True, text=True)
+    return (done.stdout.splitlines() or [""])[-1]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""Train the last layers of a model and leave the others alone; the result is a whole model."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from baihua.core.config import Base
+from baihua.core.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+    from baihua.model.load import Precision
+
+OUTPUT = "model"
+
+
+class Config(Base):
+    """Train the last decoder layers and the final norm."""
+
+    kind: Literal["freeze"] = "freeze"
+    """Trained weights are saved in the dtype that the base has on disk; the frozen ones keep their bits."""
+    num_layers: int = Field(default=2, ge=1)
+    """Number of decoder layers that are trained, counted from the last one, from 1."""
+    train_head: bool = False
+    """Whether the output layer is trained too; not possible where it is tied to the input rows."""
+
+
+def load(folder: Path, *, precision: "Precision", device: "torch.device") -> "PreTrainedModel":
+    """The frozen weights in the precision of computing; `prepare` reads the trained ones again, exactly."""
+    from baihua.model.load import load_model
+
+    del device
+    return load_model(folder, dtype=precision)
+
+
+def prepare(model: "PreTrainedModel", config: Config) -> "PreTrainedModel":
+    """The same model with its last layers trainable, in float32 and as they are on disk."""
+    from baihua.model.weights import read_tensors
+
+    model.requires_grad_(False)
+    for part in _trained_parts(model, config):
+        part.requires_grad_(True)
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    # Not from the model in memory, whose weights may have been rounded to bfloat16. Besides, `save` replaces tensors
+    # by name, and a name that the files do not have must be known before the training and not after it.
+    assert model.name_or_path, "`load` leaves the folder's name in the model"
+    exact = read_tensors(Path(model.name_or_path), trained)
+    for name, parameter in trained.items():
+        parameter.data = exact[name].float().to(parameter.device)
+    return model
+
+
+def rate_factor(name: str, config: Config) -> float:
+    """One learning rate for all."""
+    del name, config
+    return 1.0
+
+
+def save(model: "PreTrainedModel", out: Path, *, base: Path, jinja: str, state: "Mapping[str, torch.Tensor]") -> None:
+    """Write the base's own files with the trained weights in place of theirs."""
+    from baihua.model.load import save_changed
+
+    del model
+    save_changed(base, out, state, jinja=jinja)
+
+
+def _trained_parts(model: "PreTrainedModel", config: Config) -> list[Any]:
+    decoder: Any = model.get_decoder()
+    if config.num_layers > len(decoder.layers):
+        raise InputError(
+            f"the model has {len(decoder.layers)} layers, {config.num_layers} are to be trained",
+            where="method.num_layers",
+            fix=f"give at most {len(decoder.layers)}, or train everything with method `full`",
+        )
+    if config.train_head and model.config.tie_word_embeddings:
+        raise InputError(
+            "the model's output layer is tied to its input rows, so it cannot be trained without them",
+            where="method.train_head",
+            fix="remove `train_head`, or train everything with method `full`",
+        )
+    head = [model.get_output_embeddings()] if config.train_head else []
+    return [*decoder.layers[-config.num_layers :], decoder.norm, *head]

@@ -1,0 +1,48 @@
+"""AdamW over what is trained, in groups that share a rate and a decay."""
+
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import torch
+from torch import nn
+
+from baihua.model.load import import_bitsandbytes
+
+Kind = Literal["adamw", "adamw_8bit"]
+
+
+def make_optimizer(
+    trained: Mapping[str, nn.Parameter],
+    *,
+    kind: Kind = "adamw",
+    learning_rate: float,
+    weight_decay: float,
+    rate_factor: Callable[[str], float] = lambda name: 1.0,
+) -> torch.optim.Optimizer:
+    """The optimizer; each group keeps its own factor of the learning rate as `rate_factor`.
+
+    Weights decay only in matrices, since norms and biases have no reason to be small.
+    """
+    members: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in trained.items():
+        decay = weight_decay if parameter.ndim >= 2 else 0.0
+        members.setdefault((rate_factor(name), decay), []).append(parameter)
+    groups = [
+        {"params": parameters, "weight_decay": decay, "lr": learning_rate * factor, "rate_factor": factor}
+        for (factor, decay), parameters in members.items()
+    ]
+    if kind == "adamw_8bit":
+        return _eight_bit(groups, learning_rate)
+    return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    """Set the learning rate of every group, times the group's own factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate * group["rate_factor"]
+
+
+def _eight_bit(groups: list[dict[str, object]], learning_rate: float) -> torch.optim.Optimizer:
+    """AdamW whose two moments take a byte each (arXiv 2110.02861): 2 bytes a weight instead of 8."""
+    bitsandbytes = import_bitsandbytes("an optimizer of 8 bits", where="optimizer.kind")
+    return bitsandbytes.optim.AdamW8bit(groups, lr=learning_rate)

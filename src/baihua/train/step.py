@@ -1,0 +1,115 @@
+"""One update, and one measurement."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from baihua.core.log import logger
+from baihua.model.examples import Example
+from baihua.train import guard
+from baihua.train.batches import Batch, make_batches
+from baihua.train.loss import bits_per_char
+from baihua.train.parallel import accumulating, clip
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one step found and how much it read, over all processes."""
+
+    loss: float
+    """Nats per target token."""
+    grad_norm: float
+    """Length of the gradient before clipping."""
+    num_tokens: int
+    num_target_tokens: int
+    num_chars: int
+    seconds: float
+    is_skipped: bool
+    """Whether the loss jumped and the weights were left alone."""
+
+
+def take_step(
+    loss_of: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batches: Sequence[Batch],
+    *,
+    accelerator: Accelerator,
+    max_grad_norm: float,
+    recent: Sequence[float],
+    number: int,
+) -> Step:
+    """One update from all batches of a step; each target token weighs the same, in whatever batch it is.
+
+    `recent` holds the losses of the steps before; a loss far above them leaves the weights alone and names the rows.
+    """
+    started = time.monotonic()
+    counts = [[len(batch.labels_N), batch.num_tokens, batch.num_chars] for batch in batches]
+    total = sum_over_processes(torch.tensor(counts, device=accelerator.device).sum(dim=0), accelerator)
+    num_target_tokens, num_tokens, num_chars = total.tolist()
+    losses: list[Tensor] = []
+    loss_of.train()
+    for index, batch in enumerate(batches):
+        with accumulating(loss_of, is_last=index == len(batches) - 1, accelerator=accelerator):
+            loss = loss_of(batch.to(accelerator.device))
+            losses.append(loss.detach())
+            # Processes average their gradients; times their number, that is the sum.
+            (loss * (accelerator.num_processes / num_target_tokens)).backward()
+    nats = torch.stack(losses)
+    found = nats.tolist()
+    for value, batch in zip(found, batches, strict=True):
+        guard.check_finite("loss", value, number, [batch])
+    loss_per_token = sum_over_processes(nats.sum(), accelerator).item() / num_target_tokens
+    grad_norm = clip([p for group in optimizer.param_groups for p in group["params"]], max_grad_norm)
+    guard.check_finite("gradient", grad_norm, number, batches)
+    is_skipped = guard.is_spike(loss_per_token, recent)
+    if is_skipped:
+        _say_where(found, batches, loss_per_token, number)
+    else:
+        optimizer.step()
+    optimizer.zero_grad()
+    seconds = time.monotonic() - started
+    return Step(loss_per_token, grad_norm, num_tokens, num_target_tokens, num_chars, seconds, is_skipped)
+
+
+@torch.no_grad()
+def evaluate(
+    loss_of: nn.Module, examples: Sequence[Example], *, accelerator: Accelerator, num_tokens_per_batch: int
+) -> float:
+    """Bits per character of the answers; ends of turns cost bits but count no characters.
+
+    Batches hold no more tokens than those of training, and keep nothing for a backward pass.
+    """
+    loss_of.eval()
+    batches = make_batches(
+        examples,
+        range(len(examples)),
+        capacity=num_tokens_per_batch,
+        process=accelerator.process_index,
+        num_processes=accelerator.num_processes,
+    )
+    nats = torch.zeros((), dtype=torch.float32, device=accelerator.device)
+    for batch in batches:
+        nats += loss_of(batch.to(accelerator.device))
+    total = sum_over_processes(nats, accelerator).item()
+    return bits_per_char(total, sum(example.target_text.num_chars for example in examples))
+
+
+def sum_over_processes(tensor: Tensor, accelerator: Accelerator) -> Tensor:
+    """The sum of every process's tensor, on all of them."""
+    return cast(Tensor, accelerator.reduce(tensor, reduction="sum"))
+
+
+def _say_where(nats: Sequence[float], batches: Sequence[Batch], loss: float, number: int) -> None:
+    """Warn of a jump, with the rows of the batch that is worst here."""
+    worst = max(range(len(batches)), key=lambda i: nats[i] / max(1, len(batches[i].labels_N)))
+    logger.warning(
+        "the loss jumped to %.3f at step %d; the step is left out. Its worst batch has rows %s",
+        loss,
+        number,
+        guard.name_rows([batches[worst]]),
+    )
