@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from baihua.train import attention
 from baihua.train.attention import MAX_WHOLE_LENGTH, use_document_attention
 from baihua.train.batches import collate
 from baihua.train.loss import TargetLoss
@@ -112,3 +113,15 @@ def test_activations_computed_again_give_the_same_gradients(precision) -> None:
     loss = TargetLoss(model, precision=precision)(collate(documents))
     loss.backward()
     assert all(torch.equal(parameter.grad, wanted[name]) for name, parameter in model.named_parameters())
+
+
+@pytest.mark.parametrize("num_keys", [1, 2, 6])
+def test_whole_matrices_give_the_gradients_of_the_kernel(num_keys: int) -> None:
+    torch.manual_seed(0)
+    q, g = (torch.randn(6, 50, 16) for _ in range(2))
+    k, v = (torch.randn(num_keys, 50, 16) for _ in range(2))
+    out, sums = attention.FORWARD(q[None], k[None], v[None], 0.0, True, scale=0.3)
+    others = (v, out[0], g, sums[0], 0.3)
+    wanted = attention._go_back_by_blocks(q, k, *others)
+    for found, one in zip(attention._go_back_by_matrices(q, k, *others), wanted, strict=True):
+        torch.testing.assert_close(found, one, rtol=1e-4, atol=1e-5)

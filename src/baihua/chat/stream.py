@@ -24,19 +24,20 @@ class TextStream:
         """What was held back; half a character at the very end becomes U+FFFD."""
         if self.is_stopped:
             return ""
-        text = self._release(self._decoder.decode(b"", final=True)) + self._held
+        text = self._release(self._decoder.decode(b"", final=True), is_last=True) + self._held
         self._held = ""
         return text
 
-    def _release(self, text: str) -> str:
+    def _release(self, text: str, *, is_last: bool = False) -> str:
         self._held += text
         cuts = [at for stop in self._stop if (at := self._held.find(stop)) >= 0]
-        if cuts:
+        keep = max((_overlap(self._held, stop) for stop in self._stop), default=0)
+        cut = len(self._held) - keep
+        # A stop string that may still become whole counts before one that is, if it begins earlier.
+        if cuts and (is_last or min(cuts) <= cut):
             self.is_stopped = True
             released, self._held = self._held[: min(cuts)], ""
             return released
-        keep = max((_overlap(self._held, stop) for stop in self._stop), default=0)
-        cut = len(self._held) - keep
         released, self._held = self._held[:cut], self._held[cut:]
         return released
 

@@ -95,7 +95,8 @@ class _OnCpu(torch.autograd.Function):
         found = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in inputs]
         for start, end in itertools.pairwise(ends.tolist()):
             one = [tensor[start:end].transpose(0, 1) for tensor in (*inputs, out_THD, gradients[0])]
-            go_back = _go_back_by_matrices if end - start <= MAX_WHOLE_LENGTH else _go_back_by_blocks
+            is_whole = end - start <= MAX_WHOLE_LENGTH and gradients[0].dtype == torch.bfloat16
+            go_back = _go_back_by_matrices if is_whole else _go_back_by_blocks
             for whole, part in zip(found, go_back(*one, sums_HT[:, start:end], ctx.scaling), strict=True):
                 whole[start:end] = part.transpose(0, 1)
         return *found, None, None
@@ -130,7 +131,9 @@ def _go_back_by_matrices(q_HTD: Tensor, k_GTD: Tensor, *others: Any) -> tuple[Te
 
 
 def _padded(tensor: Tensor) -> Tensor:
-    """A document with zeros after its end, where none of its tokens looks."""
+    """A document with zeros after its end, where none of its tokens looks; as it is in float32."""
+    if tensor.dtype == torch.float32:
+        return tensor
     return nn.functional.pad(tensor, (0, 0, 0, -tensor.shape[2] % LENGTH_MULTIPLE))
 
 
