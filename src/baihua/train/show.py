@@ -42,5 +42,5 @@ def show_examples(
     console = console or Console(stderr=True)
     for number, example in enumerate(examples[:num_shown], start=1):
         share = f"{int(example.is_target_T.sum())} of {len(example.ids_T)} tokens trained (green)"
-        console.rule(Text(f"example {number}: row {example.row_id}, {share}{', cut' if example.is_cut else ''}"))
+        console.rule(Text(f"example {number}: row {example.row_id}, {share}"))
         console.print(colour(example, tokenizer))
