@@ -1,7 +1,7 @@
 """How fast, and to what end, does Baihua train the LoRA that `rivals.py` trains with other tools? On the same rows.
 
 Usage: python bench/train/ours.py --model DIR --data train.jsonl --heldout heldout.jsonl --out FILE.json
-       (--seconds N | --rows N) [--tokens-per-batch 4096] [--dropout 0]
+       (--seconds N | --rows N) [--tokens-per-batch 4096] [--dropout 0] [--seed 0]
 
 DIR is what the stage import_model made. The same figures as from `rivals.py`, and the share of this machine's measured
 bfloat16 peak that the operations really done come to: 4 a body weight and token (the frozen weights have no gradients
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rivals import MAX_LENGTH, NUM_ROWS_PER_STEP, NUM_WARMUP_STEPS, peak_memory_bytes
+from rivals import MAX_LENGTH, NUM_ROWS_PER_STEP, NUM_THREADS, NUM_WARMUP_STEPS, peak_memory_bytes
 from rows import count_chars, encode, measure, read_rows
 from transformers import AutoTokenizer
 
@@ -43,18 +43,18 @@ from baihua.train.work import METRICS
 def main() -> int:
     """Train, and write what was found."""
     arguments = parse()
-    torch.set_num_threads(2)
+    torch.set_num_threads(NUM_THREADS)
     rows = read_rows(arguments.data, arguments.rows)
     encoder = Encoder(*open_template("chatml", arguments.model))
     examples = make_examples([as_row(i, row) for i, row in enumerate(rows)], encoder, max_length=MAX_LENGTH).kept
     precision = choose_precision("auto", torch.device("cpu"))
     config = lora.Config(rank=8, alpha=16, dropout=arguments.dropout)
     base = lora.load(arguments.model, precision=precision, device=torch.device("cpu"))
-    torch.manual_seed(0)
+    torch.manual_seed(arguments.seed)
     model = lora.prepare(base, config)
     num_steps = -(-len(examples) // NUM_ROWS_PER_STEP)
     settings = Settings(
-        order=Order(0, NUM_ROWS_PER_STEP),
+        order=Order(arguments.seed, NUM_ROWS_PER_STEP),
         num_steps=num_steps,
         learning_rate=2e-4,
         num_warmup_steps=-(-3 * num_steps // 100),
@@ -152,6 +152,7 @@ def parse() -> argparse.Namespace:
     length.add_argument("--rows", type=int)
     parser.add_argument("--tokens-per-batch", type=int, default=4096)
     parser.add_argument("--dropout", type=float, default=0.0)
+    parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
 

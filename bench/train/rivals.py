@@ -43,7 +43,7 @@ import torch
 import transformers
 from rows import IGNORED, Encoded, Row, count_chars, encode, measure, read_rows
 
-NUM_THREADS = 2
+NUM_THREADS = int(os.environ.get("OMP_NUM_THREADS", "2"))  # one each, where two of these run side by side
 NUM_ROWS_PER_STEP = 16
 NUM_ROWS_PER_BATCH = 4
 NUM_WARMUP_STEPS = 2

@@ -233,7 +233,9 @@ def _holes_per_token(shape: Shape, job: Job) -> int:
     # A norm's square and, where its weight is frozen, what it scales, in float32; what is cast afterwards; the
     # outputs of attention and MLP; a product of the rotation.
     norms = (8 if job.method == "full" else 16) + (0 if job.num_bytes == 4 else 4 if job.method in ADAPTERS else 8)
+    # In float32 nothing is cast, and all six tensors of a rotation are left, as measured (docs/log.md, 2026-11-26).
     rotation = (4 if job.method == "full" else job.num_bytes) * (shape.query_width + shape.key_width)
+    rotation *= 6 if job.num_bytes == 4 else 1
     # PEFT's own layer adds two products outside.
     is_fused = job.method in ("full", "freeze", "embeddings") or (job.method == "lora" and not job.has_dropout)
     outputs = 0 if is_fused else sum(shape.linears[name][1] for name in job.target_modules)
