@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from baihua.core.errors import InputError
-from baihua.core.gguf_header import read_header, read_llama_header
+from baihua.core.gguf_header import read_header, read_model_header
 
 
 def text(value: str) -> bytes:
@@ -88,15 +88,15 @@ def test_an_unknown_version_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_model_of_another_family_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"architecture is 'bert', expected 'llama'(?s:.*)fix:   use a model of"):
-        read_llama_header(write(tmp_path / "a.gguf", [architecture("bert")], []))
+    with pytest.raises(InputError, match=r"is 'bert', expected one of llama, qwen2, qwen3(?s:.*)fix:   use a model of"):
+        read_model_header(write(tmp_path / "a.gguf", [architecture("bert")], []))
 
 
 def test_a_size_of_zero_is_refused(tmp_path: Path) -> None:
     pairs = [architecture("llama"), pair("llama.block_count", 4, struct.pack("<I", 0))]
     with pytest.raises(InputError, match=r"gives 0 for llama\.block_count, expected a positive number"):
-        read_llama_header(write(tmp_path / "a.gguf", pairs, []))
+        read_model_header(write(tmp_path / "a.gguf", pairs, []))
 
 
 def test_a_good_llama_is_read(tiny_gguf: Path) -> None:
-    assert read_llama_header(tiny_gguf).values["llama.block_count"] == 2
+    assert read_model_header(tiny_gguf).size("block_count") == 2

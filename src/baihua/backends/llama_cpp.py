@@ -21,7 +21,7 @@ from baihua.backends.llama_cpp_library import pause_openmp
 from baihua.chat.render import encode, render
 from baihua.chat.types import Message, Piece, Sampling, Usage
 from baihua.core.errors import InputError, RunError, TooLongError
-from baihua.core.gguf_header import read_llama_header
+from baihua.core.gguf_header import read_model_header
 from baihua.core.log import logger
 
 # llama.cpp keeps the state of conversations that left their slot; its own limit is 8 GiB.
@@ -32,10 +32,7 @@ SILENT, CHATTY = 0, 3
 
 def open_chat(file: Path, *, num_threads: int | None = None, num_ctx: int = 4096, num_slots: int = 1) -> "LlamaCppChat":
     """A ChatModel on a GGUF file: `num_slots` answers at once, each of at most `num_ctx` tokens with its prompt."""
-    header = read_llama_header(file)
-    num_ctx_trained = header.values["llama.context_length"]
-    assert isinstance(num_ctx_trained, int), "read_llama_header checks it"
-    num_ctx = min(num_ctx, num_ctx_trained)
+    num_ctx = min(num_ctx, read_model_header(file).size("context_length"))
     num_threads = num_threads or default_num_threads()
     server = open_server(file, num_threads=num_threads, num_ctx=num_ctx, num_slots=num_slots)
     return LlamaCppChat(file, server, num_ctx=num_ctx)

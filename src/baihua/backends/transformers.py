@@ -1,4 +1,4 @@
-"""A Hugging Face Llama folder, run by transformers with our own small sampling loop.
+"""A Hugging Face model folder, run by transformers with our own small sampling loop.
 
 T tokens, V vocabulary; the batch is always one conversation, written 1.
 """
@@ -14,7 +14,7 @@ from typing import cast
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from transformers import LlamaForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.generation.logits_process import (
     LogitsProcessor,
     LogitsProcessorList,
@@ -29,6 +29,7 @@ from baihua.chat.stream import TextStream
 from baihua.chat.tokenizer import FolderTokenizer, load_template
 from baihua.chat.types import FinishReason, Message, Piece, Sampling, Usage
 from baihua.core.errors import InputError, TooLongError
+from baihua.core.families import family_of
 from baihua.core.model_folder import check_model_folder
 
 
@@ -37,7 +38,7 @@ class TransformersChat:
 
     def __init__(
         self,
-        model: LlamaForCausalLM,
+        model: PreTrainedModel,
         *,
         tokenizer: FolderTokenizer,
         template: Template,
@@ -118,7 +119,7 @@ class _Chooser:
 class TransformersScorer:
     """A Scorer on torch."""
 
-    def __init__(self, model: LlamaForCausalLM) -> None:
+    def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
         self._lock = threading.Lock()
 
@@ -152,13 +153,13 @@ def open_scorer(folder: Path, *, device: str = "auto") -> TransformersScorer:
     return TransformersScorer(_load(folder, device))
 
 
-def _load(folder: Path, device: str) -> LlamaForCausalLM:
+def _load(folder: Path, device: str) -> PreTrainedModel:
     _check(folder)
     is_cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
     try:
-        # The class itself, not AutoModel: a folder cannot name code of its own then.
-        model = LlamaForCausalLM.from_pretrained(
+        model = AutoModelForCausalLM.from_pretrained(
             folder,
+            trust_remote_code=False,
             dtype=torch.bfloat16 if is_cuda else torch.float32,
             device_map=("cuda" if is_cuda else "cpu") if device == "auto" else device,
             use_safetensors=True,
@@ -174,18 +175,16 @@ def _load(folder: Path, device: str) -> LlamaForCausalLM:
 def _check(folder: Path) -> None:
     check_model_folder(folder)
     file = folder / "config.json"
-    kind = json.loads(file.read_text(encoding="utf-8")).get("model_type")
-    if kind != "llama":
-        raise InputError(f"expected a Llama model, found model_type {kind!r}", where=str(file), fix="use a Llama model")
+    family_of(json.loads(file.read_text(encoding="utf-8")), file)
 
 
-def _context(model: LlamaForCausalLM) -> int:
+def _context(model: PreTrainedModel) -> int:
     context = model.config.max_position_embeddings
-    assert context is not None, "every Llama config has a context length"
+    assert context is not None, "every family's config has a context length"
     return context
 
 
-def _require_fit(model: LlamaForCausalLM, num_tokens: int, what: str) -> None:
+def _require_fit(model: PreTrainedModel, num_tokens: int, what: str) -> None:
     if num_tokens > _context(model):
         raise TooLongError(
             f"{what} takes {num_tokens:,} tokens, the model's context has {_context(model):,}",
@@ -194,7 +193,7 @@ def _require_fit(model: LlamaForCausalLM, num_tokens: int, what: str) -> None:
         )
 
 
-def _end_ids(model: LlamaForCausalLM, template: Template, tokenizer: FolderTokenizer) -> set[int]:
+def _end_ids(model: PreTrainedModel, template: Template, tokenizer: FolderTokenizer) -> set[int]:
     """The tokens that end a turn: those of generation_config, and what the template puts after an answer."""
     configured = model.generation_config.eos_token_id if model.generation_config else None
     ids = {configured} if isinstance(configured, int) else set(configured or ())

@@ -19,6 +19,9 @@ Value = bool | int | float | str | list[bool] | list[int] | list[float] | list[s
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY = 8, 9
 MAX_DIMENSIONS = 4
+# Llama, Mistral and SmolLM2 are all `llama` here.
+ARCHITECTURES = ("llama", "qwen2", "qwen3")
+SIZES = ("block_count", "context_length", "embedding_length", "feed_forward_length", "attention.head_count")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,27 @@ class GgufHeader:
 
     values: dict[str, Value]
     tensors: list[Tensor]
+    data_start: int
+    """Byte of the file at which the tensors' offsets begin."""
+    places: dict[str, int]
+    """Byte of the file at which each value begins."""
+    values_end: int
+    """Byte after the last value; the first begins at byte 24."""
+
+    @property
+    def architecture(self) -> str:
+        """What llama.cpp calls the family of the model, such as `llama`."""
+        return str(self.values.get("general.architecture"))
+
+    def of_model(self, name: str, default: Value | None = None) -> Value | None:
+        """A value that belongs to the architecture: `block_count` is `llama.block_count` in a Llama's file."""
+        return self.values.get(f"{self.architecture}.{name}", default)
+
+    def size(self, name: str) -> int:
+        """One of the sizes that `read_model_header` has checked, such as `block_count`."""
+        value = self.of_model(name)
+        assert isinstance(value, int), "read_model_header checks it"
+        return value
 
 
 def read_header(file: Path) -> GgufHeader:
@@ -57,22 +81,22 @@ def read_header(file: Path) -> GgufHeader:
             return _Reader(data, file, num_bytes).header()
 
 
-def read_llama_header(file: Path) -> GgufHeader:
-    """The header of a GGUF file that holds a Llama with sensible sizes, else an InputError."""
+def read_model_header(file: Path) -> GgufHeader:
+    """The header of a GGUF file that holds a model of a known family with sensible sizes, else an InputError."""
     header = read_header(file)
-    architecture = header.values.get("general.architecture")
-    if architecture != "llama":
+    if header.values.get("general.architecture") not in ARCHITECTURES:
         raise InputError(
-            f"the model's architecture is {architecture!r}, expected 'llama'",
+            f"the model's architecture is {header.values.get('general.architecture')!r}, expected one of "
+            f"{', '.join(ARCHITECTURES)}",
             where=str(file),
-            fix="use a model of the Llama family (Llama, SmolLM2, TinyLlama, ...)",
+            fix="use a model of the Llama family (Llama, Mistral, SmolLM2, TinyLlama, Qwen2, Qwen3, ...)",
         )
     # A zero here is a division by zero inside llama.cpp, which ends the process.
-    for name in ("block_count", "context_length", "embedding_length", "feed_forward_length", "attention.head_count"):
-        value = header.values.get(f"llama.{name}")
+    for name in SIZES:
+        value = header.of_model(name)
         if not isinstance(value, int) or value < 1:
             raise InputError(
-                f"the file gives {value!r} for llama.{name}, expected a positive number",
+                f"the file gives {value!r} for {header.architecture}.{name}, expected a positive number",
                 where=str(file),
                 fix="the file is damaged: download or convert it again",
             )
@@ -98,14 +122,17 @@ class _Reader:
             )
         num_tensors, num_values = self._number("Q"), self._number("Q")
         values: dict[str, Value] = {}
+        places: dict[str, int] = {}
         for _ in range(num_values):
             name = self._text()
-            values[name] = self._value(self._number("I"))
+            kind = self._number("I")
+            places[name] = self._position
+            values[name] = self._value(kind)
+        values_end = self._position
         tensors = [self._tensor() for _ in range(num_tensors)]
-        self._check_data(values, tensors)
-        return GgufHeader(values, tensors)
+        return GgufHeader(values, tensors, self._data_start(values, tensors), places, values_end)
 
-    def _check_data(self, values: dict[str, Value], tensors: list[Tensor]) -> None:
+    def _data_start(self, values: dict[str, Value], tensors: list[Tensor]) -> int:
         alignment = values.get("general.alignment", 32)
         if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
             raise self._broken(f"the alignment is {alignment!r}, expected a power of two")
@@ -114,6 +141,7 @@ class _Reader:
             end = start + tensor.offset + tensor.num_bytes
             if end > self._num_bytes:
                 raise self._broken(f"tensor {tensor.name!r} ends at byte {end:,}, the file at {self._num_bytes:,}")
+        return start
 
     def _tensor(self) -> Tensor:
         name = self._text()

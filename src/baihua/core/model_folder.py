@@ -1,8 +1,11 @@
 """What a Hugging Face model folder must have before anybody loads it."""
 
+import json
 from pathlib import Path
 
 from baihua.core.errors import InputError
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 def check_model_folder(folder: Path) -> None:
@@ -25,3 +28,14 @@ def check_model_folder(folder: Path) -> None:
             where=str(folder),
             fix="convert the weights to safetensors",
         )
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that transformers reads, sorted; a folder may hold others, the same weights in another layout."""
+    if (folder / SINGLE).is_file():
+        return [folder / SINGLE]
+    index = folder / INDEX
+    if not index.is_file():
+        raise InputError(f"the model folder has neither {SINGLE} nor {INDEX}", where=str(folder), fix="import it again")
+    names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+    return [folder / name for name in sorted(set(names))]

