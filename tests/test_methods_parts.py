@@ -10,9 +10,10 @@ from safetensors.torch import load_file, save_file
 
 import few_steps
 from baihua.core.errors import InputError
+from baihua.core.model_folder import weight_files
 from baihua.model import tiny
 from baihua.model.load import load_model
-from baihua.model.weights import read_tensors, weight_files
+from baihua.model.weights import read_tensors
 from baihua.train.methods import embeddings, freeze
 
 

@@ -38,7 +38,7 @@ def load_model(
 
     With `quantization` its linear layers are quantized while they are read, on `device`, where they then stay.
     """
-    _refuse_hub_kernels()
+    refuse_hub_kernels()
     _check_folder(folder)
     try:
         loaded = AutoModelForCausalLM.from_pretrained(
@@ -81,7 +81,7 @@ def save_model(
     folder.mkdir(parents=True, exist_ok=True)
     model.generation_config = GenerationConfig()
     model.save_pretrained(folder, state_dict=state)
-    _save_words(folder, tokenizer_from=tokenizer_from, jinja=jinja)
+    save_words(folder, tokenizer_from=tokenizer_from, jinja=jinja)
 
 
 def save_changed(base: Path, folder: Path, tensors: Mapping[str, torch.Tensor], *, jinja: str | None) -> None:
@@ -89,10 +89,10 @@ def save_changed(base: Path, folder: Path, tensors: Mapping[str, torch.Tensor], 
     folder.mkdir(parents=True, exist_ok=True)
     copy_weights(base, folder, tensors)
     shutil.copyfile(base / "config.json", folder / "config.json")
-    _save_words(folder, tokenizer_from=base, jinja=jinja)
+    save_words(folder, tokenizer_from=base, jinja=jinja)
 
 
-def _save_words(folder: Path, *, tokenizer_from: Path, jinja: str | None) -> None:
+def save_words(folder: Path, *, tokenizer_from: Path, jinja: str | None) -> None:
     """Tokenizer, template and where a turn ends."""
     save_tokenizer(tokenizer_from, folder, jinja=jinja)
     tokenizer = FolderTokenizer(folder)
@@ -158,7 +158,7 @@ def import_bitsandbytes(what: str, *, where: str) -> ModuleType:
     return bitsandbytes
 
 
-def _refuse_hub_kernels() -> None:
+def refuse_hub_kernels() -> None:
     """With both packages there, bitsandbytes 0.50 fetches compiled code from the hub when peft imports it."""
     if importlib.util.find_spec("bitsandbytes") and importlib.util.find_spec("kernels"):
         raise InputError(

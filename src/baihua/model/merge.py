@@ -1,20 +1,29 @@
-"""An adapter becomes part of its base model, only if it is its base."""
+"""An adapter becomes part of its base model, only if it is its base; layer by layer, so that a large model fits."""
 
+import hashlib
 import json
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import peft
 import torch
-from safetensors import SafetensorError
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
+from safetensors import SafetensorError, safe_open
+from torch import nn
 from transformers import PreTrainedModel
 
-from baihua.chat.tokenizer import FolderTokenizer
-from baihua.core.errors import InputError, RunError
-from baihua.core.log import logger
-from baihua.model.load import fingerprint, load_model, source_of
+from baihua.core.errors import InputError
+from baihua.core.jsonl import write_json
+from baihua.model.adapter import WEIGHTS, check_base, read_config
+from baihua.model.load import load_model, save_words
+from baihua.model.streamed import EMBEDDINGS, HEAD, Skeleton, open_skeleton, stream
+from baihua.model.weights import ShardWriter
 
+Written = Literal["base", "float32", "bfloat16", "float16"]
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 TIED_ROWS = r"base_model\.model\.lm_head\.trainable_tokens_delta\.default"
 
 
@@ -24,71 +33,128 @@ def load_adapted(base: Path, adapter: Path) -> peft.PeftModel:
     return attach(load_model(base), adapter)
 
 
-def attach(model: PreTrainedModel, adapter: Path) -> peft.PeftModel:
+def open_adapted(base: Path, adapter: Path) -> PreTrainedModel:
+    """Base and adapter together in float32, the base's weights in memory only while a layer works."""
+    skeleton = open_skeleton(base)
+    adapted = _attach_to(skeleton, adapter)
+    stream(adapted, skeleton.weights)
+    return adapted
+
+
+def attach(model: PreTrainedModel, adapter: Path, **settings: Any) -> peft.PeftModel:
     """A model in memory with an adapter beside it; one that lacks some of its tensors is refused."""
+    config = read_config(adapter)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="Found missing adapter keys")
             # A tied output layer follows the trained input rows and has no tensors of its own; peft warns all the same.
             warnings.filterwarnings("ignore", message=rf"Found missing adapter keys [^']*\['{TIED_ROWS}'\]")
             warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`")
-            return peft.PeftModel.from_pretrained(model, str(adapter))
-    except (SafetensorError, RuntimeError, UserWarning) as error:
+            return peft.PeftModel.from_pretrained(model, str(adapter), config=config, **settings)
+    except (SafetensorError, RuntimeError, UserWarning, KeyError, ValueError) as error:
         raise InputError(f"cannot load the adapter: {error}", where=str(adapter), fix="train it again") from error
 
 
 def merge(base: Path, adapter: Path) -> PreTrainedModel:
-    """The base with the adapter's matrices added to its own, in float32."""
+    """The base with the adapter's matrices added to its own, in float32 and in memory as a whole."""
     merged = load_adapted(base, adapter).merge_and_unload(safe_merge=True)
     assert isinstance(merged, PreTrainedModel), "peft gives back the class that it was given"
     return merged
 
 
-def check_base(base: Path, adapter: Path) -> None:
-    """Refuse an adapter that was trained on another model: vocabulary first, since that is the usual slip."""
-    settings = _read_settings(adapter)
-    num_base, num_adapter = _num_tokens(base), _num_tokens(adapter)
-    if num_base and num_adapter and num_base != num_adapter:
+def merge_into(folder: Path, base: Path, adapter: Path, *, dtype: Written = "base", jinja: str | None) -> None:
+    """Write the merged model as a folder that chats; needs memory for one shard and the widest layer.
+
+    Merges in float32, then rounds to what the base is stored in, or to another dtype; a result that is not a number
+    is an InputError, a shard that reads back with another bit a RunError. `config.json` comes last: without it the
+    folder is no model.
+    """
+    skeleton = open_skeleton(base)
+    adapted = _attach_to(skeleton, adapter)
+    writer = ShardWriter(folder)
+    is_tied = skeleton.is_tied
+    first_of_tied: bytes | None = None
+    for path, merged in _merged_weights(skeleton, adapted):
+        stored = merged.to(DTYPES.get(dtype) or skeleton.weights.files.dtype_of(skeleton.names[path]))
+        if not torch.isfinite(stored).all():
+            raise _not_finite(path, merged, skeleton, adapter)
+        if skeleton.is_tied and path == EMBEDDINGS:
+            first_of_tied = _digest(stored)
+        if skeleton.is_tied and path == HEAD:
+            is_tied = first_of_tied == _digest(stored)
+        if path != HEAD or not is_tied:
+            writer.add(path, stored)
+    writer.close()
+    save_words(folder, tokenizer_from=base, jinja=jinja)
+    _write_config(folder, base, dtype=dtype, is_tied=is_tied)
+
+
+def _write_config(folder: Path, base: Path, *, dtype: Written, is_tied: bool) -> None:
+    settings = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    # Code that comes with a model is neither run nor copied.
+    settings.pop("auto_map", None)
+    settings["tie_word_embeddings"] = is_tied
+    if dtype != "base":
+        settings.pop("torch_dtype", None)
+        settings["dtype"] = dtype
+    write_json(folder / "config.json", settings)
+
+
+def _merged_weights(skeleton: Skeleton, adapted: PreTrainedModel) -> Iterator[tuple[str, torch.Tensor]]:
+    """The parameters of the base by name, in its order, each merged in float32 when it is asked for."""
+    names: dict[str, list[str]] = {}
+    for path in skeleton.names:
+        owner, _, key = path.rpartition(".")
+        names.setdefault(owner, []).append(key)
+    for owner, keys in names.items():
+        layer = adapted.get_submodule(owner)
+        with skeleton.weights.brought(layer):
+            plain = _merge_layer(layer)
+            for key in keys:
+                yield f"{owner}.{key}", plain.get_parameter(key).detach()
+
+
+@torch.no_grad()
+def _merge_layer(layer: nn.Module) -> nn.Module:
+    """A layer of the base with what its adapter adds, as PeftModel.merge_and_unload does it for all layers at once."""
+    if isinstance(layer, AuxiliaryTrainingWrapper):
+        return layer.unload_and_optionally_merge_module(merge=True, safe_merge=False, adapter_names=None)
+    if not isinstance(layer, BaseTunerLayer):
+        return layer
+    layer.merge()
+    return layer.get_base_layer()
+
+
+def _attach_to(skeleton: Skeleton, adapter: Path) -> PreTrainedModel:
+    """The skeleton's model with an adapter in memory beside each layer."""
+    adapted = attach(skeleton.model, adapter, low_cpu_mem_usage=True, torch_device="cpu")
+    known = set(peft.get_peft_model_state_dict(adapted, save_embedding_layers=False))
+    # Trained biases, and rows of a vocabulary that grew: they replace the base's. If the output layer is tied to the
+    # rows, nothing says for which of the two they are.
+    known |= set() if skeleton.is_tied else {f"base_model.model.{path}" for path in skeleton.names}
+    with safe_open(adapter / WEIGHTS, framework="pt") as file:
+        unknown = sorted(set(file.keys()) - known)
+    if unknown:
         raise InputError(
-            f"the base has {num_base:,} tokens, the adapter was trained with {num_adapter:,}",
-            where=str(adapter),
-            fix="give the model that the adapter was trained on; after `vocabulary` that is the extended one",
-        )
-    wanted, found = settings.get("revision") or "", fingerprint(base)
-    if len(wanted) != len(found):
-        logger.warning("the adapter does not say by fingerprint which base it belongs to; trusting that it is this one")
-    elif wanted != found:
-        raise InputError(
-            f"the adapter was trained on {settings.get('base_model_name_or_path')!r} with fingerprint "
-            f"{wanted[:12]}..., the base given is {source_of(base)!r} with {found[:12]}...",
+            f"the adapter has {len(unknown)} tensors for which the model has no place, the first is {unknown[0]!r}",
             where=str(adapter),
             fix="give the model that the adapter was trained on",
         )
+    return adapted.get_base_model()  # pyright: ignore[reportReturnType]  (the class that it was given)
 
 
-def check_same_weights(saved: PreTrainedModel, reloaded: PreTrainedModel) -> None:
-    """Compare every tensor bit by bit: no text reaches every row of a matrix, so no text would find each damage."""
-    wanted, found = saved.state_dict(), reloaded.state_dict()
-    assert wanted.keys() == found.keys(), "the same class and config have the same tensors"
-    wrong = [name for name, tensor in wanted.items() if not torch.equal(tensor, found[name])]
-    if wrong:
-        raise RunError(
-            f"{len(wrong)} tensors differ from what was saved after reading them back, the first is {wrong[0]!r}",
-            fix="check the disk and run the stage again",
-        )
+def _not_finite(path: str, merged: torch.Tensor, skeleton: Skeleton, adapter: Path) -> InputError:
+    """Whose fault it is that a weight is no number."""
+    if torch.isfinite(merged).all():
+        return InputError(f"{path!r} has numbers too large for float16", where="dtype", fix="give bfloat16 or float32")
+    files, name = skeleton.weights.files, skeleton.names[path]
+    is_base = not torch.isfinite(files.read(name)).all()
+    return InputError(
+        f"{path!r} of the {'base' if is_base else 'merged model'} has values that are not numbers",
+        where=str(files.places[name].file if is_base else adapter),
+        fix="import the base again" if is_base else "the adapter is broken: train it again",
+    )
 
 
-def _read_settings(adapter: Path) -> dict[str, Any]:
-    file = adapter / "adapter_config.json"
-    if not file.is_file():
-        raise InputError(
-            "this is not an adapter: it has no adapter_config.json",
-            where=str(adapter),
-            fix="give the output of a `tune` stage whose method makes an adapter",
-        )
-    return json.loads(file.read_text(encoding="utf-8"))
-
-
-def _num_tokens(folder: Path) -> int | None:
-    """Size of the vocabulary; an adapter of another tool may come without one."""
-    return FolderTokenizer(folder).num_tokens if (folder / "tokenizer.json").is_file() else None
+def _digest(tensor: torch.Tensor) -> bytes:
+    return hashlib.sha256(tensor.contiguous().view(torch.uint8).numpy().data).digest()

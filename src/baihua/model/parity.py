@@ -49,9 +49,13 @@ def log_probs_of(model: nn.Module) -> LogProbs:
 
 def compare(first: LogProbs, second: LogProbs, texts: Iterable[Sequence[int]]) -> Parity:
     """Compare two models on token ids."""
+    return compare_pairs((first(ids), second(ids)) for ids in texts)
+
+
+def compare_pairs(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> Parity:
+    """Compare the log probabilities_TV that two models gave for the same texts."""
     kl, num_same, num_positions, largest = 0.0, 0, 0, 0.0
-    for ids in texts:
-        a_TV, b_TV = first(ids), second(ids)
+    for a_TV, b_TV in pairs:
         kl += float((np.exp(a_TV, dtype=np.float64) * (a_TV - b_TV)).sum())
         num_same += int((a_TV.argmax(-1) == b_TV.argmax(-1)).sum())
         num_positions += len(a_TV)
@@ -61,12 +65,17 @@ def compare(first: LogProbs, second: LogProbs, texts: Iterable[Sequence[int]]) -
     return Parity(kl / num_positions, num_same / num_positions, largest, num_positions)
 
 
-def check_parity(parity: Parity, *, what: str) -> None:
-    """Refuse a result that differs from what it was made of; figures that are not numbers are refused too."""
-    if parity.mean_kl < MAX_MEAN_KL and parity.same_top_share >= MIN_SAME_TOP_SHARE:
+def check_parity(parity: Parity, *, what: str, is_rounded: bool = False) -> None:
+    """Refuse a result that differs from what it was made of; figures that are not numbers are refused too.
+
+    Where weights were rounded to 16 bits, close calls fall the other way (1 % of the tokens of SmolLM2 in bfloat16,
+    6 % of those of a random 7B, which is sure of nothing; docs/log.md, 2026-11-26): there the divergence alone counts.
+    """
+    if parity.mean_kl < MAX_MEAN_KL and (is_rounded or parity.same_top_share >= MIN_SAME_TOP_SHARE):
         return
     raise RunError(
         f"{what}: mean KL {parity.mean_kl:.2e} (must be below {MAX_MEAN_KL:.0e}), same most likely token at "
-        f"{parity.same_top_share:.2%} of {parity.num_positions:,} positions (at least {MIN_SAME_TOP_SHARE:.0%})",
+        f"{parity.same_top_share:.2%} of {parity.num_positions:,} positions"
+        + ("" if is_rounded else f" (at least {MIN_SAME_TOP_SHARE:.0%})"),
         fix="do not use this result; run the stage again, and report it if it stays so",
     )
