@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from baihua.chat.templates.chatml import JINJA
-from baihua.chat.tokenizer import FolderTokenizer, load_template
+from baihua.chat.tokenizer import FolderTokenizer, begins_with_token, load_template
 from baihua.core.errors import InputError
 
 PLAIN = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -103,3 +103,13 @@ def test_a_model_without_a_template_of_its_own_says_what_to_name(tmp_path: Path,
         InputError, match=r"brings no chat template of its own\n.*\n  fix:   name one .*`template: chatml`"
     ):
         load_template("model", tmp_path, ours, None)
+
+
+def test_what_begins_a_text_is_said_by_tokenizer_json_where_the_settings_do_not() -> None:
+    begin = [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+    template = {"type": "TemplateProcessing", "single": begin}
+    assert begins_with_token({"post_processor": template}, {})
+    assert begins_with_token({"post_processor": {"type": "Sequence", "processors": [template]}}, {})
+    assert not begins_with_token({"post_processor": template}, {"add_bos_token": False})
+    assert not begins_with_token({"post_processor": None}, {})
+    assert begins_with_token({}, {})

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer
 
@@ -26,7 +27,9 @@ class FolderTokenizer:
         self.num_tokens = self._tokenizer.get_vocab_size(with_added_tokens=True)
         added = self._tokenizer.get_added_tokens_decoder()
         self._controls = {token.content: token_id for token_id, token in added.items() if token.special}
-        self._is_byte_level = _uses_byte_level(json.loads(file.read_text(encoding="utf-8")))
+        content = json.loads(file.read_text(encoding="utf-8"))
+        self._is_byte_level = _uses_byte_level(content)
+        self._begins_with_token = begins_with_token(content, self.settings)
 
     @property
     def controls(self) -> Mapping[str, int]:
@@ -36,7 +39,7 @@ class FolderTokenizer:
     @property
     def bos_id(self) -> int | None:
         """The token that this model wants before every text, where it wants one."""
-        return self._controls.get(self.bos_token) if self.settings.get("add_bos_token") else None
+        return self._controls.get(self.bos_token) if self._begins_with_token else None
 
     @property
     def bos_token(self) -> str:
@@ -66,6 +69,19 @@ class FolderTokenizer:
         if len(text) == 6 and text.startswith("<0x"):
             return bytes([int(text[3:5], 16)])
         return text.replace("\u2581", " ").encode()
+
+
+def begins_with_token(tokenizer_json: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
+    """Whether texts begin with a token: as the settings say, else as tokenizer.json does it, else as SentencePiece.
+
+    transformers 5 leaves `add_bos_token` out of the settings that it writes.
+    """
+    said = settings.get("add_bos_token")
+    if said is not None or not tokenizer_json:
+        return said is not False
+    step: Mapping[str, Any] = tokenizer_json.get("post_processor") or {}
+    templates = [one for one in step.get("processors", [step]) if one.get("type") == "TemplateProcessing"]
+    return any("SpecialToken" in one["single"][0] for one in templates)
 
 
 def load_template(name: str, folder: Path, tokenizer: FolderTokenizer, jinja: str | None) -> Template:

@@ -1,6 +1,5 @@
 """How a Llama's rotary positions are stretched, in the terms of GGUF."""
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from gguf import GGUFWriter
 from gguf.constants import RopeScalingType
 
 from baihua.core.errors import InputError
+from baihua.model.rope import llama3_factors
 
 DEFAULT_THETA = 10_000.0
 
@@ -37,16 +37,5 @@ def write_rope(rope: Mapping[str, Any], writer: GGUFWriter) -> None:
 
 
 def rope_factors(rope: Mapping[str, Any], head_dim: int) -> np.ndarray | None:
-    """Divisors of the frequencies, one per pair of dimensions, for Llama 3's stretching; else None.
-
-    Long waves are stretched by `factor`, short ones not, those between in proportion: section 3 of
-    https://arxiv.org/abs/2407.21783 and the reference code of Llama 3.1.
-    """
-    if rope["rope_type"] != "llama3":
-        return None
-    low, high = rope["low_freq_factor"], rope["high_freq_factor"]
-    context = rope["original_max_position_embeddings"]
-    frequencies = rope["rope_theta"] ** (-np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
-    wavelengths = 2 * math.pi / frequencies
-    share_kept = np.clip((context / wavelengths - low) / (high - low), 0, 1)
-    return (1 / ((1 - share_kept) / rope["factor"] + share_kept)).astype(np.float32)
+    """Divisors of the frequencies, one per pair of dimensions, for Llama 3's stretching; else None."""
+    return llama3_factors(rope, head_dim) if rope["rope_type"] == "llama3" else None

@@ -8,12 +8,16 @@ from typing import Any
 
 from gguf import GGUFWriter
 from gguf.constants import TokenType
-from sentencepiece import SentencePieceProcessor
 
+from baihua.chat.tokenizer import begins_with_token
+from baihua.compress.added_tokens import check_unspelled, check_words
+from baihua.compress.pieces import check_same_pieces, read_json_pieces, read_model_pieces
 from baihua.core.errors import InputError
+from baihua.model.llama_cpp_names import ENDS, type_of
 from baihua.model.pretokenizer import name_of
 
-SPACE = "\u2581"
+# llama.cpp never makes a token of these scores of text: `check_unspelled` has seen to that.
+ADDED_SCORE = -1e4
 
 
 @dataclass(slots=True)
@@ -47,20 +51,28 @@ def read_vocabulary(folder: Path, num_tokens: int) -> Vocabulary:
     """The tokenizer of a model folder, filled up to the `num_tokens` rows of its embedding."""
     tokenizer_json = _read_json(folder / "tokenizer.json")
     settings = _read_json(folder / "tokenizer_config.json")
-    if _is_byte_level(tokenizer_json):
-        return _byte_level(tokenizer_json, settings, num_tokens, folder)
-    if (folder / "tokenizer.model").is_file():
-        return _sentence_piece(tokenizer_json, settings, num_tokens, folder)
-    raise InputError(
-        "no tokenizer that can be converted: expected a tokenizer.json with byte-level BPE, or a tokenizer.model "
-        f"of SentencePiece; found {'another tokenizer.json' if tokenizer_json else 'neither'}",
-        where=str(folder),
-        fix="copy the base model's tokenizer.model into the folder, or use a base model with byte-level BPE",
-    )
+    kind = tokenizer_json.get("model", {})
+    if kind.get("type") == "BPE" and not kind.get("byte_fallback"):
+        vocabulary = _byte_level(tokenizer_json, num_tokens, folder)
+    elif kind.get("type") == "BPE" or (not tokenizer_json and (folder / "tokenizer.model").is_file()):
+        vocabulary = _sentence_piece(tokenizer_json, settings, num_tokens, folder)
+    else:
+        raise InputError(
+            "no tokenizer that can be converted: expected a tokenizer.json with BPE, or a tokenizer.model of "
+            f"SentencePiece; found {'another tokenizer.json' if tokenizer_json else 'neither'}",
+            where=str(folder),
+            fix="copy the base model's tokenizer files into the folder, or use a base model with BPE",
+        )
+    check_words(tokenizer_json, folder / "tokenizer.json")
+    added = tokenizer_json.get("added_tokens")
+    _mark_added(vocabulary, _added_without_json(folder, settings) if added is None else added, folder)
+    check_unspelled(vocabulary.tokens, vocabulary.types, vocabulary.pre, folder)
+    vocabulary.adds_bos = begins_with_token(tokenizer_json, settings)
+    return vocabulary
 
 
 def write_special_ids(folder: Path, vocabulary: Vocabulary, writer: GGUFWriter) -> None:
-    """Name the tokens that begin, end and pad a text, and a second one that ends an answer."""
+    """Name the tokens that begin, end and pad a text, and others that end an answer."""
     settings = _read_json(folder / "tokenizer_config.json")
     config = _read_json(folder / "config.json")
     ids = {token: i for i, token in enumerate(vocabulary.tokens)}
@@ -76,21 +88,32 @@ def write_special_ids(folder: Path, vocabulary: Vocabulary, writer: GGUFWriter) 
         found[name] = first if found[name] is None else found[name]
         if (token_id := found[name]) is not None:
             add_id(token_id)
-    ends = _as_list(_read_json(folder / "generation_config.json").get("eos_token_id"))
+    generation = _read_json(folder / "generation_config.json")
+    ends = dict.fromkeys(_as_list(generation.get("eos_token_id")) + _as_list(config.get("eos_token_id")))
     others = [token_id for token_id in ends if token_id != found["eos"]]
-    if others:
-        writer.add_eot_token_id(others[0])
+    _write_ends(others, vocabulary, writer, folder)
 
 
-def _byte_level(
-    tokenizer_json: Mapping[str, Any], settings: Mapping[str, Any], num_tokens: int, folder: Path
-) -> Vocabulary:
+def _write_ends(ids: list[int], vocabulary: Vocabulary, writer: GGUFWriter, folder: Path) -> None:
+    """A GGUF file has two more places for ends; those that llama.cpp knows by name need none."""
+    nameless = [token_id for token_id in ids if vocabulary.tokens[token_id] not in ENDS]
+    if len(nameless) > 2:
+        names = ", ".join(repr(vocabulary.tokens[token_id]) for token_id in nameless)
+        raise InputError(
+            f"{len(nameless)} tokens end an answer beside the end of a text: {names}; a GGUF file can name two",
+            where=str(folder / "generation_config.json"),
+            fix="leave at most two of them in eos_token_id",
+        )
+    named = [token_id for token_id in ids if token_id not in nameless]
+    for token_id, add_id in zip(nameless + named, (writer.add_eot_token_id, writer.add_eom_token_id), strict=False):
+        add_id(token_id)
+
+
+def _byte_level(tokenizer_json: Mapping[str, Any], num_tokens: int, folder: Path) -> Vocabulary:
     model = tokenizer_json["model"]
     pre = name_of(tokenizer_json, folder / "tokenizer.json")
     vocabulary = _fill(model["vocab"], num_tokens, folder)
-    _mark_added(vocabulary, tokenizer_json.get("added_tokens", []), folder)
     vocabulary.pre = pre
-    vocabulary.adds_bos = bool(settings.get("add_bos_token"))
     vocabulary.merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
     return vocabulary
 
@@ -98,30 +121,30 @@ def _byte_level(
 def _sentence_piece(
     tokenizer_json: Mapping[str, Any], settings: Mapping[str, Any], num_tokens: int, folder: Path
 ) -> Vocabulary:
-    pieces = SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
-    ids = {pieces.id_to_piece(i): i for i in range(pieces.get_piece_size())}
-    _check_same_pieces(ids, tokenizer_json, folder)
-    vocabulary = _fill(ids, num_tokens, folder)
+    file = folder / "tokenizer.model"
+    pieces = read_model_pieces(file) if file.is_file() else None
+    if tokenizer_json:
+        if pieces is not None:
+            check_same_pieces(pieces, tokenizer_json, folder)
+        # Where both are there, a model is trained with the tokenizer.json.
+        unknown = tokenizer_json["model"].get("unk_token") or _text(settings.get("unk_token")) or "<unk>"
+        pieces = read_json_pieces(tokenizer_json, unknown, folder / "tokenizer.json")
+    assert pieces is not None, "one of the two is there"
+    vocabulary = _fill({text: i for i, text in enumerate(pieces.texts)}, num_tokens, folder)
     vocabulary.model, vocabulary.pre = "llama", "default"
-    # Tokens that the tokenizer.model lacks are matched whole or not at all: the lowest score never merges into them.
-    vocabulary.scores = [-1e4] * num_tokens
-    for i in range(len(ids)):
-        vocabulary.types[i] = _piece_type(pieces, i)
-        vocabulary.scores[i] = pieces.get_score(i)
-    if any(score != int(score) for score in vocabulary.scores):
-        raise InputError(
-            "the tokenizer.model is of SentencePiece's kind 'unigram'; llama.cpp applies the kind 'bpe' to a Llama",
-            where=str(folder / "tokenizer.model"),
-            fix="use a Llama base model, whose tokenizer.model is of the kind 'bpe'",
-        )
-    added = tokenizer_json.get("added_tokens")
-    if added is None:
-        names = _read_json(folder / "added_tokens.json")
-        added = [{"content": token, "id": token_id, "special": False} for token, token_id in names.items()]
-    _mark_added(vocabulary, added, folder)
-    vocabulary.adds_bos = bool(settings.get("add_bos_token", True))
-    vocabulary.adds_space = pieces.encode("a", out_type=str)[0].startswith(SPACE)
+    vocabulary.scores = [*pieces.scores, *[ADDED_SCORE] * (num_tokens - len(pieces.scores))]
+    vocabulary.types[: len(pieces.types)] = pieces.types
+    vocabulary.adds_space = pieces.adds_space
     return vocabulary
+
+
+def _added_without_json(folder: Path, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The added tokens of a folder that has a tokenizer.model only."""
+    described = settings.get("added_tokens_decoder") or {}
+    if described:
+        return [{"special": False, **token, "id": int(token_id)} for token_id, token in described.items()]
+    names = _read_json(folder / "added_tokens.json")
+    return [{"content": token, "id": token_id, "special": False} for token, token_id in names.items()]
 
 
 def _fill(ids: Mapping[str, int], num_tokens: int, folder: Path) -> Vocabulary:
@@ -141,7 +164,8 @@ def _mark_added(vocabulary: Vocabulary, added: list[dict[str, Any]], folder: Pat
         vocabulary.tokens[token["id"]] = token["content"]
         is_special = token["special"] or vocabulary.types[token["id"]] == TokenType.CONTROL
         if vocabulary.types[token["id"]] != TokenType.UNKNOWN:
-            vocabulary.types[token["id"]] = TokenType.CONTROL if is_special else TokenType.USER_DEFINED
+            given = TokenType.CONTROL if is_special else TokenType.USER_DEFINED
+            vocabulary.types[token["id"]] = type_of(token["content"], given)
 
 
 def _check_room(token_id: int, num_tokens: int, folder: Path) -> None:
@@ -151,34 +175,6 @@ def _check_room(token_id: int, num_tokens: int, folder: Path) -> None:
             where=str(folder),
             fix="the tokenizer belongs to another model; use the one this model was trained with",
         )
-
-
-def _check_same_pieces(ids: Mapping[str, int], tokenizer_json: Mapping[str, Any], folder: Path) -> None:
-    """A tokenizer.json that was extended without its tokenizer.model would be converted wrongly."""
-    if not tokenizer_json:
-        return
-    other = tokenizer_json["model"]["vocab"]
-    if dict(other) != dict(ids):
-        raise InputError(
-            f"tokenizer.json ({len(other):,} pieces) and tokenizer.model ({len(ids):,}) are different tokenizers",
-            where=str(folder),
-            fix="remove the one that the model was not trained with",
-        )
-
-
-def _piece_type(pieces: SentencePieceProcessor, token_id: int) -> TokenType:
-    if pieces.is_unknown(token_id):
-        return TokenType.UNKNOWN
-    if pieces.is_control(token_id):
-        return TokenType.CONTROL
-    if pieces.is_byte(token_id):
-        return TokenType.BYTE
-    return TokenType.UNUSED if pieces.is_unused(token_id) else TokenType.NORMAL
-
-
-def _is_byte_level(tokenizer_json: Mapping[str, Any]) -> bool:
-    is_bpe = tokenizer_json.get("model", {}).get("type") == "BPE"
-    return is_bpe and not tokenizer_json["model"].get("byte_fallback")
 
 
 def _read_json(file: Path) -> dict[str, Any]:

@@ -1,126 +1,167 @@
 """A GGUF file becomes a Hugging Face folder with exactly the same numbers and tokens."""
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
-from tokenizers import Tokenizer, decoders
-from tokenizers.processors import ByteLevel
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, GgufConfig
+from gguf import quants
+from gguf.constants import GGMLQuantizationType
 
 from baihua.core.errors import InputError
-from baihua.core.gguf_header import GgufHeader, read_llama_header
-from baihua.model.pretokenizer import IGNORES_MERGES, build
+from baihua.core.gguf_header import GgufHeader, Tensor, read_model_header
+from baihua.core.jsonl import write_json
+from baihua.model.gguf_config import ROPE_FACTORS, config_of, family_of_header, num_kv_heads
+from baihua.model.gguf_tokenizer_files import tokenizer_files
+from baihua.model.weights import MAX_SHARD_BYTES, ShardWriter
 
-SPECIAL = {"bos": "bos", "eos": "eos", "pad": "padding", "unk": "unknown"}
-"""Our name of a special token, and GGUF's."""
+OUTER = {
+    "token_embd.weight": "model.embed_tokens.weight",
+    "output_norm.weight": "model.norm.weight",
+    "output.weight": "lm_head.weight",
+}
+LAYER = {
+    "attn_norm": "input_layernorm",
+    "ffn_norm": "post_attention_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+"""llama.cpp's name of a layer's part, and transformers'."""
+
+STORED = {
+    GGMLQuantizationType.F32: torch.float32,
+    GGMLQuantizationType.F16: torch.float16,
+    GGMLQuantizationType.BF16: torch.bfloat16,
+}
+# A large vocabulary's embedding in float32 would be the largest part of the memory.
+NUM_BLOCK_WEIGHTS = 2**24
 
 
-def convert(gguf_file: Path, out: Path) -> None:
+def convert(gguf_file: Path, out: Path, *, max_shard_bytes: int = MAX_SHARD_BYTES) -> None:
     """Write the model of a GGUF file as a folder of config, safetensors, tokenizer and chat template.
 
     Quantized weights are multiplied out, which is exact in float32; where 16 bits hold every value, 16 bits
-    are written.
+    are written. Needs memory for one shard.
     """
-    header = read_llama_header(gguf_file)
-    _check_rope(header, gguf_file)
-    tokenizer = _tokenizer(gguf_file, header)
-    model = _model(gguf_file)
+    header = read_model_header(gguf_file)
+    names = _names(header, gguf_file)
+    weights = _Weights(gguf_file, header)
+    config = config_of(header, weights.rope_factors(), gguf_file)
+    files = tokenizer_files(header, gguf_file)
+    dtype = weights.smallest_exact_dtype(names)
     out.mkdir(parents=True, exist_ok=True)
-    model.to(_smallest_exact_dtype(model)).save_pretrained(out)
-    tokenizer.save(str(out / "tokenizer.json"))
-    settings = _settings(header.values)
-    (out / "tokenizer_config.json").write_text(
-        json.dumps(settings, ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
-    )
-    template = header.values.get("tokenizer.chat_template")
-    if isinstance(template, str):
-        (out / "chat_template.jinja").write_text(template, encoding="utf-8")
-    ids = {f"{name}_token_id": _id(header.values, name) for name in ("bos", "eos", "pad")}
-    GenerationConfig(**{name: token_id for name, token_id in ids.items() if token_id is not None}).save_pretrained(out)
+    writer = ShardWriter(out, max_shard_bytes=max_shard_bytes)
+    for name, theirs in names.items():
+        writer.add(theirs, weights.read(name, dtype))
+    writer.close()
+    write_json(out / "config.json", config | {"dtype": str(dtype).removeprefix("torch.")})
+    for name, content in files.items():
+        (out / name).write_bytes(content)
 
 
-def _model(gguf_file: Path) -> Any:
-    # Any: the methods of transformers' models are decorated in a way that hides their types.
-    # Without dequantize=True transformers keeps packed weights and refuses to save them.
-    config = GgufConfig(gguf_file=gguf_file.name, dequantize=True)
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
-        gguf_file.parent,
-        gguf_file=gguf_file.name,
-        dtype=torch.float32,
-        quantization_config=config,
-        local_files_only=True,
-        trust_remote_code=False,
-        output_loading_info=True,
-    )
-    model, facts = loaded
-    # transformers fills what is missing with random numbers.
-    missing = sorted(set(facts["missing_keys"]) - {"lm_head.weight"})
+def _names(header: GgufHeader, where: Path) -> dict[str, str]:
+    """Each tensor's name in the file and in transformers; an InputError for one too many or too few."""
+    family, num_layers = family_of_header(header), header.size("block_count")
+    found = {tensor.name for tensor in header.tensors} - {ROPE_FACTORS}
+    wanted = ["token_embd.weight", "output_norm.weight", *({"output.weight"} & found)]
+    possible = list(wanted)
+    with_bias = {_half(name) for name in found if name.startswith("blk.") and name.endswith(".bias")}
+    for layer in range(num_layers):
+        own = [f"blk.{layer}.{name}" for name in family.layer_tensors]
+        optional = [f"blk.{layer}.{name}" for name in family.optional_tensors]
+        # transformers has a bias everywhere in the attentions, or MLPs, or nowhere.
+        wanted += own + [name for name in optional if _half(name) in with_bias]
+        possible += own + optional
+    unknown = sorted(found - set(possible))
+    if unknown:
+        raise InputError(
+            f"tensor {unknown[0]!r} is not part of a {header.architecture} model that transformers knows as "
+            f"{family.class_name}",
+            where=str(where),
+            fix="import the model from its Hugging Face folder instead of the .gguf file",
+        )
+    missing = [_their_name(name) for name in wanted if name not in found]
     if missing:
         raise InputError(
             f"{len(missing)} tensors of the model are missing, the first is {missing[0]!r}",
-            where=str(gguf_file),
+            where=str(where),
             fix="download or convert the file again",
         )
-    return model
+    return {name: _their_name(name) for name in wanted}
 
 
-def _check_rope(header: GgufHeader, gguf_file: Path) -> None:
-    """transformers reads neither kind of stretched positions from a GGUF file, and does not say so."""
-    scaling = header.values.get("llama.rope.scaling.type", "none")
-    has_factors = any(tensor.name == "rope_freqs.weight" for tensor in header.tensors)
-    if scaling != "none" or has_factors:
-        raise InputError(
-            f"the model stretches its positions (rope scaling {scaling!r}, rope factors: {has_factors}), "
-            "which cannot be read from a GGUF file",
-            where=str(gguf_file),
-            fix="import the model from its Hugging Face folder instead of the .gguf file",
-        )
+def _half(name: str) -> str:
+    """The half of a layer that a tensor belongs to: `attn` or `ffn`."""
+    return name.split(".")[2].split("_")[0]
 
 
-def _tokenizer(gguf_file: Path, header: GgufHeader) -> Tokenizer:
-    kind = header.values.get("tokenizer.ggml.model")
-    if kind != "gpt2":
-        raise InputError(
-            f"the file's tokenizer is of the kind {kind!r}, expected 'gpt2' (byte-level BPE)",
-            where=str(gguf_file),
-            fix="import the model from its Hugging Face folder instead of the .gguf file",
-        )
-    name = str(header.values.get("tokenizer.ggml.pre", "default"))
-    pre_tokenizer = build(name, gguf_file)
-    loaded = AutoTokenizer.from_pretrained(gguf_file.parent, gguf_file=gguf_file.name, local_files_only=True)
-    tokenizer: Tokenizer = loaded.backend_tokenizer
-    # transformers gives every model the pre-tokenizer of GPT-2, which keeps digits together.
-    tokenizer.pre_tokenizer = pre_tokenizer
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = ByteLevel(trim_offsets=False)
-    content = json.loads(tokenizer.to_str())
-    content["model"]["ignore_merges"] = name in IGNORES_MERGES
-    return Tokenizer.from_str(json.dumps(content))
+def _their_name(name: str) -> str:
+    if name in OUTER:
+        return OUTER[name]
+    _, layer, part, ending = name.split(".")
+    return f"model.layers.{layer}.{LAYER[part]}.{ending}"
 
 
-def _smallest_exact_dtype(model: torch.nn.Module) -> torch.dtype:
-    weights = list(model.state_dict().values())
-    for dtype in (torch.float16, torch.bfloat16):
-        if all(torch.equal(weight.to(dtype).to(weight.dtype), weight) for weight in weights):
-            return dtype
-    return torch.float32
+class _Weights:
+    """The tensors of a file, multiplied out and in transformers' order of rows."""
+
+    def __init__(self, file: Path, header: GgufHeader) -> None:
+        self._file = file
+        self._header = header
+        self._tensors: Mapping[str, Tensor] = {tensor.name: tensor for tensor in header.tensors}
+        num_heads = {"attn_q": header.size("attention.head_count"), "attn_k": num_kv_heads(header)}
+        self._num_heads = num_heads if family_of_header(header).rotates_neighbours else {}
+
+    def rope_factors(self) -> np.ndarray | None:
+        """The divisors of the rotary frequencies, where the file has them."""
+        return self.read(ROPE_FACTORS, torch.float32).numpy() if ROPE_FACTORS in self._tensors else None
+
+    def smallest_exact_dtype(self, names: Mapping[str, str]) -> torch.dtype:
+        """float16 or bfloat16 where it holds every weight, else float32."""
+        left = [torch.float16, torch.bfloat16]
+        for name in names:
+            for block in self._blocks(self._tensors[name]):
+                left = [dtype for dtype in left if torch.equal(block.to(dtype).to(block.dtype), block)]
+            if not left:
+                return torch.float32
+        return left[0]
+
+    def read(self, name: str, dtype: torch.dtype) -> torch.Tensor:
+        """One tensor."""
+        tensor = self._tensors[name]
+        weights = torch.cat([block.to(dtype) for block in self._blocks(tensor)]).reshape(tensor.shape[::-1])
+        num_heads = self._num_heads.get(name.split(".")[-2])
+        return weights if num_heads is None else separate(weights, num_heads)
+
+    def _blocks(self, tensor: Tensor) -> Iterator[torch.Tensor]:
+        """Whole rows, as many as fit in a block."""
+        num_rows = int(np.prod(tensor.shape[1:]))
+        step = max(1, NUM_BLOCK_WEIGHTS // tensor.shape[0])
+        # Opened anew for each tensor: the pages of a file that stays mapped count as memory.
+        start = self._header.data_start + tensor.offset
+        data = np.memmap(self._file, np.uint8, "r", start, (num_rows, tensor.num_bytes // num_rows))
+        for row in range(0, num_rows, step):
+            yield _multiply_out(data[row : row + step], tensor.type)
 
 
-def _settings(values: Mapping[str, Any]) -> dict[str, Any]:
-    tokens = values["tokenizer.ggml.tokens"]
-    ids = {f"{name}_token": _id(values, name) for name in SPECIAL}
-    named = {name: tokens[token_id] for name, token_id in ids.items() if token_id is not None}
-    return {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        **named,
-        "add_bos_token": bool(values.get("tokenizer.ggml.add_bos_token", False)),
-        "clean_up_tokenization_spaces": False,
-        "model_max_length": values["llama.context_length"],
-    }
+def _multiply_out(rows: np.ndarray, kind: GGMLQuantizationType) -> torch.Tensor:
+    if kind in STORED:
+        return torch.from_numpy(np.array(rows)).view(STORED[kind])
+    return torch.from_numpy(quants.dequantize(rows, kind))
 
 
-def _id(values: Mapping[str, Any], name: str) -> int | None:
-    return values.get(f"tokenizer.ggml.{SPECIAL[name]}_token_id")
+def separate(weights: torch.Tensor, num_heads: int) -> torch.Tensor:
+    """Rows of a query or key projection, or its bias, in transformers' order.
+
+    llama.cpp rotates dimension 2i with 2i + 1, transformers i with i + half a head: the even rows of every head
+    come first.
+    """
+    pairs = weights.reshape(num_heads, weights.shape[0] // num_heads // 2, 2, *weights.shape[1:])
+    return pairs.swapaxes(1, 2).reshape(weights.shape)

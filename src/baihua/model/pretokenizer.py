@@ -34,6 +34,14 @@ DEFINITIONS: dict[str, list[dict[str, Any]]] = {
 }
 # Llama 3 looks a whole word up before it merges; llama.cpp ties that to the name.
 IGNORES_MERGES = frozenset({"llama-bpe"})
+# Texts begin with a token unless the file says otherwise.
+BEGINS_TEXTS = frozenset({"llama-bpe"})
+# Other names under which llama.cpp does exactly the same.
+ALIASES = {
+    "llama3": "llama-bpe",
+    "llama-v3": "llama-bpe",
+    "deepseek-r1-qwen": "qwen2",
+}
 # Qwen2 composes characters first (NFC), llama.cpp does not: their ids differ on decomposed text only.
 NORMALIZERS: dict[str, tuple[dict[str, str] | None, ...]] = {"qwen2": (None, {"type": "NFC"})}
 
@@ -59,6 +67,11 @@ def name_of(tokenizer_json: Mapping[str, Any], where: Path) -> str:
             fix="use the model's original tokenizer.json",
         )
     return name
+
+
+def canonical(name: str) -> str:
+    """Our one name for a pre-tokenizer that has several in GGUF; an unknown name stays as it is."""
+    return ALIASES.get(name, name)
 
 
 def build(name: str, where: Path) -> pre_tokenizers.PreTokenizer:

@@ -13,7 +13,7 @@ from baihua.core.config import Base, content, located
 from baihua.core.errors import InputError, RunError
 from baihua.core.stage import Input
 
-VERSION = 1
+VERSION = 2
 INPUTS: dict[str, Input] = {}
 OUTPUT = ("model",)
 SCHEMES = ("pip:", "modelscope:")
@@ -86,7 +86,7 @@ def _compare_tokenizers(folder: Path, gguf: Path) -> dict[str, Any]:
         raise RunError(
             f"the converted tokenizer differs from llama.cpp's on {len(different):,} of {len(texts):,} texts",
             where=f"first: {different[0][:80]!r}",
-            fix="this model's pre-tokenizer is not converted exactly; please report the model",
+            fix="this model's tokenizer is not converted exactly; please report the model",
         )
     return {"num_texts_compared": len(texts)}
 
