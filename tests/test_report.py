@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from baihua.chat.zh import display_width
+from baihua.compress.damage.chart import INK, draw
 from baihua.core import kinds
 from baihua.core.errors import InputError
 from baihua.report import tables
@@ -269,3 +270,36 @@ def test_chinese_labels_stay_text_in_fonts_that_have_them(recwarn: pytest.Warnin
     assert {"损失 $x", "评估", "步数"} <= set(re.findall(r">([^<>]+)</text>", svg))
     assert "Noto Sans CJK SC" in svg
     assert not recwarn.list
+
+
+def add_damage(a_run: Run, *, has_chart: bool = True) -> None:
+    loss = {"num_texts_zh": 60, "mean_kl_zh": 0.0686, "mean_kl_zh_se": 0.002, "bits_per_char_ratio_zh": 1.043}
+    reference = {"level": "f16", "file_bytes": 270_900_000, "bits_per_weight": 16.0}
+    level = {"level": "q4_k_m", "file_bytes": 105_500_000, "bits_per_weight": 6.2} | loss
+    folder = a_run.add("cost", "damage", {"levels": [reference, level], "advice": "Take q4_k_m <for now>."})
+    svg = draw([reference, level])
+    assert svg
+    if has_chart:
+        (folder / "damage.svg").write_text(svg, encoding="utf-8")
+
+
+def test_what_quantization_costs_is_in_both_reports(a_run: Run) -> None:
+    add_damage(a_run)
+    html, markdown = a_run.report()
+    for text in (html, markdown):
+        assert "What quantization costs: cost" in text and "Take q4_k_m &lt;for now&gt;." in text
+        assert "0.069 ± 0.002" in text and "1.0430" in text and "105.5" in text
+    assert "Other stages" not in markdown
+
+
+def test_the_chart_of_damage_stands_in_the_page_in_its_own_ink(a_run: Run) -> None:
+    add_damage(a_run)
+    html, _ = a_run.report()
+    assert html.count("<svg") == 1 and ">q4_k_m</text>" in html
+    assert "currentColor" in html and INK not in html and "http" not in html
+
+
+def test_damage_without_a_chart_is_still_reported(a_run: Run) -> None:
+    add_damage(a_run, has_chart=False)
+    html, _ = a_run.report()
+    assert "What quantization costs" in html and "<svg" not in html

@@ -13,7 +13,7 @@ import numpy as np
 
 from baihua.backends.llama_cpp_library import open_library, other_build, pause_openmp
 from baihua.core.errors import InputError, RunError
-from baihua.core.gguf_header import read_llama_header
+from baihua.core.gguf_header import read_model_header
 
 NUM_BATCH_TOKENS = 512
 
@@ -22,7 +22,7 @@ class Vocabulary:
     """The tokens of a GGUF file, loaded without its weights; safe to use from many threads."""
 
     def __init__(self, file: Path) -> None:
-        read_llama_header(file)
+        read_model_header(file)
         self._library = open_library()
         self._model = load_model(self._library, file, vocab_only=True)
         self._vocab = self._library.llama_model_get_vocab(self._model)
@@ -94,25 +94,44 @@ class Vocabulary:
 class Network:
     """A loaded model with one context; for one thread at a time."""
 
-    def __init__(self, file: Path, *, num_ctx: int, num_threads: int) -> None:
-        read_llama_header(file)
+    def __init__(self, file: Path, *, num_ctx: int, num_threads: int, num_outputs: int = NUM_BATCH_TOKENS) -> None:
+        """`num_outputs` is how many rows of logits llama.cpp makes room for; 1 does for `feed`, not for `logits`."""
+        read_model_header(file)
         self._library = open_library()
         self._model = load_model(self._library, file, vocab_only=False)
+        self._num_past = 0
         self.num_tokens: int = self._library.llama_vocab_n_tokens(self._library.llama_model_get_vocab(self._model))
         self.num_ctx_trained: int = self._library.llama_model_n_ctx_train(self._model)
         self.num_ctx = min(num_ctx, self.num_ctx_trained)
-        self._context = open_context(self._library, self._model, num_ctx=self.num_ctx, num_threads=num_threads)
+        self._context = open_context(
+            *(self._library, self._model), num_ctx=self.num_ctx, num_threads=num_threads, num_outputs=num_outputs
+        )
         self._batch = self._library.llama_batch_init(NUM_BATCH_TOKENS, 0, 1)
 
     def logits(self, ids: Sequence[int]) -> np.ndarray:
         """Logits_tv, float32, of the token after each of `ids`."""
         assert 0 < len(ids) <= self.num_ctx, "the caller checks the length"
         pause_openmp()
-        self._library.llama_memory_clear(self._library.llama_get_memory(self._context), True)
+        self.forget()
         logits_tv = np.empty((len(ids), self.num_tokens), dtype=np.float32)
         for start in range(0, len(ids), NUM_BATCH_TOKENS):
-            self._decode(ids[start : start + NUM_BATCH_TOKENS], start, logits_tv)
+            part = ids[start : start + NUM_BATCH_TOKENS]
+            self._decode(part, num_outputs=len(part))
+            for i in range(len(part)):
+                logits_tv[start + i] = self._logits_at(i)
         return logits_tv
+
+    def feed(self, ids: Sequence[int]) -> np.ndarray:
+        """Read `ids` after what was read since `forget`; logits_v, float32, of the token after the last of them."""
+        assert 0 < len(ids) <= self.num_ctx - self._num_past, "the caller checks the length"
+        for start in range(0, len(ids), NUM_BATCH_TOKENS):
+            self._decode(ids[start : start + NUM_BATCH_TOKENS], num_outputs=1)
+        return self._logits_at((len(ids) - 1) % NUM_BATCH_TOKENS).copy()
+
+    def forget(self) -> None:
+        """Begin a new text."""
+        self._library.llama_memory_clear(self._library.llama_get_memory(self._context), True)
+        self._num_past = 0
 
     def close(self) -> None:
         """Free the model; using it afterwards is a mistake."""
@@ -122,24 +141,28 @@ class Network:
             self._library.llama_model_free(self._model)
         self._model = self._context = None
 
-    def _decode(self, ids: Sequence[int], start: int, logits_tv: np.ndarray) -> None:
+    def _decode(self, ids: Sequence[int], *, num_outputs: int) -> None:
+        """Read tokens after those before; logits are computed for the last `num_outputs` of them."""
         batch = self._batch
         batch.n_tokens = len(ids)
         for i, token_id in enumerate(ids):
             batch.token[i] = token_id
-            batch.pos[i] = start + i
+            batch.pos[i] = self._num_past + i
             batch.n_seq_id[i] = 1
             batch.seq_id[i][0] = 0
-            batch.logits[i] = 1
+            batch.logits[i] = i >= len(ids) - num_outputs
         status = self._library.llama_decode(self._context, batch)
         if status != 0:
             raise RunError(
                 f"llama.cpp could not compute {len(ids)} tokens (status {status})",
                 fix="token ids must be of this model; if they are, the machine may be out of memory",
             )
-        for i in range(len(ids)):
-            row = self._library.llama_get_logits_ith(self._context, i)
-            logits_tv[start + i] = np.ctypeslib.as_array(row, shape=(self.num_tokens,))
+        self._num_past += len(ids)
+
+    def _logits_at(self, i: int) -> np.ndarray:
+        """The logits_v of the batch's token i, in llama.cpp's own memory: the next batch overwrites them."""
+        row = self._library.llama_get_logits_ith(self._context, i)
+        return np.ctypeslib.as_array(row, shape=(self.num_tokens,))
 
 
 def load_model(library: SimpleNamespace, file: Path, *, vocab_only: bool) -> int:
@@ -160,12 +183,14 @@ def load_model(library: SimpleNamespace, file: Path, *, vocab_only: bool) -> int
     return model
 
 
-def open_context(library: SimpleNamespace, model: int, *, num_ctx: int, num_threads: int) -> int:
-    """A handle of a context that gives the logits of every token, to be freed with llama_free."""
+def open_context(
+    library: SimpleNamespace, model: int, *, num_ctx: int, num_threads: int, num_outputs: int = NUM_BATCH_TOKENS
+) -> int:
+    """A handle of a context that gives the logits of `num_outputs` tokens at once, to be freed with llama_free."""
     wanted = library.llama_context_default_params()
     wanted.n_ctx = num_ctx
     wanted.n_batch = wanted.n_ubatch = NUM_BATCH_TOKENS
-    wanted.n_outputs_max = wanted.n_outputs_max_per_seq = NUM_BATCH_TOKENS
+    wanted.n_outputs_max = wanted.n_outputs_max_per_seq = num_outputs
     wanted.n_threads = wanted.n_threads_batch = num_threads
     context = library.llama_init_from_model(model, wanted)
     if not context:

@@ -5,29 +5,15 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import StringIO
-from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
-from matplotlib.typing import RcKeyType
+
+from baihua.compress.damage.chart import INK, SETTINGS
 
 # The viewer's fonts draw the words, so a machine without a Chinese font still writes a readable report.
 FONTS = "'PingFang SC', 'Noto Sans CJK SC', 'Source Han Sans SC', 'Microsoft YaHei', 'WenQuanYi Micro Hei', sans-serif"
-# Matplotlib has no "current colour"; this one stands for it until the SVG is written.
-INK = "#010203"
 COLORS = ("#2f7ed8", "#d9662b", "#3a9d5d", "#8e5bb5", "#b8860b", "#c0397b")
-SETTINGS: dict[RcKeyType, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "baihua",
-    "text.parse_math": False,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +42,12 @@ def draw_lines(lines: Sequence[Line], *, x_label: str, y_label: str) -> str:
             axes.legend(frameon=False)
         page = StringIO()
         figure.savefig(page, format="svg", transparent=True, metadata={"Date": None})
-    return _inline(page.getvalue())
+    return inline(page.getvalue())
 
 
-def _inline(svg: str) -> str:
-    """Only the element itself: no XML header, no metadata, no address of any schema, no names of groups (a page
-    may hold many curves), the page's own ink.
+def inline(svg: str) -> str:
+    """An SVG file as an element of a page: no XML header, no metadata, no address of any schema, no names of groups
+    (a page may hold many curves), the page's own ink.
     """
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from baihua.core.jsonl import read_jsonl
+from baihua.report import damage
 from baihua.report.before_after import before_after
 from baihua.report.page import Page, Reply, Section, to_html, to_markdown
 from baihua.report.run_folder import StageResult, read_run
@@ -25,6 +26,7 @@ KNOWN = (
     "tune",
     "merge",
     "quantize",
+    "damage",
     "bits",
     "answer",
 )
@@ -44,6 +46,7 @@ def write(run_folder: Path) -> list[Path]:
         *_training(stages),
         *_checks(stages),
         *_sizes(stages),
+        *damage.sections(stages),
         *_others(stages),
         *_origins(stages),
     ]

@@ -1,0 +1,1 @@
+"""What a quantization level costs, measured through llama.cpp."""

@@ -1,0 +1,1 @@
+"""Layer 2: figures with their uncertainty; numpy only."""
