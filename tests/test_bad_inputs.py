@@ -209,6 +209,21 @@ def test_a_full_disk_while_a_model_is_written_is_status_one(tmp_path: Path, tiny
 
 
 @pytest.mark.usefixtures("small_disk")
+@pytest.mark.parametrize("size", ["100k", "{}"])
+def test_a_full_disk_while_levels_are_written_is_status_one(size: str, tmp_path: Path, tiny_folder: Path) -> None:
+    from baihua.compress.gguf import write_gguf
+
+    first = tmp_path / "whole.gguf"
+    write_gguf(tiny_folder, first, level="f16")
+    # Room for nothing, and for the f16 file and half of the next.
+    words = ("do", "quantize", "levels=[q8_0]", "--in", f"model={tiny_folder}", "--out", "disk/out")
+    found = run_on_small_disk(tmp_path, size.format(int(first.stat().st_size * 1.3)), *words)
+    outcome = Outcome(found.returncode, found.stdout, found.stderr)
+    refused(outcome, tmp_path, "the disk is full: stage 'quantize'", "where: disk/out", "fix:   free", status=1)
+    assert found.stdout == ""
+
+
+@pytest.mark.usefixtures("small_disk")
 def test_a_disk_too_small_for_a_checkpoint_is_status_one_before_anything_is_lost(
     tmp_path: Path, tiny_folder: Path
 ) -> None:

@@ -19,9 +19,9 @@ from transformers import LlamaForCausalLM
 from baihua.backends.gguf_tokenizer import GgufTokenizer
 from baihua.backends.llama_cpp import open_scorer
 from baihua.compress.gguf import write_gguf
-from baihua.compress.quantize import quantize
+from baihua.compress.write_levels import write_levels
 from baihua.core.errors import InputError, RunError
-from baihua.core.gguf_header import read_header, read_llama_header
+from baihua.core.gguf_header import read_header, read_model_header
 from baihua.model.pretokenizer import DEFINITIONS, build, name_of
 from mixed_text import lines
 
@@ -42,11 +42,11 @@ def change(file: Path, **values: Any) -> None:
 
 def kl_to_gguf(folder: Path, level: str) -> float:
     """Mean KL divergence in nats of llama.cpp on a level from transformers in float32."""
-    write_gguf(folder, folder / f"{level}.gguf", level=level)
+    write_levels(folder, folder, [level])
     model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
     with torch.no_grad():
         wanted = torch.log_softmax(model(torch.tensor([IDS])).logits[0].double(), -1).numpy()
-    scorer = open_scorer(folder / f"{level}.gguf", 1)
+    scorer = open_scorer(folder / f"model-{level}.gguf", 1)
     found = scorer.log_probs(IDS)
     scorer.close()
     return float((np.exp(wanted) * (wanted - found)).sum(axis=1).mean())
@@ -97,21 +97,6 @@ def test_shards_give_the_same_file_as_one(folder: Path, tiny_gguf: Path) -> None
     found = {tensor.name: tensor.data for tensor in GGUFReader(folder / "sharded.gguf").tensors}
     assert wanted.keys() == found.keys()
     assert all(np.array_equal(wanted[name], found[name]) for name in wanted)
-
-
-def test_quantize_writes_each_level_and_a_modelfile(tiny_folder: Path, tmp_path: Path) -> None:
-    rows = quantize(tiny_folder, tmp_path, ["f16", "q8_0"])
-    assert [(row["level"], row["file"]) for row in rows] == [("f16", "model-f16.gguf"), ("q8_0", "model-q8_0.gguf")]
-    assert [row["file_bytes"] for row in rows] == [(tmp_path / str(row["file"])).stat().st_size for row in rows]
-    assert rows[1]["bits_per_weight"] == pytest.approx(8.5, abs=0.1)
-    modelfile = (tmp_path / "Modelfile").read_text(encoding="utf-8")
-    assert modelfile == 'FROM ./model-q8_0.gguf\nPARAMETER stop "<|im_end|>"\n'
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["Modelfile", "model-f16.gguf", "model-q8_0.gguf"]
-
-
-def test_an_unknown_level_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"unknown level 'Q9'(.|\n)*f32, f16, bf16, q8_0"):
-        quantize(tiny_folder, tmp_path, ["f16", "Q9"])
 
 
 def test_a_second_end_token_ends_answers_too(folder: Path) -> None:
@@ -215,17 +200,28 @@ def _edit_weights(**edits: Any) -> Any:
     return edit
 
 
+def _become_mistral(folder: Path) -> None:
+    change(folder / "config.json", model_type="mistral", architectures=["MistralForCausalLM"])
+    _edit_weights(model__layers__0__self_attn__q_proj__bias=torch.ones(64))(folder)
+
+
 REFUSALS = {
-    "no config.json: not a model folder": _no_config,
-    r"architectures are \['QwenForCausalLM'\]": lambda f: change(f / "config.json", architectures=["QwenForCausalLM"]),
+    "not a model folder: it has no config.json": _no_config,
+    r"type 'llama' with architectures \['QwenForCausalLM'\]; known are llama \(LlamaForCausalLM\), mistral": lambda f: (
+        change(f / "config.json", architectures=["QwenForCausalLM"])
+    ),
     "rope_type 'yarn' cannot be converted": lambda f: change(f / "config.json", rope_parameters={"rope_type": "yarn"}),
     "no tokenizer that can be converted": _no_tokenizer,
-    r"no \.safetensors file(.|\n)*never loaded": _only_pickle,
+    r"no \.safetensors file \(pickled weights are never read": _only_pickle,
     "the weights cannot be read": _cut_weights,
-    "tensor 'lora' is not part of a Llama": _edit_weights(lora=torch.ones(2, 2)),
+    "tensor 'lora' is not part of a model of type 'llama'": _edit_weights(lora=torch.ones(2, 2)),
     "tensor 'x' has the type I8": _edit_weights(x=torch.ones(2, 2, dtype=torch.int8)),
     r"1 tensors of the model are missing, the first is 'output_norm\.weight'": _edit_weights(model__norm__weight=None),
-    "id 511, the model's embedding has 500 rows": lambda f: change(f / "config.json", vocab_size=500),
+    r"'token_embd\.weight' has the shape \[64, 512\], config\.json makes it \[64, 500\]": lambda f: change(
+        f / "config.json", vocab_size=500
+    ),
+    "tensor 'blk.0.attn_q.bias' is not part of a model of type 'mistral'": lambda f: _become_mistral(f),
+    "this is no JSON": lambda f: (f / "config.json").write_text("{", encoding="utf-8"),
     r"not one that llama\.cpp is known to match: null": lambda f: change(f / "tokenizer.json", pre_tokenizer=None),
     "cuts like 'smollm' but has(.|\n)*NFC": lambda f: change(f / "tokenizer.json", normalizer={"type": "NFC"}),
 }
@@ -290,14 +286,14 @@ def test_a_broken_header_is_refused(message: str, tmp_path: Path) -> None:
 def test_another_architecture_is_refused(tmp_path: Path) -> None:
     text = struct.pack("<Q", 5) + b"mamba"
     (tmp_path / "m.gguf").write_bytes(header_of(**{"general.architecture": (8, text)}))
-    with pytest.raises(InputError, match="architecture is 'mamba', expected 'llama'"):
-        read_llama_header(tmp_path / "m.gguf")
+    with pytest.raises(InputError, match="architecture is 'mamba', expected one of llama"):
+        read_model_header(tmp_path / "m.gguf")
     text = struct.pack("<Q", 5) + b"llama"
     (tmp_path / "m.gguf").write_bytes(header_of(**{"general.architecture": (8, text)}))
     with pytest.raises(InputError, match=r"gives None for llama\.block_count"):
-        read_llama_header(tmp_path / "m.gguf")
+        read_model_header(tmp_path / "m.gguf")
     with pytest.raises(InputError, match="no such model file"):
-        read_llama_header(tmp_path / "absent.gguf")
+        read_model_header(tmp_path / "absent.gguf")
 
 
 @settings(max_examples=60, deadline=None)

@@ -27,10 +27,10 @@ GOLDEN = {
     "identity": (1, "8d8ebeadc3a831fb"),
     "inspect": (1, "20db784006b20533"),
     "split": (1, "607d0486ed2377c1"),
-    "import_model": (1, "21cca4679abcb791"),
+    "import_model": (2, "08354e308a8feb3a"),
     "tune": (2, [6.12, 5.85, 5.64]),
-    "merge": (1, "ff372e4674f7db00"),
-    "quantize": (1, "51d9dca0c3d75110"),
+    "merge": (2, "ff372e4674f7db00"),
+    "quantize": (2, "b4ce2af7ca856069"),
     "bits": (1, 16.4),
     "answer": (1, "b1a6d72188f5ef76"),
 }
