@@ -52,7 +52,7 @@ def check(
         return
     print(f"{recipe}: {len(loaded.steps)} stages, no problem found")
     for stage in stages:
-        if "memory_bytes" in stage and ("unknown" in stage or stage["memory_bytes"] is not None):
+        if "unknown" in stage or any(stage[name] is not None for name in FIGURES):
             print(_describe(stage, place))
 
 
@@ -96,7 +96,7 @@ def _describe(stage: Mapping[str, Any], place: "Machine | None") -> str:
         verdict = "fits" if stage["fits"] else "DOES NOT FIT"
         lines.append(
             f"  memory  {_gb(stage['memory_bytes'])} of {_gb(place.memory_bytes)}: {verdict}"
-            + (", with gradient checkpointing" if stage["gradient_checkpointing"] else "")
+            + (", with gradient checkpointing" if stage.get("gradient_checkpointing") else "")
         )
         lines.append("          " + ", ".join(f"{part} {_gb(size)}" for part, size in stage["memory"].items() if size))
     if stage["seconds"] is not None:

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -10,8 +10,12 @@ from baihua.cli.options import RUNS, Debug, Json, Runs, prepare
 
 
 def show(
-    path: Annotated[str, typer.Argument(help="A run, an artifact's folder or a part of one, or `catalog[:NAME]`.")],
-    rows: Annotated[int, typer.Option(min=0, help="Print this many conversations, trained text coloured.")] = 0,
+    path: Annotated[
+        str, typer.Argument(help="A run, an artifact's folder or a part of one, a .gguf file, or `catalog[:NAME]`.")
+    ],
+    rows: Annotated[
+        int, typer.Option(min=0, help="Print this many conversations, trained text coloured; or tensors of a .gguf.")
+    ] = 0,
     dropped: Annotated[str | None, typer.Option(help="Print rows dropped for this reason.")] = None,
     stats: Annotated[bool, typer.Option("--stats", help="Figures of a data set.")] = False,
     template: Annotated[str, typer.Option(help="Chat template used to print rows.")] = "chatml",
@@ -20,13 +24,16 @@ def show(
     debug: Debug = False,
 ) -> None:
     """What made this, down to imported files; a look into its data; or the catalogue of named data sets."""
-    from baihua.cli import data_view
+    from baihua.cli import data_view, gguf_view
     from baihua.cli import rows as rows_view
+    from baihua.cli.lineage_view import tree
     from baihua.core.run import find_run, lineage, located_artifact
 
     prepare(debug=debug)
     if path.partition(":")[0] == "catalog" and not Path(path).exists():
         _print_catalog(path.partition(":")[2], as_json=as_json)
+    elif path.endswith(".gguf"):
+        gguf_view.print_gguf(Path(path), num_rows=rows, as_json=as_json)
     elif stats:
         data_view.print_stats(Path(path), as_json=as_json)
     elif rows:
@@ -36,7 +43,7 @@ def show(
     else:
         run = find_run(path, runs)
         found = [lineage(folder) for folder in run.folders.values()] if run else [lineage(located_artifact(Path(path)))]
-        print(json.dumps({"artifacts": found}, ensure_ascii=False) if as_json else "\n".join(map(_tree, found)))
+        print(json.dumps({"artifacts": found}, ensure_ascii=False) if as_json else "\n".join(map(tree, found)))
 
 
 def _print_catalog(name: str, *, as_json: bool) -> None:
@@ -70,11 +77,24 @@ def verify(
     raise typer.Exit(0 if is_ok else 1)
 
 
-def doctor(runs: Runs = RUNS, as_json: Json = False, debug: Debug = False) -> None:
-    """What this machine can do, what is missing, and the command that fixes it."""
+def doctor(
+    fit: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="What runs where: a model folder, a .gguf file or a run.")
+    ] = None,
+    context: Annotated[int | None, typer.Option(min=1, help="Tokens of context, for --fit.")] = None,
+    runs: Runs = RUNS,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """What this machine can do, what is missing, and the command that fixes it; with --fit what runs where."""
     from baihua.cli.machine import examine
 
     prepare(debug=debug)
+    if fit is not None:
+        from baihua.cli.fit_view import print_fit
+
+        print_fit(fit, runs=runs, num_ctx=context, as_json=as_json)
+        return
     found = examine(runs)
     if as_json:
         print(json.dumps({"ok": all(item.is_ok for item in found), "checks": [item.as_json() for item in found]}))
@@ -82,12 +102,3 @@ def doctor(runs: Runs = RUNS, as_json: Json = False, debug: Debug = False) -> No
         for item in found:
             print(f"{'ok  ' if item.is_ok else 'MISS'} {item.name:<18} {item.found}")
             print(f"     fix: {item.fix}\n" if not item.is_ok else "", end="")
-
-
-def _tree(node: dict[str, Any], depth: int = 0, role: str = "") -> str:
-    """An artifact and, indented below it, what it was made from."""
-    metrics = {name: value for name, value in node["metrics"].items() if isinstance(value, int | float)}
-    figures = ", ".join(f"{name} {value:,}" for name, value in list(metrics.items())[:4])
-    head = f"{'  ' * depth}{role + ': ' if role else ''}{node['stage']} {node['id'][:16]}"
-    line = head + (f"  [{node['content']}]" if node["content"] else "") + (f"  {figures}" if figures else "")
-    return "\n".join([line, *(_tree(below, depth + 1, name) for name, below in node["inputs"].items())])
