@@ -181,7 +181,7 @@ def test_a_folder_without_a_config_is_refused(tmp_path: Path) -> None:
 def test_another_architecture_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}', encoding="utf-8")
     (tmp_path / "model.safetensors").touch()
-    with pytest.raises(InputError, match="the model is of type 'gpt2'(.|\\n)*known are llama"):
+    with pytest.raises(InputError, match=r"the model is of type 'gpt2'(.|\n)*known are llama"):
         open_chat(tmp_path)
 
 

@@ -13,6 +13,7 @@ import pytest
 from gguf import GGUFWriter
 
 import parrot
+from baihua.backends import llama_cpp
 from baihua.backends import llama_cpp_api as api
 from baihua.backends import llama_cpp_library as binding
 from baihua.backends.gguf_tokenizer import GgufTokenizer
@@ -21,6 +22,7 @@ from baihua.chat.render import encode, render
 from baihua.chat.tokenizer import FolderTokenizer
 from baihua.chat.types import Message, Sampling, Usage
 from baihua.compress.gguf import write_gguf
+from baihua.compress.write_levels import write_levels
 from baihua.core.errors import InputError, RunError, TooLongError
 from mixed_text import lines
 
@@ -66,6 +68,25 @@ def test_streamed_answer_is_what_the_scorer_finds_most_likely(tiny_gguf: Path) -
     chat.close()
     assert "".join(piece.text for piece in pieces) == wanted
     assert pieces[-1].finish_reason == "length"
+
+
+def test_where_memory_is_short_there_is_no_second_copy(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_levels(tiny_folder, tmp_path, ["q4_0"])
+    file = tmp_path / "model-q4_0.gguf"
+    answers: list[np.ndarray] = []
+    for num_free in (3 * file.stat().st_size, file.stat().st_size):
+        monkeypatch.setattr(llama_cpp, "free_memory_bytes", lambda num_free=num_free: num_free)
+        assert llama_cpp.has_room_for_copy(file) == (num_free > 2 * file.stat().st_size)
+        scorer = open_scorer(file, 1)
+        answers.append(scorer.log_probs([1, 5, 9, 14]))
+        scorer.close()
+        chat = open_chat(file)
+        *_, last = chat.stream([Message("user", "你好")], Sampling(max_tokens=4))
+        assert last.usage is not None
+        chat.close()
+    np.testing.assert_allclose(*answers, atol=0.05)
 
 
 def test_the_same_seed_gives_the_same_answer(tiny_gguf: Path) -> None:

@@ -1,7 +1,9 @@
 """Does a model run where memory is short? A cgroup with a limit (page cache included), and what is read from the disk.
 
 Usage (as root, cgroup v1 or v2): python bench/compress/small_memory.py FILE.gguf --context N [--limit-gib 4]
-                                  [--tokens 16]
+                                  [--tokens 16] [--second-copy]
+
+With --second-copy llama.cpp may keep some weights in another order too, as it does unless told otherwise.
 
 FILE is read out of the page cache first (its pages are dropped). A child process in the cgroup loads it with llama.cpp,
 reads a prompt and generates tokens; major faults and bytes read from the disk are counted between the first tokens and
@@ -34,16 +36,18 @@ def main() -> int:
     parser.add_argument("--context", type=int, required=True)
     parser.add_argument("--limit-gib", type=float, default=4)
     parser.add_argument("--tokens", type=int, default=16)
+    parser.add_argument("--second-copy", action="store_true")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        print(json.dumps(generate(arguments.file, arguments.context, arguments.tokens)))
+        print(json.dumps(generate(arguments)))
         return 0
     bandwidth = measure_bandwidth()
     weights = sum(tensor.num_bytes for tensor in read_model_header(arguments.file).tensors)
     drop_pages(arguments.file)
     group = make_group(int(arguments.limit_gib * GIB))
     words = [str(arguments.file), "--context", str(arguments.context), "--tokens", str(arguments.tokens), "--child"]
+    words += ["--second-copy"] if arguments.second_copy else []
     done = subprocess.run(
         [sys.executable, __file__, *words], capture_output=True, text=True, preexec_fn=lambda: enter(group), check=False
     )
@@ -63,13 +67,20 @@ def main() -> int:
     return 0
 
 
-def generate(file: Path, num_ctx: int, num_tokens: int) -> dict[str, float]:
+def generate(arguments: argparse.Namespace) -> dict[str, float]:
     """Greedy tokens in this process; faults and bytes are those after the first ones."""
     import resource
 
     from baihua.backends.llama_cpp_api import Network
 
-    network = Network(file, num_ctx=num_ctx, num_threads=os.cpu_count() or 1)
+    num_tokens: int = arguments.tokens
+    network = Network(
+        arguments.file,
+        num_ctx=arguments.context,
+        num_threads=os.cpu_count() or 1,
+        num_outputs=1,
+        has_second_copy=arguments.second_copy,
+    )
     started = time.monotonic()
     token = int(network.feed(list(range(3, 35))).argmax())
     prompt = 32 / (time.monotonic() - started)

@@ -94,11 +94,23 @@ class Vocabulary:
 class Network:
     """A loaded model with one context; for one thread at a time."""
 
-    def __init__(self, file: Path, *, num_ctx: int, num_threads: int, num_outputs: int = NUM_BATCH_TOKENS) -> None:
-        """`num_outputs` is how many rows of logits llama.cpp makes room for; 1 does for `feed`, not for `logits`."""
+    def __init__(
+        self,
+        file: Path,
+        *,
+        num_ctx: int,
+        num_threads: int,
+        num_outputs: int = NUM_BATCH_TOKENS,
+        has_second_copy: bool = True,
+    ) -> None:
+        """`num_outputs` is how many rows of logits llama.cpp makes room for; 1 does for `feed`, not for `logits`.
+
+        `has_second_copy` lets llama.cpp keep some weights in another order too, which is faster but needs their memory
+        again.
+        """
         read_model_header(file)
         self._library = open_library()
-        self._model = load_model(self._library, file, vocab_only=False)
+        self._model = load_model(self._library, file, vocab_only=False, has_second_copy=has_second_copy)
         self._num_past = 0
         self.num_tokens: int = self._library.llama_vocab_n_tokens(self._library.llama_model_get_vocab(self._model))
         self.num_ctx_trained: int = self._library.llama_model_n_ctx_train(self._model)
@@ -165,10 +177,11 @@ class Network:
         return np.ctypeslib.as_array(row, shape=(self.num_tokens,))
 
 
-def load_model(library: SimpleNamespace, file: Path, *, vocab_only: bool) -> int:
+def load_model(library: SimpleNamespace, file: Path, *, vocab_only: bool, has_second_copy: bool = True) -> int:
     """A handle of the model, to be freed with llama_model_free."""
     wanted = library.llama_model_default_params()
     wanted.vocab_only = vocab_only
+    wanted.use_extra_bufts = has_second_copy
     model = library.llama_model_load_from_file(str(file).encode("utf-8"), wanted)
     if not model:
         raise InputError(

@@ -1,8 +1,28 @@
-"""Give freed memory back to the system."""
+"""How much memory there is, and giving it back to the system."""
 
 import ctypes
 import gc
 import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def free_memory_bytes() -> int:
+    """What this process may still take: what the system has free, or the limit of its cgroup if that is less."""
+    return min([psutil.virtual_memory().available, *_limits(CGROUPS)])
+
+
+def _limits(root: Path) -> Iterator[int]:
+    """Memory limits of a container, versions 2 and 1 of cgroups; `max` and absurd numbers stand for none."""
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        file = root / name
+        text = file.read_text(encoding="ascii").strip() if file.is_file() else ""
+        if text.isdigit():
+            yield int(text)
 
 
 def release_memory() -> None:
