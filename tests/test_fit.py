@@ -228,3 +228,17 @@ def test_check_prints_a_stage_whose_disk_alone_is_known(tmp_path: Path, capsys: 
 
 def test_help_names_the_model(tmp_path: Path) -> None:
     assert "--fit" in run_apart("doctor", "--help", cwd=tmp_path).out
+
+
+def test_check_says_what_quantize_will_write(tmp_path: Path, capsys: Capture, tiny_folder: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    small = "{stage: quantize, inputs: {model: base}, levels: [q4_k_m]}"
+    recipe.write_text(
+        f"name: x\nstages:\n  base: {{stage: import_model, source: {tiny_folder}}}\n  small: {small}\n",
+        encoding="utf-8",
+    )
+    words = ("check", str(recipe), "--runs", str(tmp_path / "runs"), "--json")
+    assert run_here(capsys, *words).json["stages"][-1]["disk_bytes"] is None
+    found = run_here(capsys, *words, "--assume", "model=llama-7b").json["stages"][-1]
+    # A published q4_k_m of that shape has 4,081,004,224 bytes, and there is an f16 file beside it.
+    assert found["disk_bytes"] == pytest.approx(4_081_004_224 + 2 * 6_738_415_616, rel=0.001)
