@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from gguf import GGUFReader, GGUFWriter, get_tensor_name_map
-from gguf.constants import MODEL_ARCH_NAMES
+from gguf import GGUFReader, GGUFWriter
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from baihua.compress.files import appearing
 from baihua.compress.quantize import Importance
+from baihua.compress.source import name_map
 from baihua.core.errors import InputError, RunError
 from baihua.core.families import FAMILIES
 from baihua.model.streamed import MAX_TOKENS_PER_PASS, open_streamed
@@ -128,9 +128,7 @@ def _hook(layer: nn.Module, listen: Any) -> Iterator[None]:
 
 def _matrices(model: PreTrainedModel) -> dict[str, str]:
     """Every linear layer of the decoder, and the name of its matrix in llama.cpp."""
-    architecture = FAMILIES[model.config.model_type].architecture
-    key = next(arch for arch, name in MODEL_ARCH_NAMES.items() if name == architecture)
-    names = get_tensor_name_map(key, model.config.num_hidden_layers)
+    names = name_map(FAMILIES[model.config.model_type].architecture, model.config.num_hidden_layers)
     head = model.get_output_embeddings()
     layers = {path for path, layer in model.named_modules() if isinstance(layer, nn.Linear) and layer is not head}
     found = {path: names.get_name(path) for path in sorted(layers)}

@@ -165,7 +165,7 @@ class _Worker:
 
     def _read(self, block: _Block) -> bytes:
         tensor = block.tensor
-        row_bytes = tensor.num_bytes // _num_rows(tensor)
+        row_bytes = tensor.num_bytes // block.choice.tensor.num_rows
         # Opened anew: a stream has one position, and threads would need a lock for it.
         with self._source.open("rb", buffering=0) as stream:
             stream.seek(self._data_start + tensor.offset + block.first_row * row_bytes)
@@ -206,18 +206,11 @@ class _Worker:
 
 def _cut(jobs: Iterable[tuple[Tensor, Choice]]) -> Iterator[_Block]:
     for tensor, choice in jobs:
-        num_rows, step = _num_rows(tensor), max(1, BLOCK_BYTES // (4 * tensor.shape[0]))
+        num_rows, step = choice.tensor.num_rows, max(1, BLOCK_BYTES // (4 * tensor.shape[0]))
         for first in range(0, num_rows, step):
             count = min(step, num_rows - first)
             is_last = first + count == num_rows
             yield _Block(tensor, choice, first, count, padded(choice.num_bytes) - choice.num_bytes if is_last else 0)
-
-
-def _num_rows(tensor: Tensor) -> int:
-    number = 1
-    for length in tensor.shape[1:]:
-        number *= length
-    return number
 
 
 def _as_float32(data: bytes, type_: GGMLQuantizationType) -> np.ndarray:

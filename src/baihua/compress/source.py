@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gguf import get_tensor_name_map
+from gguf import TensorNameMap, get_tensor_name_map
 from gguf.constants import MODEL_ARCH_NAMES
 from safetensors import SafetensorError, safe_open
 
@@ -169,6 +169,13 @@ def is_tied(config: Mapping[str, Any]) -> bool:
     return bool(config.get("tie_word_embeddings"))
 
 
+def name_map(architecture: str, num_layers: int) -> TensorNameMap:
+    """The names of transformers' tensors in llama.cpp."""
+    return get_tensor_name_map(
+        next(arch for arch, name in MODEL_ARCH_NAMES.items() if name == architecture), num_layers
+    )
+
+
 def _context_of(config: Mapping[str, Any]) -> int:
     """Positions of a text; llama.cpp's graphs of these families look back without end, so a window is their end."""
     context, window = config["max_position_embeddings"], config.get("sliding_window")
@@ -191,8 +198,7 @@ def _in_order(tensors: list[TensorShape]) -> tuple[TensorShape, ...]:
 def _find_tensors(
     folder: Path, config: Mapping[str, Any], family: Family
 ) -> tuple[dict[str, Stored], list[TensorShape]]:
-    architecture = next(arch for arch, name in MODEL_ARCH_NAMES.items() if name == family.architecture)
-    names = get_tensor_name_map(architecture, config["num_hidden_layers"])
+    names = name_map(family.architecture, config["num_hidden_layers"])
     stored: dict[str, Stored] = {}
     tensors: list[TensorShape] = []
     for shard, source, shape in _listed(folder):

@@ -45,15 +45,15 @@ def write_levels(
                     first, file, level=level, importance=importance, is_forced=is_forced, num_threads=num_threads
                 )
         check_opens(file)
-        rows.append(_describe(file, level))
+        rows.append(describe_file(level, file))
         logger.info(
             "%s: %.1f MB, %.2f bits per weight", file.name, file.stat().st_size / 1e6, rows[-1]["bits_per_weight"]
         )
     return rows
 
 
-def _describe(file: Path, level: str) -> Row:
-    """What stands in the stage's metrics; bits per weight count tensor data only, not the vocabulary."""
+def describe_file(level: str, file: Path) -> Row:
+    """Name and size of a file as metrics have them; bits per weight count tensor data, not the vocabulary."""
     header = read_model_header(file)
     num_bits = 8 * sum(tensor.num_bytes for tensor in header.tensors)
     return {

@@ -6,13 +6,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
-
 CGROUPS = Path("/sys/fs/cgroup")
 
 
 def free_memory_bytes() -> int:
     """What this process may still take: what the system has free, or the limit of its cgroup if that is less."""
+    # Not at the top: `baihua --help` comes by here.
+    import psutil
+
     return min([psutil.virtual_memory().available, *_limits(CGROUPS)])
 
 

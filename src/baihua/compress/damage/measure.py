@@ -12,8 +12,8 @@ from baihua.chat.types import ChatModel
 from baihua.compress.damage.distance import Distance, Reference, Text, compare, record
 from baihua.compress.damage.replies import ReplyPair, ask
 from baihua.compress.damage.texts import LANGUAGES, Question, TextReader
+from baihua.compress.write_levels import describe_file
 from baihua.core.errors import InputError
-from baihua.core.gguf_header import read_model_header
 from baihua.core.log import progress_bar
 from baihua.statistics.clusters import Mean, mean, ratio
 
@@ -132,14 +132,6 @@ def compare_file(engine: Engine, file: Path, texts: Sequence[Text], reference: R
             found.append(compare(reference, number, text, scorer.log_probs(text.ids)))
             bar.advance()
     return found
-
-
-def describe_file(level: str, file: Path) -> Figures:
-    """Name and size of a file; bits per weight count the tensors' data, not the vocabulary."""
-    tensors = read_model_header(file).tensors
-    num_bytes, num_weights = sum(t.num_bytes for t in tensors), sum(int(np.prod(t.shape)) for t in tensors)
-    size = {"file_bytes": file.stat().st_size, "bits_per_weight": round(8 * num_bytes / num_weights, 4)}
-    return {"level": level, "file": file.name} | size
 
 
 def reference_figures(texts: Sequence[Text], reference: Reference) -> Figures:
