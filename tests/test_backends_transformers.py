@@ -36,7 +36,7 @@ def joined(pieces: list[Piece]) -> str:
 
 def prompt_of(model: TransformersChat) -> list[int]:
     """The ids of ASK in ChatML, written by hand."""
-    plain = model._tokenizer.encode
+    plain = model.tokenizer.encode
     return [1, *plain("user\n你好"), 2, *plain("\n"), 1, *plain("assistant\n")]
 
 
@@ -54,7 +54,7 @@ def test_greedy_answers_are_those_of_generate(folder: Path, model: TransformersC
     oracle = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
     ids = prompt_of(model)
     made = oracle.generate(torch.tensor([ids]), max_new_tokens=12, do_sample=False)[0, len(ids) :].tolist()  # pyright: ignore
-    assert joined(say(model, GREEDY)) == model._tokenizer.decode(made)
+    assert joined(say(model, GREEDY)) == model.tokenizer.decode(made)
 
 
 def test_the_same_seed_gives_the_same_answer_and_another_seed_another(model: TransformersChat) -> None:

@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 import sentence_pieces
 from baihua.backends.gguf_tokenizer import GgufTokenizer
-from baihua.backends.llama_cpp import open_scorer
+from baihua.backends.llama_cpp_scorer import open_scorer
 from baihua.chat.tokenizer import FolderTokenizer
 from baihua.compress.gguf import write_gguf
 from baihua.core.errors import InputError

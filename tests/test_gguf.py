@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from transformers import LlamaForCausalLM
 
 from baihua.backends.gguf_tokenizer import GgufTokenizer
-from baihua.backends.llama_cpp import open_scorer
+from baihua.backends.llama_cpp_scorer import open_scorer
 from baihua.compress.gguf import write_gguf
 from baihua.compress.write_levels import write_levels
 from baihua.core.errors import InputError, RunError

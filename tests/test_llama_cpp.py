@@ -13,11 +13,13 @@ import pytest
 from gguf import GGUFWriter
 
 import parrot
-from baihua.backends import llama_cpp
+from baihua.backends import llama_cpp_server
 from baihua.backends import llama_cpp_api as api
 from baihua.backends import llama_cpp_library as binding
 from baihua.backends.gguf_tokenizer import GgufTokenizer
-from baihua.backends.llama_cpp import LlamaCppChat, open_chat, open_scorer
+from baihua.backends.llama_cpp import LlamaCppChat, open_chat
+from baihua.backends.llama_cpp_scorer import open_scorer
+from baihua.backends.llama_cpp_server import Room
 from baihua.chat.render import encode, render
 from baihua.chat.tokenizer import FolderTokenizer
 from baihua.chat.types import Message, Sampling, Usage
@@ -77,8 +79,8 @@ def test_where_memory_is_short_there_is_no_second_copy(
     file = tmp_path / "model-q4_0.gguf"
     answers: list[np.ndarray] = []
     for num_free in (3 * file.stat().st_size, file.stat().st_size):
-        monkeypatch.setattr(llama_cpp, "free_memory_bytes", lambda num_free=num_free: num_free)
-        assert llama_cpp.has_room_for_copy(file) == (num_free > 2 * file.stat().st_size)
+        monkeypatch.setattr(llama_cpp_server, "free_memory_bytes", lambda num_free=num_free: num_free)
+        assert llama_cpp_server.has_room_for_copy(file) == (num_free > 2 * file.stat().st_size)
         scorer = open_scorer(file, 1)
         answers.append(scorer.log_probs([1, 5, 9, 14]))
         scorer.close()
@@ -184,7 +186,7 @@ class BrokenServer:
 
 
 def test_an_error_of_the_server_is_passed_on(tiny_gguf: Path) -> None:
-    chat = LlamaCppChat(tiny_gguf, BrokenServer({"error": {"message": "no slot"}}), num_ctx=512)
+    chat = LlamaCppChat(tiny_gguf, BrokenServer({"error": {"message": "no slot"}}), Room(512, 1))
     with pytest.raises(RunError, match=r"llama\.cpp refused a request: no slot"):
         list(chat.stream(ASK, GREEDY))
 

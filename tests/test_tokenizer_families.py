@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import npm_tokenizers
 from baihua.backends.gguf_tokenizer import GgufTokenizer
-from baihua.backends.llama_cpp import open_scorer
+from baihua.backends.llama_cpp_scorer import open_scorer
 from baihua.chat.tokenizer import FolderTokenizer
 from baihua.compress.gguf import write_gguf
 from baihua.model.from_gguf import convert

@@ -14,7 +14,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from baihua.backends import llama_cpp
+from baihua.backends import llama_cpp, llama_cpp_scorer
 from baihua.backends.gguf_tokenizer import GgufTokenizer
 from baihua.compress.damage.distance import Distance
 from baihua.compress.damage.measure import Engine, compare_file, record_file
@@ -52,7 +52,7 @@ def main() -> int:
     if source.is_dir():
         source = options.work / "model-f16.gguf"
         write_gguf(options.model, source, level="f16")
-    engine = Engine(partial(llama_cpp.open_scorer, num_threads=options.threads), llama_cpp.open_chat, None)
+    engine = Engine(partial(llama_cpp_scorer.open_scorer, num_threads=options.threads), llama_cpp.open_chat, None)
     tokenizer = GgufTokenizer(source)
     template = tokenizer.template() if has_conversations(options.data) else None
     texts = TextReader(tokenizer, template, max_length=MAX_LENGTH).read(options.data, num_texts=options.texts)

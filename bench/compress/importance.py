@@ -13,7 +13,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from baihua.backends import llama_cpp
+from baihua.backends import llama_cpp, llama_cpp_scorer
 from baihua.backends.gguf_tokenizer import GgufTokenizer
 from baihua.compress import importance
 from baihua.compress.damage.distance import Distance, Text
@@ -51,7 +51,7 @@ def main() -> int:
         f"importance matrix: {len(found)} matrices from {sum(map(len, learnt)):,} tokens of {len(learnt)} Chinese rows"
     )
     texts = reader.read(options.heldout, num_texts=options.texts)
-    engine = Engine(partial(llama_cpp.open_scorer, num_threads=options.threads), llama_cpp.open_chat, None)
+    engine = Engine(partial(llama_cpp_scorer.open_scorer, num_threads=options.threads), llama_cpp.open_chat, None)
     scratch = options.work / "reference.scratch"
     reference = record_file(engine, source, texts, scratch)
     print("\n| level | text | n | KL without | KL with | lower by | difference ± se | p |\n" + "|---" * 8 + "|")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from baihua.backends import llama_cpp, transformers
+from baihua.backends import llama_cpp_scorer, transformers
 from baihua.backends.gguf_tokenizer import GgufTokenizer
 from baihua.compress.damage.distance import Text
 from baihua.compress.damage.texts import TextReader, has_conversations
@@ -47,13 +47,13 @@ def main() -> int:
     print("| weights | computed by | perplexity a token | bits a character | against transformers float32 |")
     print("|---|---|---|---|---|")
     base = show("float32", "transformers", transformers.open_scorer(options.model).log_probs, texts, None)
-    show("f16", "llama.cpp", llama_cpp.open_scorer(first, options.threads).log_probs, texts, base)
+    show("f16", "llama.cpp", llama_cpp_scorer.open_scorer(first, options.threads).log_probs, texts, base)
     for level in options.levels:
         file, folder = options.work / f"model-{level}.gguf", options.work / f"back-{level}"
         quantize_gguf(first, file, level=level)
         convert(file, folder)
         show(f"{level}, multiplied out", "transformers", transformers.open_scorer(folder).log_probs, texts, base)
-        show(level, "llama.cpp", llama_cpp.open_scorer(file, options.threads).log_probs, texts, base)
+        show(level, "llama.cpp", llama_cpp_scorer.open_scorer(file, options.threads).log_probs, texts, base)
     return 0
 
 

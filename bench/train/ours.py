@@ -4,8 +4,9 @@ Usage: python bench/train/ours.py --model DIR --data train.jsonl --heldout heldo
        (--seconds N | --rows N) [--tokens-per-batch 4096] [--dropout 0] [--seed 0]
 
 DIR is what the stage import_model made. The same figures as from `rivals.py`, and the share of this machine's measured
-bfloat16 peak that the operations really done come to: 4 a body weight and token (the frozen weights have no gradients
-of their own), 4 a head weight and target, 6 an adapter weight and token, and attention with its recomputation.
+peak, in the precision of training, that the operations really done come to: 4 a body weight and token (the frozen
+weights have no gradients of their own), 4 a head weight and target, 6 an adapter weight and token, and attention with
+its recomputation.
 """
 
 import argparse
@@ -71,7 +72,8 @@ def main() -> int:
             state = {}
         lines = [json.loads(line) for line in (out / METRICS).read_text(encoding="utf-8").splitlines()]
         figures: dict[str, Any] = {"tool": "baihua"} | summarize(lines) | {"peak_memory_bytes": peak_memory_bytes()}
-        figures["mfu"] = figures["tokens_per_second"] * operations_per_token(model, examples) / measure_peak()
+        peak = measure_peak(getattr(torch, precision))
+        figures["mfu"] = figures["tokens_per_second"] * operations_per_token(model, examples) / peak
         if arguments.rows:
             lora.save(model, out / "adapter", base=arguments.model, jinja=encoder.template.jinja, state=state)
             adapted = attach(load_model(arguments.model), out / "adapter")
@@ -130,9 +132,9 @@ def operations_per_token(model: Any, examples: Sequence[Example]) -> float:
     return 4 * body + 6 * adapters + head + attention
 
 
-def measure_peak() -> float:
-    """Operations a second of a large bfloat16 product on this machine's cores: the best of ten tries."""
-    a, b = torch.randn(2048, 2048).bfloat16(), torch.randn(2048, 2048).bfloat16()
+def measure_peak(dtype: torch.dtype) -> float:
+    """Operations a second of a large product on this machine's cores, in the precision of training: best of ten."""
+    a, b = torch.randn(2048, 2048).to(dtype), torch.randn(2048, 2048).to(dtype)
     times: list[float] = []
     for _ in range(10):
         started = time.perf_counter()

@@ -36,9 +36,9 @@ def open_chat(model: str, *, num_threads: int | None = None, api_key: str | None
 def open_scorer(path: Path) -> Scorer:
     """Open what gives log-probabilities: a .gguf file or a model folder."""
     if path.suffix == ".gguf" and path.is_file():
-        from baihua.backends import llama_cpp
+        from baihua.backends import llama_cpp_scorer
 
-        return llama_cpp.open_scorer(path)
+        return llama_cpp_scorer.open_scorer(path)
     if _is_model_folder(path):
         from baihua.backends import transformers
 

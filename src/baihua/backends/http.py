@@ -27,7 +27,7 @@ class HttpChat:
     def stream(self, messages: Sequence[Message], sampling: Sampling) -> Iterator[Piece]:
         """Yield the answer as the server sends it; usage is missing where the server does not tell it."""
         finish_reason, usage, num_chars = None, None, 0
-        with _explained(self._url, model=self.name), self._request(messages, sampling) as chunks:
+        with explained(self._url, model=self.name), self._request(messages, sampling) as chunks:
             for chunk in chunks:
                 if chunk.usage:
                     usage = Usage(chunk.usage.prompt_tokens, chunk.usage.completion_tokens)
@@ -90,19 +90,24 @@ class HttpChat:
 
 def open_chat(url: str, *, model: str | None = None, api_key: str | None = None) -> HttpChat:
     """Connect to a server; without a model's name, take the first one that it lists."""
+    base_url = _base_url(url)
+    client = make_client(base_url, api_key)
+    return HttpChat(client, model=model or _first_model(client, base_url), url=base_url)
+
+
+def make_client(base_url: str, api_key: str | None) -> "OpenAI":
+    """OpenAI's client as we use it: nothing from the environment, and no request is sent twice."""
     import openai
 
-    base_url = _base_url(url)
     # The library looks for what is None in the environment, which only core.env may read. It must not
     # retry either: a paid call that is sent twice has to be counted twice by whoever pays.
-    client = openai.OpenAI(
+    return openai.OpenAI(
         base_url=base_url,
         api_key=api_key or "none",
         admin_api_key="",
         max_retries=0,
         default_headers={"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()},  # pyright: ignore
     )
-    return HttpChat(client, model=model or _first_model(client, base_url), url=base_url)
 
 
 def _base_url(url: str) -> str:
@@ -113,7 +118,7 @@ def _base_url(url: str) -> str:
 
 
 def _first_model(client: "OpenAI", url: str) -> str:
-    with _explained(url):
+    with explained(url):
         # The raw text, because the library fails oddly on a web page that is no model server.
         listed = json.loads(client.models.with_raw_response.list().text)
     models = listed.get("data") if isinstance(listed, dict) else None
@@ -123,7 +128,7 @@ def _first_model(client: "OpenAI", url: str) -> str:
 
 
 @contextmanager
-def _explained(url: str, *, model: str = "") -> Iterator[None]:
+def explained(url: str, *, model: str = "") -> Iterator[None]:
     """Errors of the library become ours."""
     import openai
 

@@ -27,7 +27,7 @@ from transformers.generation.logits_process import (
 from baihua.chat.render import Template, encode, render
 from baihua.chat.stream import TextStream
 from baihua.chat.tokenizer import FolderTokenizer, load_template
-from baihua.chat.types import FinishReason, Message, Piece, Sampling, Usage
+from baihua.chat.types import FinishReason, Message, Piece, Sampling, Span, Usage
 from baihua.core.errors import InputError, TooLongError
 from baihua.core.families import family_of
 from baihua.core.model_folder import check_model_folder
@@ -46,31 +46,43 @@ class TransformersChat:
         name: str,
     ) -> None:
         self.name = name
+        self.num_ctx = _context(model)
+        self.tokenizer = tokenizer
+        self.template = template
         self._model = model
-        self._tokenizer = tokenizer
-        self._template = template
         self._end_ids = sorted(end_ids)
         self._lock = threading.Lock()
 
+    def prompt(self, messages: Sequence[Message]) -> list[Span]:
+        """The conversation as the model reads it, up to where its answer begins."""
+        return render(messages, self.template, for_answer=True)
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        """How many tokens that prompt has."""
+        return len(encode(self.prompt(messages), self.tokenizer).ids)
+
     def stream(self, messages: Sequence[Message], sampling: Sampling) -> Iterator[Piece]:
         """Yield the answer; the token that ends it counts in the usage but is not shown."""
-        prompt = encode(render(messages, self._template, for_answer=True), self._tokenizer).ids
-        _require_fit(self._model, len(prompt) + 1, "the conversation with room for an answer")
-        room = _context(self._model) - len(prompt)
+        yield from self.generate(encode(self.prompt(messages), self.tokenizer).ids, sampling)
+
+    def generate(self, ids: Sequence[int], sampling: Sampling) -> Iterator[Piece]:
+        """Yield what follows these tokens, as whole characters."""
+        _require_fit(self._model, len(ids) + 1, "the conversation with room for an answer")
+        room = self.num_ctx - len(ids)
         stream = TextStream(sampling.stop)
         finish_reason: FinishReason = "length"
         num_tokens = 0
-        for token_id in self._sample(prompt, min(sampling.max_tokens, room), sampling):
+        for token_id in self._sample(list(ids), min(sampling.max_tokens, room), sampling):
             num_tokens += 1
             if token_id in self._end_ids:
                 finish_reason = "stop"
                 break
-            if text := stream.push(self._tokenizer.token_bytes(token_id)):
+            if text := stream.push(self.tokenizer.token_bytes(token_id)):
                 yield Piece(text)
             if stream.is_stopped:
                 finish_reason = "stop"
                 break
-        yield Piece(stream.finish(), finish_reason, Usage(len(prompt), num_tokens))
+        yield Piece(stream.finish(), finish_reason, Usage(len(ids), num_tokens))
 
     def close(self) -> None:
         """Nothing to free: torch lets go of the weights with the last reference."""

@@ -5,7 +5,7 @@ T tokens, V vocabulary.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -72,12 +72,41 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Guidance:
+    """What else the next token may depend on, where an engine knows it; each engine refuses what it does not know."""
+
+    grammar: str | None = None
+    """A grammar in llama.cpp's GBNF that the answer follows."""
+    json_schema: str | None = None
+    """A JSON schema, as JSON, that the answer follows."""
+    num_top_logprobs: int | None = None
+    """Tells the log-probability of each token, and of so many likely ones beside it."""
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    min_p: float = 0.0
+    """Leaves out tokens that are less likely than this share of the likeliest one."""
+    adapter: str | None = None
+    """One of the adapters that the engine holds; none without a name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Likelihood:
+    """A token and its natural-log probability, and those of the likeliest tokens at its place."""
+
+    token: str
+    token_bytes: bytes
+    log_prob: float
+    top: tuple["Likelihood", ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of a streamed answer, always whole characters; the last one has the other two fields."""
+    """A part of a streamed answer, always whole characters; the last one has finish reason and usage."""
 
     text: str
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
+    likelihoods: tuple[Likelihood, ...] = ()
 
 
 class ChatModel(Protocol):
@@ -91,6 +120,22 @@ class ChatModel(Protocol):
 
     def close(self) -> None:
         """Free what the model holds."""
+        ...
+
+
+@runtime_checkable
+class LocalChat(ChatModel, Protocol):
+    """A ChatModel whose prompt can be seen and counted beforehand."""
+
+    num_ctx: int
+    """Most tokens of a prompt and its answer together."""
+
+    def prompt(self, messages: Sequence[Message]) -> list[Span]:
+        """The conversation as the model reads it, up to where its answer begins."""
+        ...
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        """How many tokens that prompt has."""
         ...
 
 

@@ -74,7 +74,7 @@ def _read_material(config: Config, inputs: Mapping[str, Path], reference: Path) 
 def _open_engine(config: Config) -> "Engine":
     from functools import partial
 
-    from baihua.backends import llama_cpp
+    from baihua.backends import llama_cpp, llama_cpp_scorer
     from baihua.compress.damage.measure import Engine
     from baihua.compress.damage.speed import measure_speed
 
@@ -82,7 +82,7 @@ def _open_engine(config: Config) -> "Engine":
     num_new = config.num_speed_tokens
     speed = partial(measure_speed, num_threads=threads, num_prompt_tokens=4 * num_new, num_new_tokens=num_new)
     return Engine(
-        open_scorer=partial(llama_cpp.open_scorer, num_threads=threads),
+        open_scorer=partial(llama_cpp_scorer.open_scorer, num_threads=threads),
         open_chat=partial(llama_cpp.open_chat, num_threads=threads),
         measure_speed=speed if num_new else None,
     )
