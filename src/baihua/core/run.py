@@ -155,7 +155,7 @@ def served_model(run: Run) -> Path:
             raise InputError(f"the recipe serves {wanted!r}, which is not built yet", where=str(run.folder))
         return _input_path(run.folders[name], part)
     for folder in reversed(run.folders.values()):
-        levels = sorted(folder.glob("*.gguf"), key=lambda file: (file.stat().st_size, file.name))
+        levels = sorted(folder.glob("model-*.gguf"), key=lambda file: (file.stat().st_size, file.name))
         if levels:
             return levels[0]
         if (folder / "config.json").is_file():
