@@ -14,6 +14,7 @@ from baihua.backends.llama_cpp import LlamaCppChat, open_chat
 from baihua.chat.types import Guidance, Sampling
 from baihua.compress.gguf import write_gguf
 from baihua.compress.lora import write_adapter
+from baihua.core.artifact import hash_file
 from baihua.core.errors import InputError
 from baihua.model.load import load_model
 from baihua.stages import gguf_adapter
@@ -127,3 +128,14 @@ def test_a_matrix_that_the_base_does_not_have_is_refused(tiny_folder: Path, tmp_
     adapter = adapt(tiny_folder, tmp_path, target_modules=["lm_head"])
     with pytest.raises(InputError, match="it changes 'lm_head'"):
         write_adapter(adapter, tiny_folder, tmp_path / "adapter.gguf")
+
+
+def test_the_stage_writes_what_its_version_writes(tiny_folder: Path, tmp_path: Path) -> None:
+    """When this fails and the change is meant: raise VERSION and put the new pair down."""
+    model = few_steps.prepare("lora", tiny_folder, rank=2)
+    for number, parameter in enumerate(few_steps.trained(model).values()):
+        torch.nn.init.constant_(parameter, 0.001 * number)
+    adapter = few_steps.save("lora", model, tmp_path / "adapter", base=tiny_folder)
+    (tmp_path / "out").mkdir()
+    gguf_adapter.run(gguf_adapter.Config(), {"adapter": adapter, "model": tiny_folder}, tmp_path / "out")
+    assert (gguf_adapter.VERSION, hash_file(tmp_path / "out" / "adapter.gguf")[:16]) == (1, "bb340d973acb93af")
