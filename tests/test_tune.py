@@ -45,9 +45,10 @@ def test_a_run_leaves_the_result_and_its_figures_but_no_checkpoints(
     figures = run(config, inputs, tmp_path / "out")
     assert figures["num_steps"] == 2
     assert figures.keys() >= {
-        *("num_tokens", "num_target_tokens", "tokens_per_second", "chars_per_second", "peak_memory_bytes"),
+        *("num_tokens", "num_target_tokens", "tokens_per_second", "chars_per_second", "peak_memory_bytes", "mfu"),
         *("eval_bits_per_char", "num_trainable", "precision", "num_threads", "num_processes"),
     }
+    assert 0 < figures["mfu"] < 1
     assert "### Response:" in (tmp_path / "out" / "chat_template.jinja").read_text()
     assert (tmp_path / "out" / METRICS).is_file()
     assert not (tmp_path / "out" / "checkpoints").exists()

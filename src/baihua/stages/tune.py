@@ -21,6 +21,7 @@ from baihua.train.schedule import Config as Schedule
 if TYPE_CHECKING:
     import torch
 
+    from baihua.model.load import Precision
     from baihua.train import rows
     from baihua.train.estimate import Job
     from baihua.train.machines import Machine
@@ -110,6 +111,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]
         remove_checkpoints(out)
     return (
         outcome.figures
+        | _utilization(outcome.figures, inputs["model"], work, device, settings.precision)
         | data.statistics()
         | {
             "num_trainable": sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
@@ -118,6 +120,20 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]
             "num_threads": torch.get_num_threads(),
         }
     )
+
+
+def _utilization(
+    figures: Mapping[str, Any], model: Path, work: "Job", device: "torch.device", precision: "Precision"
+) -> dict[str, float]:
+    """The share of the device's peak that the training's operations come to, recomputation included (MFU)."""
+    from baihua.train.estimate import operations_per_token
+    from baihua.train.machines import measure_speed
+    from baihua.train.shape import shape_of
+
+    if "tokens_per_second" not in figures:
+        return {}
+    operations = figures["tokens_per_second"] * operations_per_token(shape_of(model), work)
+    return {"mfu": operations / (measure_speed(device, precision) * work.num_processes)}
 
 
 def _load_examples(config: Config, inputs: Mapping[str, Path]) -> "tuple[rows.Examples, rows.Examples | None]":

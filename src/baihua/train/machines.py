@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
@@ -13,6 +13,11 @@ from baihua.core import kinds
 from baihua.core.errors import InputError
 from baihua.train.estimate import Job, estimate_memory, operations_per_token
 from baihua.train.shape import Shape, read_shape
+
+if TYPE_CHECKING:
+    import torch
+
+    from baihua.model.load import Precision
 
 THIS = "this"
 FILE = Path(__file__).with_name("machines.yaml")
@@ -145,14 +150,11 @@ def _read() -> dict[str, Any]:
     return yaml.safe_load(FILE.read_text(encoding="utf-8"))
 
 
-def _measure(shares: Mapping[str, float], shares_cpu: Mapping[str, float]) -> Machine:
-    """This machine: its first GPU's memory, or what is free; and the speed of a product of matrices."""
+def measure_speed(device: "torch.device", precision: "Precision") -> float:
+    """Operations a second of a product of matrices on a device, measured for half a second."""
     import torch
 
-    from baihua.train.hardware import choose_device, choose_precision, usable_memory_bytes
-
-    device = choose_device()
-    dtype = torch.bfloat16 if choose_precision("auto", device) == "bfloat16" else torch.float32
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     size = 1024 if device.type == "cpu" else 8192
     one = torch.ones(size, size, dtype=dtype, device=device)
     _ = one @ one
@@ -161,10 +163,21 @@ def _measure(shares: Mapping[str, float], shares_cpu: Mapping[str, float]) -> Ma
         # Reading a number waits for the device.
         float((one @ one)[0, 0])
         num_products += 1
-    speed = 2 * size**3 * num_products / (time.monotonic() - started)
+    return 2 * size**3 * num_products / (time.monotonic() - started)
+
+
+def _measure(shares: Mapping[str, float], shares_cpu: Mapping[str, float]) -> Machine:
+    """This machine: its first GPU's memory, or what is free; and the speed of a product of matrices."""
+    import torch
+
+    from baihua.train.hardware import choose_device, choose_precision, usable_memory_bytes
+
+    device = choose_device()
+    precision = choose_precision("auto", device)
+    speed = measure_speed(device, precision)
     is_cpu = device.type == "cpu"
     if is_cpu:
-        shares = dict.fromkeys(shares, shares_cpu["float32" if dtype == torch.float32 else "bfloat16"])
+        shares = dict.fromkeys(shares, shares_cpu[precision])
     count = 1 if is_cpu else torch.accelerator.device_count()
     name = f"this ({os.cpu_count()} cores)" if is_cpu else f"this ({torch.cuda.get_device_name(device)})"
     return Machine(name, "cpu" if is_cpu else "cuda", count, usable_memory_bytes(device), speed, shares)
