@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baihua.backends.gguf_tokenizer import GgufTokenizer
-from baihua.backends.llama_cpp_scorer import open_scorer
 from baihua.backends.llama_cpp_api import Network
+from baihua.backends.llama_cpp_scorer import open_scorer
 from baihua.chat.types import Message
 from baihua.chat.zh import is_mainly_chinese
 from baihua.compress.damage import speed

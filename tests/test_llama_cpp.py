@@ -13,9 +13,9 @@ import pytest
 from gguf import GGUFWriter
 
 import parrot
-from baihua.backends import llama_cpp_server
 from baihua.backends import llama_cpp_api as api
 from baihua.backends import llama_cpp_library as binding
+from baihua.backends import llama_cpp_server
 from baihua.backends.gguf_tokenizer import GgufTokenizer
 from baihua.backends.llama_cpp import LlamaCppChat, open_chat
 from baihua.backends.llama_cpp_scorer import open_scorer

@@ -16,8 +16,8 @@ from gguf import GGUFReader, quants
 from gguf.constants import GGMLQuantizationType
 
 import wide_model
-from baihua.backends.llama_cpp_scorer import open_scorer
 from baihua.backends.llama_cpp_library import open_library
+from baihua.backends.llama_cpp_scorer import open_scorer
 from baihua.compress import opening, quantize
 from baihua.compress.gguf import write_gguf
 from baihua.compress.levels import LEVELS

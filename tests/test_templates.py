@@ -13,7 +13,6 @@ import pytest
 import xllamacpp
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from baihua.backends.llama_cpp_library import pause_openmp
@@ -23,7 +22,7 @@ from baihua.chat.tokenizer import FolderTokenizer
 from baihua.chat.types import Message
 from baihua.compress.gguf import write_gguf
 from baihua.core import kinds
-from baihua.model.load import load_model, save_model
+from template_models import make_model, set_tokenizer
 
 NAMES = kinds.names(TEMPLATES)
 CONTROLS = sorted({control for name in NAMES for control in kinds.find(TEMPLATES, name).CONTROLS})
@@ -154,28 +153,6 @@ class Chatty:
     def text(self, messages: list[Message], *, for_answer: bool = False) -> str:
         """The spans of a conversation, joined."""
         return "".join(span.text for span in render(messages, self.template, for_answer=for_answer))
-
-
-def make_model(tiny_folder: Path, folder: Path, name: str) -> Path:
-    """Save the tiny model with one template, and with its control tokens in the vocabulary."""
-    kind = kinds.find(TEMPLATES, name)
-    tokenizer = Tokenizer.from_file(str(tiny_folder / "tokenizer.json"))
-    tokenizer.add_special_tokens(list(kind.CONTROLS))
-    source = folder / "tokenizer"
-    source.mkdir()
-    tokenizer.save(str(source / "tokenizer.json"))
-    shutil.copy(tiny_folder / "tokenizer_config.json", source)
-    set_tokenizer(source, bos_token=kind.CONTROLS[0], eos_token=kind.CONTROLS[-1])
-    model = load_model(tiny_folder)
-    model.resize_token_embeddings(tokenizer.get_vocab_size())
-    save_model(model, folder / "model", tokenizer_from=source, jinja=kind.JINJA)
-    return folder / "model"
-
-
-def set_tokenizer(folder: Path, **changes: Any) -> None:
-    """Change settings of a folder's tokenizer."""
-    file = folder / "tokenizer_config.json"
-    file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | changes), encoding="utf-8")
 
 
 @pytest.fixture(scope="module", params=NAMES)

@@ -21,11 +21,13 @@ Overrides = Annotated[list[str] | None, typer.Argument(help="Changes to the reci
 
 def demo(
     overrides: Overrides = None,
+    serve: Annotated[bool, typer.Option("--serve", help="Serve it afterwards, and open its page.")] = False,
     runs: Runs = RUNS,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Build and measure a small Chinese chatbot on this machine, then talk to it."""
+    from baihua.cli.serve import serve as start_server
     from baihua.cli.talk import sample_replies, start_chat
     from baihua.core.recipe import load_recipe
 
@@ -34,7 +36,9 @@ def demo(
     _build(recipe, runs, as_json=as_json)
     if as_json:
         return
-    if sys.stdin.isatty() and sys.stdout.isatty():
+    if serve:
+        start_server([recipe.name], open_page=True, runs=runs, debug=debug)
+    elif sys.stdin.isatty() and sys.stdout.isatty():
         start_chat(recipe.name, runs=runs)
     else:
         sample_replies(recipe.name, runs=runs)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from baihua.cli.options import RUNS, Debug, Json, Runs, prepare
+from baihua.cli.talk import find_model
 
 
 def show(
@@ -19,12 +20,15 @@ def show(
     dropped: Annotated[str | None, typer.Option(help="Print rows dropped for this reason.")] = None,
     stats: Annotated[bool, typer.Option("--stats", help="Figures of a data set.")] = False,
     template: Annotated[str, typer.Option(help="Chat template used to print rows.")] = "chatml",
+    prompt: Annotated[
+        Path | None, typer.Option(help="JSON lines with messages: print what the model PATH reads for each.")
+    ] = None,
     runs: Runs = RUNS,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """What made this, down to imported files; a look into its data; or the catalogue of named data sets."""
-    from baihua.cli import data_view, gguf_view
+    from baihua.cli import data_view, gguf_view, prompt_view
     from baihua.cli import rows as rows_view
     from baihua.cli.lineage_view import tree
     from baihua.core.run import find_run, lineage, located_artifact
@@ -32,6 +36,8 @@ def show(
     prepare(debug=debug)
     if path.partition(":")[0] == "catalog" and not Path(path).exists():
         _print_catalog(path.partition(":")[2], as_json=as_json)
+    elif prompt is not None:
+        prompt_view.print_prompt(Path(find_model(path, runs)), prompt, as_json=as_json)
     elif path.endswith(".gguf"):
         gguf_view.print_gguf(Path(path), num_rows=rows, as_json=as_json)
     elif stats:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 import typer
 from typer.exceptions import TyperException
 
-from baihua.cli import build, check, keep, look, talk
+from baihua.cli import arena, build, check, keep, look, serve, talk
 from baihua.core.env import Environment, process_number, report_folder
 from baihua.core.errors import BaihuaError, LostPeerError, RecipeError, RunError
 
@@ -20,7 +20,19 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in (build.demo, build.run, check.check, build.do, look.show, talk.chat, look.verify, keep.clean, look.doctor):
+for verb in (
+    build.demo,
+    build.run,
+    check.check,
+    build.do,
+    look.show,
+    talk.chat,
+    serve.serve,
+    arena.arena,
+    look.verify,
+    keep.clean,
+    look.doctor,
+):
     app.command()(verb)
 
 

@@ -1,0 +1,1 @@
+"""What can compute for the API: here, elsewhere, or many times over."""

@@ -1,0 +1,15 @@
+"""llama.cpp in this process."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from baihua.backends.llama_cpp import open_chat
+from baihua.serve.api.app import Opened
+
+
+def open_engine(
+    file: Path, *, num_slots: int, num_ctx: int, num_threads: int | None = None, adapters: Mapping[str, Path]
+) -> Opened:
+    """A GGUF file as an engine; adapters are GGUF files by their names."""
+    chat = open_chat(file, num_threads=num_threads, num_ctx=num_ctx, num_slots=num_slots, adapters=adapters)
+    return Opened(chat, chat.tokenizer, chat.template)

@@ -1,0 +1,43 @@
+"""A server of ours on a real port, in a thread of the test's process."""
+
+import asyncio
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import uvicorn
+from starlette.applications import Starlette
+
+from baihua.serve.api.app import Limits, Opened, serve
+from baihua.serve.api.routes import Api
+from baihua.serve.web.guard import Rules
+from baihua.serve.web.run import listen
+
+
+@contextmanager
+def live(app: Starlette) -> Iterator[str]:
+    """Serve an application; its address."""
+    at = listen("127.0.0.1", 0)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on", ws="none"))
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[at])))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{at.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+@contextmanager
+def served(opened: Mapping[str, Opened], *, key: str | None = None, limits: Limits | None = None) -> Iterator[str]:
+    """Serve models; the address."""
+    with live(make(opened, key=key, limits=limits)[0]) as url:
+        yield url
+
+
+def make(
+    opened: Mapping[str, Opened], *, key: str | None = None, limits: Limits | None = None
+) -> tuple[Starlette, Api]:
+    """The application without a port."""
+    return serve(opened, rules=Rules(key=key), limits=limits or Limits())

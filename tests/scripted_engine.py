@@ -1,0 +1,48 @@
+"""An engine that says what a test tells it to, when the test tells it to."""
+
+import threading
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from baihua.chat.types import Guidance, Piece, Sampling, Usage
+from baihua.core.errors import BaihuaError
+
+END = Piece("", "stop", Usage(1, 2))
+
+
+class ScriptedEngine:
+    """Yields its pieces, waits where a piece is None until `go` is set, raises where it is an error."""
+
+    adapters: tuple[str, ...] = ()
+
+    def __init__(self, *pieces: Piece | BaihuaError | None, num_slots: int = 1, num_ctx: int = 512) -> None:
+        self.num_ctx = num_ctx
+        self.num_slots = num_slots
+        self.go = threading.Event()
+        self.was_left = threading.Event()
+        self.asked: list[tuple[list[int], Sampling, Guidance]] = []
+        self._pieces = pieces
+
+    def generate(self, ids: Sequence[int], sampling: Sampling, guidance: Guidance) -> Iterator[Piece]:
+        """Yield the script."""
+        self.asked.append((list(ids), sampling, guidance))
+        try:
+            for piece in self._pieces:
+                if isinstance(piece, BaihuaError):
+                    raise piece
+                if piece is not None:
+                    yield piece
+                    continue
+                while not self.go.wait(0.01):
+                    yield Piece("")
+        except GeneratorExit:
+            self.was_left.set()
+            raise
+
+    def embed(self, ids: Sequence[int]) -> np.ndarray:
+        """A vector that points to one side."""
+        return np.asarray([1.0, 0.0], dtype=np.float32)
+
+    def close(self) -> None:
+        """Nothing to free."""
