@@ -1,0 +1,1 @@
+"""Which of two models answers better? Blind answers side by side, votes, ratings."""
