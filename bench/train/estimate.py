@@ -1,6 +1,7 @@
 """Is the estimate of `baihua check` what a training then needs? Twelve combinations, each trained in a fresh process.
 
-Usage: python bench/train/estimate.py [--only N ...]      (with OMP_NUM_THREADS=1 where other work is running)
+Usage: python bench/train/estimate.py [--only N ...] [--precision float32]
+       (with OMP_NUM_THREADS=1 where other work is running; float32 for all where the processor has no bfloat16)
 
 Random models of three sizes are trained for two steps of two batches each by the product's own loop. The peak is that
 of the whole process (VmHWM; Linux), or on a GPU what torch allocated, which has no context in it. Documents have
@@ -46,6 +47,7 @@ def main() -> int:
     """Train each combination in a process of its own, and print what was expected and what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", type=int, nargs="*", default=list(range(len(COMBINATIONS))))
+    parser.add_argument("--precision", choices=["float32", "bfloat16"], help="instead of the combinations' own")
     parser.add_argument("--make", help=argparse.SUPPRESS)
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -53,14 +55,14 @@ def main() -> int:
     if arguments.make:
         make_model(arguments.make, arguments.folder)
     elif arguments.one is not None:
-        print(json.dumps(measure(arguments.folder, *COMBINATIONS[arguments.one])))
+        print(json.dumps(measure(arguments.folder, *chosen(arguments.one, arguments.precision))))
     else:
         with tempfile.TemporaryDirectory() as folder:
-            return compare(arguments.only, Path(folder))
+            return compare(arguments.only, Path(folder), arguments.precision)
     return 0
 
 
-def compare(numbers: list[int], folder: Path) -> int:
+def compare(numbers: list[int], folder: Path, precision: str | None) -> int:
     """Run the combinations; 1 where one is further than a tenth from what was measured."""
     worst = 0.0
     for name in sorted({COMBINATIONS[number][0] for number in numbers}):
@@ -71,14 +73,22 @@ def compare(numbers: list[int], folder: Path) -> int:
         + "|"
     )
     for number in numbers:
-        found = json.loads(_run("--one", str(number), "--folder", str(folder / COMBINATIONS[number][0])))
+        wanted = chosen(number, precision)
+        told = ["--precision", precision] if precision else []
+        found = json.loads(_run("--one", str(number), "--folder", str(folder / wanted[0]), *told))
         ratio = found["estimate"] / found["measured"]
         worst = max(worst, abs(ratio - 1))
         sizes = f"{found['estimate'] / 1e6:,.0f} | {found['measured'] / 1e6:,.0f} | {ratio:.3f}"
-        print(f"| {' | '.join(map(str, COMBINATIONS[number]))} | {sizes} |", flush=True)
+        print(f"| {' | '.join(map(str, wanted))} | {sizes} |", flush=True)
         print(found["parts"], file=sys.stderr)
     print(f"\nfurthest from the measured peak: {worst:.1%}")
     return int(worst > 0.1)
+
+
+def chosen(number: int, precision: str | None) -> tuple[str, str, int, str, bool]:
+    """A combination, in another precision where one is wanted."""
+    name, method, num_tokens, own, uses_checkpointing = COMBINATIONS[number]
+    return name, method, num_tokens, precision or own, uses_checkpointing
 
 
 def make_model(name: str, folder: Path) -> None:
