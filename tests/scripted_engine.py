@@ -1,12 +1,13 @@
 """An engine that says what a test tells it to, when the test tells it to."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from baihua.chat.types import Guidance, Piece, Sampling, Usage
 from baihua.core.errors import BaihuaError
+from baihua.serve.web.pump import pass_on
 
 END = Piece("", "stop", Usage(1, 2))
 
@@ -39,6 +40,10 @@ class ScriptedEngine:
         except GeneratorExit:
             self.was_left.set()
             raise
+
+    def run(self, ids: Sequence[int], sampling: Sampling, guidance: Guidance, receive: Callable[[Piece], bool]) -> None:
+        """Hand each piece of `generate` over."""
+        pass_on(self.generate(ids, sampling, guidance), receive)
 
     def embed(self, ids: Sequence[int]) -> np.ndarray:
         """A vector that points to one side."""

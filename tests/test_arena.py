@@ -141,9 +141,9 @@ def test_who_leaves_stops_both_and_may_ask_again(tmp_path: Path) -> None:
             assert busy.json()["error"]["code"] == "still_answering"
             assert httpx.post(f"{url}/arena/battles/{battle}/vote", json={"vote": "a"}).status_code == 409
         for model in models.values():
-            assert model.was_left.wait(5)
+            assert model.was_left.wait(30)
             model.go.set()
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while vote(client, battle).status_code != 200:
             assert time.monotonic() < deadline
 

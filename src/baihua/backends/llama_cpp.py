@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,16 @@ import numpy as np
 from baihua.backends.gguf_tokenizer import GgufTokenizer
 from baihua.backends.llama_cpp_server import (
     NUM_TOKENS_PER_TURN,
-    Job,
+    Chunks,
     Room,
     Server,
+    Task,
     default_num_threads,
     open_server,
 )
 from baihua.chat.render import encode, render
 from baihua.chat.types import Guidance, Likelihood, Message, Piece, Sampling, Span, Usage
-from baihua.core.errors import InputError, RunError, TooLongError
+from baihua.core.errors import BaihuaError, InputError, RunError, TooLongError
 from baihua.core.gguf_header import read_model_header
 
 NO_GUIDANCE = Guidance()
@@ -55,7 +56,7 @@ class LlamaCppChat:
         self.tokenizer = GgufTokenizer(file)
         self.template = self.tokenizer.template()
         self._lock = threading.Lock()
-        self._jobs: set[Job] = set()
+        self._tasks: set[Task] = set()
         self._server: Server | None = server
 
     def prompt(self, messages: Sequence[Message]) -> list[Span]:
@@ -76,15 +77,20 @@ class LlamaCppChat:
         While a long prompt is read, empty pieces give whoever waits the chance to leave. A grammar or schema that
         llama.cpp cannot read is an InputError of the first piece.
         """
-        self._check_open()
-        if len(ids) >= self.num_ctx:
-            raise TooLongError(
-                f"the conversation has {len(ids):,} tokens, the context holds {self.num_ctx:,} with the answer",
-                where=f"model {self.name}",
-                fix="start a new conversation, shorten the messages, or open the model with a larger context",
-            )
-        request = _request(ids, sampling, self.num_ctx) | _guided(guidance) | self._adapted(guidance.adapter)
-        return self._pieces(request)
+        return self._pieces(self._asked(ids, sampling, guidance))
+
+    def run(self, ids: Sequence[int], sampling: Sampling, guidance: Guidance, receive: Callable[[Piece], bool]) -> None:
+        """The same on the caller's own thread: `receive` gets each piece, and returns True when it wants no more.
+
+        For a server, where each change of threads costs each token (docs/log.md, 2026-11-26).
+        """
+        task = self._begin(self._asked(ids, sampling, guidance))
+        reader = _Reader(receive)
+        try:
+            task.run(reader.take)
+        finally:
+            self._end(task)
+        reader.check(self.name)
 
     def embed(self, ids: Sequence[int]) -> np.ndarray:
         """A vector_d of length 1, float32, for a text: the mean of the last layer over its tokens."""
@@ -103,11 +109,11 @@ class LlamaCppChat:
         """Cancel what runs and free the model."""
         with self._lock:
             server, self._server = self._server, None
-            jobs = list(self._jobs)
-        for job in jobs:
-            job.cancel()
-        for job in jobs:
-            job.join()
+            tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            task.join()
         if server is not None:
             self.tokenizer.close()
 
@@ -125,31 +131,74 @@ class LlamaCppChat:
         scales = [{"id": i, "scale": float(one == name)} for i, one in enumerate(self.adapters)]
         return {"lora": scales} if scales else {}
 
+    def _asked(self, ids: Sequence[int], sampling: Sampling, guidance: Guidance) -> dict[str, Any]:
+        self._check_open()
+        if len(ids) >= self.num_ctx:
+            raise TooLongError(
+                f"the conversation has {len(ids):,} tokens, the context holds {self.num_ctx:,} with the answer",
+                where=f"model {self.name}",
+                fix="start a new conversation, shorten the messages, or open the model with a larger context",
+            )
+        return _request(ids, sampling, self.num_ctx) | _guided(guidance) | self._adapted(guidance.adapter)
+
     def _pieces(self, request: dict[str, Any]) -> Generator[Piece]:
-        job = self._start(request)
+        task = self._begin(request)
+        chunks = Chunks(task)
         try:
-            while (chunk := job.next()) is not None:
+            while (chunk := chunks.next()) is not None:
                 piece = _read(chunk)
                 yield piece
                 if piece.finish_reason:
                     return
-            raise RunError("llama.cpp ended an answer before it was complete", where=f"model {self.name}")
+            raise _broken_off(self.name)
         finally:
-            job.cancel()
-            with self._lock:
-                self._jobs.discard(job)
+            task.cancel()
+            self._end(task)
 
-    def _start(self, request: dict[str, Any]) -> Job:
+    def _begin(self, request: dict[str, Any]) -> Task:
         with self._lock:
-            job = Job(self._check_open(), request)
-            self._jobs.add(job)
-        job.start()
-        return job
+            task = Task(self._check_open(), request)
+            self._tasks.add(task)
+        return task
+
+    def _end(self, task: Task) -> None:
+        with self._lock:
+            self._tasks.discard(task)
 
     def _check_open(self) -> Server:
         if self._server is None:
             raise RunError(f"the model {self.name} is closed", fix="open it again")
         return self._server
+
+
+class _Reader:
+    """Turns chunks into pieces; an error is kept until llama.cpp has returned, because none goes through it."""
+
+    def __init__(self, receive: Callable[[Piece], bool]) -> None:
+        self._receive = receive
+        self._error: BaihuaError | None = None
+        self._is_over = False
+
+    def take(self, chunk: dict[str, Any]) -> bool:
+        """Pass a chunk on; True when no more are wanted."""
+        try:
+            piece = _read(chunk)
+        except BaihuaError as error:
+            self._error = error
+            return True
+        self._is_over = self._receive(piece) or piece.finish_reason is not None
+        return self._is_over
+
+    def check(self, name: str) -> None:
+        """Raise what was wrong."""
+        if self._error is not None:
+            raise self._error
+        if not self._is_over:
+            raise _broken_off(name)
+
+
+def _broken_off(name: str) -> RunError:
+    return RunError("llama.cpp ended an answer before it was complete", where=f"model {name}")
 
 
 def _filled(pieces: Generator[Piece]) -> Iterator[Piece]:

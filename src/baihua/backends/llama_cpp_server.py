@@ -100,26 +100,21 @@ def open_server(file: Path, room: Room, *, num_threads: int, adapters: Sequence[
     return server
 
 
-class Job:
-    """One request on its own thread; chunks arrive in a queue, None after the last.
-
-    The thread is not a daemon: Python waits for it at exit, because ending a thread inside C++ ends the process.
-    """
+class Task:
+    """One request; it is worked on by whoever calls `run`, and may be cancelled by anybody."""
 
     def __init__(self, server: Server, request: dict[str, Any]) -> None:
         self._server = server
         self._request = request
-        self._chunks: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._is_cancelled = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="llama.cpp answer")
+        self._is_done = threading.Event()
 
-    def start(self) -> None:
-        """Begin to work on it."""
-        self._thread.start()
-
-    def next(self) -> dict[str, Any] | None:
-        """Wait for the next chunk."""
-        return self._chunks.get()
+    def run(self, receive: Callable[[dict[str, Any]], bool]) -> None:
+        """Hand each chunk to `receive`, which returns True when it wants no more."""
+        try:
+            self._server.handle_completions(self._request, lambda chunk: receive(chunk) or self._is_cancelled.is_set())
+        finally:
+            self._is_done.set()
 
     def cancel(self) -> None:
         """Stop at the next token, or after the tokens of the prompt that are being read."""
@@ -127,18 +122,33 @@ class Job:
 
     def join(self) -> None:
         """Wait for its end."""
-        self._thread.join()
+        self._is_done.wait()
+
+
+class Chunks:
+    """The chunks of a task that runs on a thread of its own; they wait in a queue, None after the last.
+
+    The thread is not a daemon: Python waits for it at exit, because ending a thread inside C++ ends the process.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._queue: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        threading.Thread(target=self._run, name="llama.cpp answer").start()
+
+    def next(self) -> dict[str, Any] | None:
+        """Wait for the next chunk."""
+        return self._queue.get()
 
     def _run(self) -> None:
         try:
-            self._server.handle_completions(self._request, self._receive)
+            self._task.run(self._receive)
         finally:
-            self._chunks.put(None)
+            self._queue.put(None)
 
     def _receive(self, chunk: dict[str, Any]) -> bool:
-        """Take a chunk; True tells llama.cpp to stop."""
-        self._chunks.put(chunk)
-        return self._is_cancelled.is_set()
+        self._queue.put(chunk)
+        return False
 
 
 def _adapter(file: Path) -> object:

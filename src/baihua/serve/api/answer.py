@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import Executor
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 from time import perf_counter
 
 from baihua.chat.render import encode, render
@@ -13,7 +14,7 @@ from baihua.core.errors import InputError, TooLongError
 from baihua.serve.api.engine import Served
 from baihua.serve.api.metrics import Metrics
 from baihua.serve.web.problem import Problem
-from baihua.serve.web.pump import pump
+from baihua.serve.web.pump import receive_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ async def write_answer(
     """Yield an answer when its turn has come; closing this cancels it and frees its place."""
     started = perf_counter()
     has_text = False
-    reading = pump(lambda: served.engine.generate(ids, sampling, guidance), threads=workshop.threads)
+    reading = receive_all(partial(served.engine.run, ids, sampling, guidance), threads=workshop.threads)
     async with served.gate.enter(), aclosing(reading) as pieces:
         while (piece := await _next(pieces, workshop.max_seconds - (perf_counter() - started))) is not None:
             if piece.text and not has_text:

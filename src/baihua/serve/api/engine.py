@@ -1,6 +1,6 @@
 """What the API asks of whatever computes, and a model as the API offers it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,8 +21,11 @@ class Engine(Protocol):
     adapters: tuple[str, ...]
     """Names that a Guidance may give."""
 
-    def generate(self, ids: Sequence[int], sampling: Sampling, guidance: Guidance) -> Iterator[Piece]:
-        """Yield what follows these tokens; closing the iterator cancels. Pieces without text may come in between."""
+    def run(self, ids: Sequence[int], sampling: Sampling, guidance: Guidance, receive: Callable[[Piece], bool]) -> None:
+        """Hand what follows these tokens to `receive`, piece by piece, until it returns True or the answer is over.
+
+        Pieces without text may come in between, so that whoever no longer wants an answer can say so.
+        """
         ...
 
     def embed(self, ids: Sequence[int]) -> np.ndarray:

@@ -1,6 +1,6 @@
 """transformers in this process, for models that llama.cpp cannot take."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ from baihua.backends.transformers import TransformersChat, open_chat
 from baihua.chat.types import Guidance, Piece, Sampling
 from baihua.core.errors import InputError
 from baihua.serve.api.app import Opened
+from baihua.serve.web.pump import pass_on
 
 
 class TransformersEngine:
@@ -29,6 +30,10 @@ class TransformersEngine:
                 fix="leave them out, or serve a GGUF file",
             )
         return self._chat.generate(ids, sampling)
+
+    def run(self, ids: Sequence[int], sampling: Sampling, guidance: Guidance, receive: Callable[[Piece], bool]) -> None:
+        """Hand each piece of `generate` over."""
+        pass_on(self.generate(ids, sampling, guidance), receive)
 
     def embed(self, ids: Sequence[int]) -> np.ndarray:
         """There are none: an InputError."""

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from baihua.chat.types import FinishReason, Guidance, Likelihood, Piece, Samplin
 from baihua.core.env import variables_for_child
 from baihua.core.errors import InputError, RunError
 from baihua.serve.api.app import Opened
+from baihua.serve.web.pump import pass_on
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -79,6 +80,10 @@ class VllmEngine:
             raise RunError("vLLM ended an answer before it was complete", fix="look at what it wrote above")
         reason: FinishReason = "length" if finish_reason == "length" else "stop"
         yield Piece("", reason, usage)
+
+    def run(self, ids: Sequence[int], sampling: Sampling, guidance: Guidance, receive: Callable[[Piece], bool]) -> None:
+        """Hand each piece of `generate` over."""
+        pass_on(self.generate(ids, sampling, guidance), receive)
 
     def embed(self, ids: Sequence[int]) -> np.ndarray:
         """There are none: vLLM serves a model either for answers or for vectors."""

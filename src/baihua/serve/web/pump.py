@@ -1,4 +1,4 @@
-"""From an iterator that blocks to one that an event loop can wait for."""
+"""From work that blocks to something that an event loop can wait for."""
 
 import asyncio
 import contextlib
@@ -8,13 +8,19 @@ from concurrent.futures import Executor
 from typing import TypeVar, cast
 
 T = TypeVar("T")
+Receive = Callable[[T], bool]
 
 
-async def pump(make: Callable[[], Iterator[T]], *, threads: Executor) -> AsyncGenerator[T]:
+def pump(make: Callable[[], Iterator[T]], *, threads: Executor) -> AsyncGenerator[T]:
     """Yield what an iterator yields that is made and read on another thread; closing this one closes that one.
 
     The other iterator is closed where it is read, at its next item, because a generator that runs cannot be closed.
     """
+    return receive_all(lambda receive: pass_on(make(), receive), threads=threads)
+
+
+async def receive_all(work: Callable[[Receive[T]], None], *, threads: Executor) -> AsyncGenerator[T]:
+    """Yield what work on another thread hands over; after this is closed, its next item is answered with True."""
     loop = asyncio.get_running_loop()
     # One item, or none at the end; an error comes with the end, from the thread's own result.
     arrived: asyncio.Queue[tuple[T] | None] = asyncio.Queue()
@@ -25,13 +31,18 @@ async def pump(make: Callable[[], Iterator[T]], *, threads: Executor) -> AsyncGe
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(arrived.put_nowait, item)
 
-    def read() -> None:
+    def receive(item: T) -> bool:
+        if not is_left.is_set():
+            put((item,))
+        return is_left.is_set()
+
+    def run() -> None:
         try:
-            _pass_on(make(), put, is_left)
+            work(receive)
         finally:
             put(None)
 
-    done = loop.run_in_executor(threads, read)
+    done = loop.run_in_executor(threads, run)
     # Where nobody waits any longer, nobody asks for the error either.
     done.add_done_callback(lambda future: future.cancelled() or future.exception())
     try:
@@ -42,12 +53,12 @@ async def pump(make: Callable[[], Iterator[T]], *, threads: Executor) -> AsyncGe
         is_left.set()
 
 
-def _pass_on(items: Iterator[T], put: Callable[[tuple[T]], None], is_left: threading.Event) -> None:
+def pass_on(items: Iterator[T], receive: Receive[T]) -> None:
+    """Hand over the items of an iterator until `receive` returns True; then it is closed."""
     try:
         for item in items:
-            if is_left.is_set():
+            if receive(item):
                 return
-            put((item,))
     finally:
         if isinstance(items, Generator):
             cast("Generator[T]", items).close()
