@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import pytest
 
 import parrot
 from baihua.compress.gguf import write_gguf
+from served_process import serving
 
 ASK = {"model": "m", "messages": [{"role": "user", "content": "你好"}], "stream": True, "max_tokens": 400}
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are those of POSIX")
@@ -30,23 +30,8 @@ def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def server(endless: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The process and its address."""
-    words = [f"m={endless}", "--port", "0", "--slots", "1", "--threads", "1", "--context", "512"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "baihua", "serve", *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
-    line = process.stderr.readline()
-    found = re.search(r"http://127\.0\.0\.1:\d+", line)
-    assert found, line
-    while True:
-        try:
-            httpx.get(found[0] + "/health")
-            break
-        except httpx.TransportError:
-            time.sleep(0.05)
-    yield process, found[0]
-    process.kill()
-    process.wait()
+    with serving(f"m={endless}", "--slots", "1", "--threads", "1", "--context", "512", cwd=tmp_path) as running:
+        yield running
 
 
 def test_sigterm_finishes_what_runs_and_turns_away_what_waits(server: tuple[subprocess.Popen[str], str]) -> None:

@@ -5,6 +5,7 @@ import webbrowser
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,7 @@ from baihua.core.errors import InputError
 
 if TYPE_CHECKING:
     from baihua.serve.api.app import Opened
+    from baihua.serve.engines.cluster import Cluster
 
 
 class Engine(StrEnum):
@@ -46,6 +48,8 @@ def serve(
     max_waiting: Annotated[int, typer.Option(min=0, help="Requests that wait for each model.")] = 64,
     max_seconds: Annotated[float, typer.Option(min=1, help="Longest time for an answer, its wait included.")] = 600,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads; all cores when left out.")] = None,
+    replicas: Annotated[int | None, typer.Option(min=1, help="Processes for each model, on Ray Serve.")] = None,
+    cluster: Annotated[str | None, typer.Option(metavar="ADDRESS|local", help="The Ray that runs them.")] = None,
     adapter: Annotated[
         list[str] | None,
         typer.Option(
@@ -66,7 +70,14 @@ def serve(
     prepare(debug=debug)
     key = read_key(api_key_file, Environment(), host=host)
     at = listen(host, port)
-    wanted = Wanted(engine=engine, level=level, num_slots=slots, num_ctx=context, num_threads=threads)
+    wanted = Wanted(
+        engine=engine,
+        level=level,
+        num_slots=slots,
+        num_ctx=context,
+        num_threads=threads,
+        cluster=_cluster(replicas, cluster, num_models=len(models)),
+    )
     opened = {
         name: wanted.open(Path(path), runs, adapters=_split(adapter or []) if number == 0 else {})
         for number, (name, path) in enumerate(named_models(models, runs).items())
@@ -89,11 +100,16 @@ class Wanted:
     num_slots: int
     num_ctx: int
     num_threads: int | None
+    cluster: "Cluster | None" = None
 
     def open(self, path: Path, runs: Path, *, adapters: Mapping[str, Path]) -> "Opened":
         """Open a model, exported first where its engine needs a GGUF file."""
         if self.engine is not Engine.llama_cpp and adapters:
             raise InputError(f"the engine {self.engine} switches no adapters", where="--adapter", fix="merge it first")
+        if self.engine is not Engine.llama_cpp and self.cluster:
+            raise InputError(
+                f"replicas run llama.cpp, not {self.engine}", where="--replicas", fix="leave out --engine or --replicas"
+            )
         if self.engine is Engine.transformers:
             from baihua.serve.engines import transformers
 
@@ -102,13 +118,27 @@ class Wanted:
             from baihua.serve.engines import vllm
 
             return vllm.open_engine(path, num_slots=self.num_slots, num_ctx=self.num_ctx)
-        from baihua.serve.engines import llama_cpp
-
         file = as_gguf(path, runs, level=self.level)
         added = {name: adapter_as_gguf(folder, file, runs) for name, folder in adapters.items()}
-        return llama_cpp.open_engine(
+        if self.cluster:
+            from baihua.serve.engines import cluster
+
+            open_engine = partial(cluster.open_engine, cluster=self.cluster)
+        else:
+            from baihua.serve.engines import llama_cpp
+
+            open_engine = llama_cpp.open_engine
+        return open_engine(
             file, num_slots=self.num_slots, num_ctx=self.num_ctx, num_threads=self.num_threads, adapters=added
         )
+
+
+def _cluster(replicas: int | None, address: str | None, *, num_models: int) -> "Cluster | None":
+    if replicas is None and address is None:
+        return None
+    from baihua.serve.engines.cluster import Cluster
+
+    return Cluster(address=address or "local", num_replicas=replicas or 1, num_models=num_models)
 
 
 def _split(adapters: list[str]) -> dict[str, Path]:

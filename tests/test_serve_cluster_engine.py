@@ -1,0 +1,104 @@
+"""What the front makes of replicas that die, with a fake handle and Ray's real errors."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from baihua.chat.types import Guidance, Piece, Sampling, Usage
+from baihua.core.errors import RunError
+from baihua.serve.engines.cluster import NUM_ATTEMPTS, ClusterEngine
+from baihua.serve.engines.cluster_replica import Opening, Parcel
+
+pytest.importorskip("ray.serve", reason="Ray comes with the extra `cluster`")
+from ray.exceptions import RayActorError, RayError  # pyright: ignore[reportMissingImports]
+
+pytestmark = pytest.mark.extras
+
+
+class FakeHandle:
+    """A handle whose replicas send what a test says; an error is raised."""
+
+    app_name = "app"
+
+    def __init__(self, *answers: list[Parcel | Exception]) -> None:
+        self.answers = list(answers)
+
+    def options(self, **_: object) -> "FakeHandle":
+        return self
+
+    def remote(self, *_: object) -> "FakeResponse":
+        return FakeResponse(self.answers.pop(0))
+
+
+class FakeResponse:
+    def __init__(self, items: list[Parcel | Exception]) -> None:
+        self._items = items
+        self.is_cancelled = False
+
+    async def __anext__(self) -> Parcel:
+        if not self._items:
+            raise StopAsyncIteration
+        return self._next()
+
+    def result(self, *, timeout_s: float) -> Parcel:
+        return self._next()
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+    def _next(self) -> Parcel:
+        item = self._items.pop(0)
+        if isinstance(item, Exception):
+            raise item
+        return item
+
+
+def engine_of(*answers: list[Parcel | Exception]) -> ClusterEngine:
+    opening = Opening(file=Path("m.gguf"), num_slots=1, num_ctx=64, num_threads=1, adapters={})
+    handle: Any = FakeHandle(*answers)
+    return ClusterEngine(handle, opening, num_replicas=1)
+
+
+def run(engine: ClusterEngine) -> list[Piece]:
+    pieces: list[Piece] = []
+
+    def receive(piece: Piece) -> bool:
+        pieces.append(piece)
+        return False
+
+    engine.run([1], Sampling(), Guidance(), receive)
+    return pieces
+
+
+END = [Piece("春"), Piece("", "stop", Usage(1, 1))]
+
+
+def test_a_death_before_any_text_is_hidden() -> None:
+    died = RayActorError()
+    assert [piece.text for piece in run(engine_of([died], [[Piece("")], died], [END]))] == ["", "春", ""]
+
+
+def test_a_death_after_text_is_told() -> None:
+    with pytest.raises(RunError, match="a replica ended in the middle of an answer"):
+        run(engine_of([[Piece("春")], RayActorError()], [END]))
+
+
+def test_a_request_that_ends_every_replica_is_given_up() -> None:
+    deaths: list[list[Parcel | Exception]] = [[RayActorError()] for _ in range(NUM_ATTEMPTS + 1)]
+    with pytest.raises(RunError, match="3 replicas ended at this request"):
+        run(engine_of(*deaths))
+    with pytest.raises(RunError, match="3 replicas ended at this request"):
+        engine_of(*[[RayActorError()] for _ in range(NUM_ATTEMPTS)]).embed([1])
+
+
+def test_what_else_fails_in_ray_is_told_in_one_line() -> None:
+    with pytest.raises(RunError, match="a replica failed: the second line"):
+        run(engine_of([RayError("the first line\nthe second line\n")]))
+    with pytest.raises(RunError, match="a replica failed: slow"):
+        engine_of([TimeoutError("slow")]).embed([1])
+
+
+def test_an_answer_without_its_end_is_an_error() -> None:
+    with pytest.raises(RunError, match="ended an answer before it was complete"):
+        run(engine_of([[Piece("春")]]))
