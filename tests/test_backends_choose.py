@@ -27,6 +27,15 @@ def test_an_address_goes_to_http() -> None:
         choose.open_chat("http://")
 
 
+def test_only_an_address_has_models_to_choose(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="this is no address, so there is no model 'small' to choose"):
+        choose.open_chat(str(tmp_path), at_address="small")
+
+
+def test_a_model_of_an_address_is_chosen_by_its_name() -> None:
+    assert choose.open_chat("http://127.0.0.1:9", at_address="small").name == "small"
+
+
 @pytest.mark.parametrize(
     ("name", "found"),
     [

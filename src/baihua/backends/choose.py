@@ -11,12 +11,23 @@ ACCEPTED = (
 )
 
 
-def open_chat(model: str, *, num_threads: int | None = None, api_key: str | None = None) -> ChatModel:
-    """Open a model by what it looks like: an address, a file or a folder."""
+def open_chat(
+    model: str, *, num_threads: int | None = None, api_key: str | None = None, at_address: str | None = None
+) -> ChatModel:
+    """Open a model by what it looks like: an address, a file or a folder.
+
+    `at_address` names the one that is meant where an address has several.
+    """
     if model.startswith(("http://", "https://")):
         from baihua.backends import http
 
-        return http.open_chat(model, api_key=api_key)
+        return http.open_chat(model, model=at_address, api_key=api_key)
+    if at_address:
+        raise InputError(
+            f"this is no address, so there is no model {at_address!r} to choose",
+            where=model,
+            fix="leave out --model, or give the http(s):// address of a server",
+        )
     path = Path(model).expanduser()
     if path.suffix == ".gguf" and path.is_file():
         from baihua.backends import llama_cpp

@@ -1,6 +1,7 @@
 """The verb that talks to a model: chat."""
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -17,38 +18,54 @@ def chat(
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.7,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 512,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads; all cores when left out.")] = None,
+    at_address: Annotated[
+        str | None, typer.Option("--model", metavar="NAME", help="Which model of an address; its first when left out.")
+    ] = None,
+    plain: Annotated[bool, typer.Option(help="Show answers as they come, not as Markdown.")] = False,
     runs: Runs = RUNS,
     debug: Debug = False,
 ) -> None:
     """Talk to a model in the terminal; /help lists the commands."""
     prepare(debug=debug)
-    start_chat(model, runs=runs, system=system, temperature=temperature, max_tokens=max_tokens, threads=threads)
+    talk = Talk(system=system, temperature=temperature, max_tokens=max_tokens, is_plain=plain)
+    start_chat(model, runs=runs, talk=talk, threads=threads, at_address=at_address)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Talk:
+    """How to talk."""
+
+    system: str | None = None
+    temperature: float = 0.7
+    max_tokens: int = 512
+    is_plain: bool = False
 
 
 def start_chat(
-    name: str,
-    *,
-    runs: Path,
-    system: str | None = None,
-    temperature: float = 0.7,
-    max_tokens: int = 512,
-    threads: int | None = None,
+    name: str, *, runs: Path, talk: Talk | None = None, threads: int | None = None, at_address: str | None = None
 ) -> None:
     """Open a model by name and talk until the user leaves."""
     from baihua.backends.choose import open_chat
     from baihua.chat.types import Sampling
     from baihua.core.env import Environment
-    from baihua.serve.repl import run_repl
+    from baihua.serve.terminal.repl import run_repl
 
-    model = open_chat(find_model(name, runs), num_threads=threads, api_key=Environment().get("BAIHUA_API_KEY") or None)
+    talk = talk or Talk()
+    model = open_chat(
+        find_model(name, runs),
+        num_threads=threads,
+        api_key=Environment().get("BAIHUA_API_KEY") or None,
+        at_address=at_address,
+    )
     runs.mkdir(parents=True, exist_ok=True)
     try:
         run_repl(
             model,
-            system=system,
-            sampling=Sampling(temperature=temperature, max_tokens=max_tokens),
+            system=talk.system,
+            sampling=Sampling(temperature=talk.temperature, max_tokens=talk.max_tokens),
             history_file=runs / "chat-history",
             save_folder=Path(),
+            is_plain=talk.is_plain,
         )
     finally:
         model.close()

@@ -6,42 +6,40 @@ from pathlib import Path
 
 from baihua.chat.types import ChatModel, Sampling
 from baihua.core.errors import InputError
-from baihua.serve.answering import printable
-from baihua.serve.commands import take
-from baihua.serve.session import Session
+from baihua.serve.terminal.answering import Chat
+from baihua.serve.terminal.commands import take
+from baihua.serve.terminal.screen import PlainScreen
+from baihua.serve.terminal.session import Session
 
 
 def run_repl(
-    model: ChatModel, *, system: str | None, sampling: Sampling, history_file: Path | None, save_folder: Path
+    model: ChatModel,
+    *,
+    system: str | None,
+    sampling: Sampling,
+    history_file: Path | None,
+    save_folder: Path,
+    is_plain: bool = False,
 ) -> None:
     """Chat until the person leaves; without a terminal, answer each line of stdin until it ends."""
-    session = Session(system=system, save_folder=save_folder)
-    if sys.stdin.isatty():
-        from baihua.serve.terminal import chat_on_terminal
+    session = Session(system=system, sampling=sampling)
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        from baihua.serve.terminal.prompt import chat_on_terminal
+        from baihua.serve.terminal.terminal_screen import TerminalScreen
 
-        chat_on_terminal(session, model, sampling, history_file=history_file)
+        screen = TerminalScreen(is_plain=is_plain)
+        chat_on_terminal(Chat(session, model, screen, save_folder), history_file=history_file)
     else:
-        chat_on_lines(session, model, sampling, lines=_decoded(sys.stdin.buffer))
+        chat_on_lines(
+            Chat(session, model, PlainScreen(sys.stdout, sys.stderr), save_folder), lines=_decoded(sys.stdin.buffer)
+        )
 
 
-def chat_on_lines(session: Session, model: ChatModel, sampling: Sampling, *, lines: Iterable[str]) -> None:
-    """Answer each line; answers go to stdout, everything else to stderr."""
-    screen = PlainScreen()
+def chat_on_lines(chat: Chat, *, lines: Iterable[str]) -> None:
+    """Answer each line; without a terminal answers go to stdout, everything else to stderr."""
     for text in _joined(lines):
-        if not take(text, session, model, sampling, screen):
+        if not take(text, chat):
             return
-
-
-class PlainScreen:
-    """Answers on stdout, notes on stderr."""
-
-    def show(self, text: str) -> None:
-        """Write a part of an answer and flush it."""
-        print(printable(text), end="", flush=True)
-
-    def note(self, text: str) -> None:
-        """Write a note and flush it."""
-        print(printable(text), file=sys.stderr, flush=True)
 
 
 def _joined(lines: Iterable[str]) -> Iterator[str]:

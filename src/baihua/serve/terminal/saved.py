@@ -1,0 +1,83 @@
+"""Conversations as files: one row of JSON Lines with its messages, the form that training reads."""
+
+import itertools
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from baihua.chat.types import ROLES, Message, Role
+from baihua.core.errors import InputError
+from baihua.core.jsonl import read_jsonl, write_jsonl
+from baihua.core.tree import is_mapping, is_sequence
+
+FORM = '{"messages": [{"role": "user", "content": "..."}]}'
+WITH_LINE = re.compile(r"(?P<name>.+):(?P<line>[0-9]+)")
+
+
+def save(messages: Sequence[Message], folder: Path, name: str = "") -> Path:
+    """Write a conversation into a file that did not exist before, and tell which."""
+    wanted = folder / Path(name or f"chat-{datetime.now():%Y%m%d-%H%M%S}.jsonl").expanduser()
+    try:
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+        file = _reserve(wanted)
+        write_jsonl(file, [{"messages": [_row(message) for message in messages]}])
+    except OSError as error:
+        raise InputError(
+            f"cannot save here: {error.strerror}", where=str(wanted), fix="name another file: /save FILE"
+        ) from error
+    return file
+
+
+def load(folder: Path, name: str) -> list[Message]:
+    """The conversation in the first row of a file, or in the one whose line is named: FILE:12."""
+    file, number = folder / Path(name).expanduser(), None
+    if not file.exists() and (match := WITH_LINE.fullmatch(name)):
+        file, number = folder / Path(match["name"]).expanduser(), int(match["line"])
+    try:
+        found = next(((line, row) for line, row in read_jsonl(file) if number in (None, line)), None)
+    except OSError as error:
+        raise InputError(
+            f"cannot read this: {error.strerror}", where=str(file), fix="name a file that /save wrote"
+        ) from error
+    if found is None:
+        what = "the file is empty" if number is None else f"the file has no row in line {number:,}"
+        raise InputError(what, where=str(file), fix=f"write a conversation as {FORM}")
+    line, row = found
+    return _messages(row, where=f"{file}:{line}")
+
+
+def _reserve(wanted: Path) -> Path:
+    """Make `wanted`, or the first of wanted-2, wanted-3, ... that does not exist."""
+    for number in itertools.count(1):
+        file = wanted if number == 1 else wanted.with_name(f"{wanted.stem}-{number}{wanted.suffix}")
+        try:
+            # What people say is private: nobody else on this machine may read it.
+            file.touch(mode=0o600, exist_ok=False)
+        except FileExistsError:
+            continue
+        return file
+    raise AssertionError("numbers do not end")
+
+
+def _row(message: Message) -> dict[str, str]:
+    row = {"role": message.role, "content": message.content}
+    return row | {"input": message.input} if message.input else row
+
+
+def _messages(row: dict[str, Any], *, where: str) -> list[Message]:
+    turns = row.get("messages")
+    if not is_sequence(turns) or not turns:
+        raise InputError("this row has no list of messages", where=where, fix=f"write it as {FORM}")
+    return [_message(turn, where=where) for turn in turns]
+
+
+def _message(turn: object, *, where: str) -> Message:
+    roles: dict[object, Role] = {role: role for role in ROLES}
+    if is_mapping(turn) and turn.get("role") in roles and isinstance(turn.get("content"), str):
+        given = turn.get("input")
+        return Message(roles[turn["role"]], turn["content"], given if isinstance(given, str) and given else None)
+    raise InputError(
+        "a message of this row has another role or no text", where=where, fix=f"roles are {', '.join(ROLES)}"
+    )
