@@ -119,6 +119,7 @@ def test_a_grammar_and_a_schema_are_followed(web: httpx.Client) -> None:
     ("fields", "code", "words"),
     [
         ({"grammar": 'root ::= "x'}, None, "failed to parse grammar"),
+        ({"grammar": 'root ::= "\x1b"'}, "invalid_value", "a control character"),
         ({"messages": []}, "invalid_value", "messages: List should have at least 1 item"),
         ({"messages": [{"role": "user", "content": "长" * 5_000}]}, "context_length_exceeded", "the context holds 512"),
         ({"messages": [*ASK, {"role": "assistant", "content": "好"}]}, None, "there is nothing to answer"),

@@ -49,6 +49,24 @@ def test_who_comes_too_late_is_told_at_once() -> None:
     assert problem.retry_after is not None and problem.retry_after >= 1
 
 
+def test_those_who_come_at_once_see_each_other() -> None:
+    async def work() -> tuple[int, int]:
+        door = gate(num_slots=2, max_waiting=6)
+
+        async def visit() -> None:
+            async with door.enter():
+                await asyncio.sleep(0.001)
+
+        found = await asyncio.gather(*(visit() for _ in range(50)), return_exceptions=True)
+        # Seven come in one turn, the eighth in a later one.
+        early = [asyncio.create_task(visit()) for _ in range(7)]
+        await asyncio.sleep(0)
+        await asyncio.gather(*early, visit())
+        return found.count(None), sum(isinstance(one, Problem) for one in found)
+
+    assert asyncio.run(work()) == (8, 42)
+
+
 def test_with_no_queue_a_free_place_is_still_given() -> None:
     async def work() -> None:
         async with gate(max_waiting=0).enter():

@@ -11,16 +11,14 @@ import argparse
 import collections
 import json
 import random
-import re
 import socket
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
+from server import serving
 
 ALLOWED = {200, 400, 401, 404, 405, 413, 415, 429, 431, 503}
 QUEUE = {"queue_full", "queue_timeout", "stopping", "timeout"}
@@ -123,13 +121,9 @@ def main() -> int:
     parser.add_argument("--cases", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    process, url = start(arguments.model)
-    try:
-        counts, wrong = ask_all(url, num_cases=arguments.cases, rng=random.Random(arguments.seed))
-        is_alive = process.poll() is None and is_answering(url)
-    finally:
-        process.terminate()
-        process.wait(60)
+    with serving(f"m={arguments.model}", "--slots", "2", "--context", "512", "--max-seconds", "20") as server:
+        counts, wrong = ask_all(server.url, num_cases=arguments.cases, rng=random.Random(arguments.seed))
+        is_alive = server.is_alive() and is_answering(server.url)
     print(
         f"{sum(counts.values()):,} requests: "
         + ", ".join(f"{count:,} x {status}" for status, count in sorted(counts.items()))
@@ -138,21 +132,6 @@ def main() -> int:
     for one in wrong[:20]:
         print(one)
     return int(bool(wrong) or not is_alive)
-
-
-def start(model: Path, *more: str) -> tuple[subprocess.Popen[str], str]:
-    """`baihua serve` on a free port; the process and its address, when it answers."""
-    words = [f"m={model}", "--port", "0", "--slots", "2", "--context", "512", "--max-seconds", "20", *more]
-    process = subprocess.Popen([sys.executable, "-m", "baihua", "serve", *words], stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    line = process.stderr.readline()
-    found = re.search(r"http://127\.0\.0\.1:\d+", line)
-    assert found, line + process.stderr.read()
-    # What it says later is read, so that it never waits for a reader.
-    subprocess.Popen(["cat"], stdin=process.stderr, stdout=subprocess.DEVNULL)
-    while not is_answering(found[0]):
-        time.sleep(0.1)
-    return process, found[0]
 
 
 def is_answering(url: str) -> bool:

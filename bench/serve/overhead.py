@@ -1,6 +1,7 @@
 """What does our front cost? `baihua serve` beside llama.cpp's own HTTP server, in one run and in turn.
 
-Usage: python bench/serve/overhead.py MODEL.gguf [--rounds 7] [--tokens 128] [--streams 1 4] [--threads N]
+Usage: python bench/serve/overhead.py MODEL.gguf [--rounds 7] [--tokens 128] [--streams 1 4]
+       [--threads N] [--prompt-tokens 48]
 
 Both servers open the same file with the same slots and threads, and write greedy answers to the same prompts of token
 ids over streaming HTTP, one at a time and several at once; the prompt is read anew each time, as ours does for answers
@@ -21,7 +22,7 @@ from typing import Any
 
 import httpx
 import xllamacpp
-from fuzz import start
+from server import serving
 
 CONTEXT, SLOTS = 1024, 4
 IDS = [(7 * i) % 300 + 20 for i in range(48)]
@@ -35,18 +36,14 @@ def main() -> int:
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--prompt-tokens", type=int, default=48, help="few show the time to the first text best")
     arguments = parser.parse_args()
-    process, ours = start(
-        arguments.model, "--slots", str(SLOTS), "--context", str(CONTEXT), "--threads", str(arguments.threads)
-    )
-    bare = open_bare(arguments.model, arguments.threads)
-    theirs = f"http://{bare.listening_address.removeprefix('http://')}"
-    try:
+    words = ("--slots", str(SLOTS), "--context", str(CONTEXT), "--threads", str(arguments.threads))
+    with serving(f"m={arguments.model}", *words) as server:
+        bare = open_bare(arguments.model, arguments.threads)
+        theirs = f"http://{bare.listening_address.removeprefix('http://')}"
         for num_streams in arguments.streams:
-            compare(ours, theirs, num_streams, arguments)
-    finally:
-        process.terminate()
-        process.wait(60)
+            compare(server.url, theirs, num_streams, arguments)
     return 0
 
 
@@ -65,7 +62,8 @@ def open_bare(model: Path, num_threads: int) -> "xllamacpp.Server":  # pyright: 
 def compare(ours: str, theirs: str, num_streams: int, arguments: argparse.Namespace) -> None:
     """Rounds of both in turn, each first in every second round."""
     found: dict[str, list[tuple[float, float]]] = {ours: [], theirs: []}
-    more = {ours: {}, theirs: {"cache_prompt": False, "min_p": 0.0}}
+    prompt = {"prompt": IDS[: arguments.prompt_tokens]}
+    more = {ours: prompt, theirs: prompt | {"cache_prompt": False, "min_p": 0.0}}
     for url in found:
         measure(url, num_streams, 8, more=more[url])
     for number in range(arguments.rounds):
@@ -88,7 +86,7 @@ def measure(url: str, num_streams: int, num_tokens: int, *, more: dict[str, Any]
     """Tokens a second of all streams together, and the median time to the first text, in seconds."""
     barrier = threading.Barrier(num_streams)
     with ThreadPoolExecutor(num_streams) as pool:
-        done = list(pool.map(lambda number: ask(url, number, num_tokens, barrier, more), range(num_streams)))
+        done = list(pool.map(lambda _: ask(url, num_tokens, barrier, more), range(num_streams)))
     seconds = max(one.end for one in done) - min(one.begin for one in done)
     return sum(one.num_tokens for one in done) / seconds, statistics.median(one.first - one.begin for one in done)
 
@@ -103,9 +101,9 @@ class Done:
     num_tokens: int
 
 
-def ask(url: str, number: int, num_tokens: int, barrier: threading.Barrier, more: dict[str, Any]) -> Done:
+def ask(url: str, num_tokens: int, barrier: threading.Barrier, more: dict[str, Any]) -> Done:
     """Ask for an answer, and watch it come."""
-    body = {"model": "m", "prompt": [*IDS, 20 + number], "max_tokens": num_tokens, "temperature": 0, "stream": True}
+    body = {"model": "m", "max_tokens": num_tokens, "temperature": 0, "stream": True}
     body |= {"stream_options": {"include_usage": True}} | more
     first, num_written = 0.0, 0
     with httpx.Client(timeout=300) as client:

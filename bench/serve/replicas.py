@@ -22,7 +22,7 @@ from pathlib import Path
 
 import httpx
 import psutil
-from fuzz import start
+from server import serving
 
 MAX_RECOVERY_SECONDS, WINDOW, SHARE = 30, 5, 0.9
 
@@ -48,24 +48,9 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--seconds", type=int, default=60)
     arguments = parser.parse_args()
-    process, url = start(
-        arguments.model,
-        "--replicas",
-        str(arguments.replicas),
-        "--threads",
-        "1",
-        "--slots",
-        "2",
-        "--context",
-        "1024",
-        "--max-seconds",
-        "120",
-    )
-    try:
-        return kill_one(process.pid, url, arguments)
-    finally:
-        process.terminate()
-        process.wait(60)
+    words = ("--threads", "1", "--slots", "2", "--context", "1024", "--max-seconds", "120")
+    with serving(f"m={arguments.model}", "--replicas", str(arguments.replicas), *words) as server:
+        return kill_one(server.process.pid, server.url, arguments)
 
 
 def kill_one(front: int, url: str, arguments: argparse.Namespace) -> int:

@@ -5,15 +5,24 @@ A field that changes nothing here is accepted where OpenAI's own clients send it
 """
 
 import json
+import unicodedata
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from baihua.chat.types import Guidance, Message, Role, Sampling
 
 # llama.cpp keeps a seed in 32 bits, all of them set mean a random one.
 NUM_SEEDS = 2**32 - 1
 SCHEMA_TYPES = {"object", "array", "string", "number", "integer", "boolean", "null"}
+
+
+def _printable(text: str) -> str:
+    """llama.cpp writes a grammar that it cannot read to the server's terminal as it is."""
+    if any(unicodedata.category(char) == "Cc" and char not in "\t\n\r" for char in text):
+        raise ValueError("a control character; write it as \\x and two digits")
+    return text
+
 
 Stop = Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], Field(max_length=16)]
 
@@ -101,7 +110,7 @@ class Generation(Base):
     max_tokens: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
     stop: Annotated[str, Field(min_length=1, max_length=256)] | Stop | None = None
-    grammar: Annotated[str, Field(min_length=1, max_length=65_536)] | None = None
+    grammar: Annotated[str, Field(min_length=1, max_length=65_536), AfterValidator(_printable)] | None = None
     """Of llama.cpp: GBNF."""
     response_format: ResponseFormat | None = None
     n: Literal[1] | None = None
