@@ -38,9 +38,9 @@ def wait_until(is_so, seconds: float = 30) -> None:
         time.sleep(0.01)
 
 
-def running(url: str) -> float:
+def running(url: str, what: str = "running") -> float:
     lines = httpx.get(f"{url}/metrics").text.splitlines()
-    return next(float(line.split()[-1]) for line in lines if line.startswith("baihua_running"))
+    return next(float(line.split()[-1]) for line in lines if line.startswith(f"baihua_{what}"))
 
 
 @pytest.mark.parametrize("is_stream", [True, False])
@@ -54,6 +54,18 @@ def test_who_leaves_frees_the_place(is_stream: bool, num_before: int) -> None:
         engine.go.set()
         with httpx.stream("POST", url + COMPLETIONS, json=ASK) as response:
             assert events(response)[-1] == "[DONE]"
+
+
+def test_who_waits_for_a_vector_and_leaves_waits_no_more() -> None:
+    engine = ScriptedEngine(Piece("一"), None, END)
+    with served({"m": opened_with(engine)}) as url, httpx.stream("POST", url + COMPLETIONS, json=ASK) as response:
+        lines = response.iter_lines()
+        next(lines)
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{url}/v1/embeddings", json={"model": "m", "input": "你好"}, timeout=0.3)
+        wait_until(lambda: running(url, "waiting") == 0)
+        assert running(url) == 1
+        engine.go.set()
 
 
 def leave(url: str, *, is_stream: bool) -> None:

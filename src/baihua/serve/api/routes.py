@@ -1,6 +1,6 @@
 """The calls of the API."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -74,14 +74,7 @@ class Api:
         """Vectors of texts."""
         wanted = await read_model(request, EmbeddingRequest)
         served = self._find(wanted.model)
-        begin = [] if served.tokenizer.bos_id is None else [served.tokenizer.bos_id]
-        found: list[np.ndarray] = []
-        num_tokens = 0
-        for text in wanted.texts():
-            ids = begin + served.tokenizer.encode(text) if isinstance(text, str) else text
-            num_tokens += len(ids)
-            async with served.gate.enter():
-                found.append(await unless_gone(run_in_threadpool(served.engine.embed, ids), request.receive))
+        found, num_tokens = await unless_gone(_vectors(served, wanted.texts()), request.receive)
         is_base64 = wanted.encoding_format == "base64"
         return JSONResponse(vectors(wanted.model, found, num_tokens=num_tokens, is_base64=is_base64))
 
@@ -131,6 +124,19 @@ class Api:
         first = await unless_gone(anext(pieces), request.receive)
         tells_usage = wanted.stream_options is not None and wanted.stream_options.include_usage
         return EventStream(_events(first, pieces, reply, guidance, tells_usage=tells_usage))
+
+
+async def _vectors(served: Served, texts: Sequence[str | list[int]]) -> tuple[list[np.ndarray], int]:
+    """Vectors of texts or ids, one after another, and how many tokens they have."""
+    begin = [] if served.tokenizer.bos_id is None else [served.tokenizer.bos_id]
+    found: list[np.ndarray] = []
+    num_tokens = 0
+    for text in texts:
+        ids = begin + served.tokenizer.encode(text) if isinstance(text, str) else text
+        num_tokens += len(ids)
+        async with served.gate.enter():
+            found.append(await run_in_threadpool(served.engine.embed, ids))
+    return found, num_tokens
 
 
 async def _collect(pieces: AsyncGenerator[Piece], reply: Reply, guidance: Guidance) -> dict[str, object]:
