@@ -21,7 +21,7 @@ TABLE = {
         {**SECOND, "num_battles": 3, "num_wins": 0, "num_losses": 2, "num_ties": 1, "num_both_bad": 0},
     ],
     "pairs": [{"a": "baihua-1.7b", "b": "baihua-0.6b", "a_wins": 2, "b_wins": 0, "ties": 1, "both_bad": 0}],
-    "note": "too few votes",
+    "note": "few_votes",
 }
 
 
@@ -65,7 +65,7 @@ def test_three_votes_and_the_table(arena: "Page", arena_server: PageServer) -> N
     assert rows[0][3:] == ["3", "2", "0", "1", "0"]
     assert "尚不能定" in rows[1][2]
     assert rows[2][1:] == ["2", "0", "1", "0"]
-    assert arena.get_by_text("too few votes").is_visible()
+    assert arena.get_by_text("票数少时区间偏窄").is_visible()
     widths = arena.locator(".span").evaluate_all("(all) => all.map((one) => one.getBoundingClientRect().width)")
     assert len(widths) == 1
     assert widths[0] > 50

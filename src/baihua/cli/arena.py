@@ -67,7 +67,7 @@ def arena(
 
 
 def _print_table(file: Path, *, as_json: bool) -> None:
-    from baihua.serve.arena.table import make_table
+    from baihua.serve.arena.table import NOTES, make_table
     from baihua.serve.arena.votes import read_votes
 
     if not file.is_file():
@@ -87,4 +87,4 @@ def _print_table(file: Path, *, as_json: bool) -> None:
     console = Console()
     console.print(shown)
     if found["note"]:
-        console.print(found["note"], markup=False)
+        console.print(NOTES[found["note"]], markup=False)

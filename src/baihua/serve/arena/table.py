@@ -6,13 +6,16 @@ from typing import Any
 from baihua.statistics.bradley_terry import Battle, are_connected, rate
 
 SCORES = {"a": 1.0, "b": 0.0, "tie": 0.5, "both_bad": 0.5}
-NOT_CONNECTED = "some models never met, not even through others: their ratings cannot be compared"
-FEW = "with few votes the intervals are too narrow; 30 for each pair are a beginning"
+# The page says these in its reader's language.
+NOTES = {
+    "not_connected": "some models never met, not even through others: their ratings cannot be compared",
+    "few_votes": "with few votes the intervals are too narrow; 30 for each pair are a beginning",
+}
 FEW_VOTES = 30
 
 
 def make_table(votes: Sequence[Mapping[str, Any]], models: Sequence[str] = ()) -> dict[str, Any]:
-    """The table as the page shows it; models without a vote stand at its end without numbers."""
+    """The table as the page shows it, with the name of a note; models without a vote stand last, without numbers."""
     battles = [Battle(vote["model_a"], vote["model_b"], SCORES[vote["vote"]]) for vote in votes]
     ratings = rate(battles)
     rows = [
@@ -25,8 +28,8 @@ def make_table(votes: Sequence[Mapping[str, Any]], models: Sequence[str] = ()) -
         {"rank": len(ratings) + 1, "model": model, "rating": None, "low": None, "high": None} | _counts(votes, model)
         for model in absent
     ]
-    note = None if are_connected(battles) else NOT_CONNECTED
-    note = note or (FEW if 0 < len(battles) < FEW_VOTES else None)
+    note = None if are_connected(battles) else "not_connected"
+    note = note or ("few_votes" if 0 < len(battles) < FEW_VOTES else None)
     return {"num_votes": len(votes), "rows": rows, "pairs": _pairs(votes), "note": note}
 
 

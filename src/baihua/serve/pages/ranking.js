@@ -28,7 +28,7 @@ export function drawTable(root, { num_votes: numVotes, rows, pairs, note }) {
     root.replaceChildren(head, make("p", { class: "quiet" }, say("no_votes")));
     return;
   }
-  const noteLine = note ? make("p", { class: "hint" }, note) : null;
+  const noteLine = note ? make("p", { class: "hint" }, say(`note_${note}`)) : null;
   const parts = [
     head,
     noteLine,

@@ -27,6 +27,14 @@ export const ARENA_WORDS = {
   next_question: ["下一题", "Next question"],
   new_battle: ["重新开始一场", "Start another battle"],
   both_answered: ["两边都答完了，可以投票。", "Both have answered; you can vote."],
+  note_few_votes: [
+    "票数少时区间偏窄；每对模型有 30 票，才算开始",
+    "With few votes the intervals are too narrow; 30 for each pair are a beginning.",
+  ],
+  note_not_connected: [
+    "有的模型之间没有直接或间接地对比过，它们的评分不能相比",
+    "Some models never met, not even through others: their ratings cannot be compared.",
+  ],
   num_votes: ["已有 {n} 票", "Votes: {n}"],
   question_of: ["第 {i} 题，共 {n} 题", "Question {i} of {n}"],
   question_send: ["问这一题", "Ask this"],
