@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from odd_requests import odd_request
 from server import serving
 
 ALLOWED = {200, 400, 401, 404, 405, 413, 415, 429, 431, 503}
@@ -149,7 +150,7 @@ def ask_all(url: str, *, num_cases: int, rng: random.Random) -> tuple[collection
     wrong: list[str] = []
     with httpx.Client(base_url=url, timeout=60) as client:
         for number in range(num_cases):
-            make = rng.choices([spoiled_body, broken_bytes, None], weights=[8, 2, 2])[0]
+            make = rng.choices([spoiled_body, odd_body, broken_bytes, None], weights=[6, 4, 2, 2])[0]
             if make is None:
                 data = odd_bytes(rng)
                 status, problem = send_raw(url, data)
@@ -207,6 +208,12 @@ def judge(answer: httpx.Response) -> str | None:
     if "Traceback" in answer.text or "/src/baihua" in answer.text:
         return f"tells of itself: {answer.text[:200]}"
     return None
+
+
+def odd_body(client: httpx.Client, rng: random.Random) -> httpx.Request:
+    """A request that is odd but may be allowed."""
+    path, body = odd_request(rng)
+    return client.build_request("POST", path, json=body)
 
 
 def spoiled_body(client: httpx.Client, rng: random.Random) -> httpx.Request:
