@@ -1,6 +1,7 @@
 """The only reader of the environment; what it read goes into manifests, except secrets."""
 
 import os
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -67,3 +68,8 @@ def forbid_telemetry() -> None:
     os.environ.update(dict.fromkeys(("DAFT_ANALYTICS_ENABLED", "RAY_USAGE_STATS_ENABLED"), "0"))
     # Progress is ours to show: theirs would be drawn over it.
     os.environ["DAFT_PROGRESS_BAR"] = "0"
+
+
+def lock_private_ray() -> None:
+    """Give a Ray that this process will start a token of its own, without which nobody is let in."""
+    os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))

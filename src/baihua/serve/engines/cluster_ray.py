@@ -5,8 +5,6 @@ asks for a token that only this process and its children know.
 """
 
 import logging
-import os
-import secrets
 import signal
 import socket
 import sys
@@ -16,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from baihua.backends.llama_cpp_server import default_num_threads
-from baihua.core.env import forbid_telemetry
+from baihua.core.env import forbid_telemetry, lock_private_ray
 from baihua.core.errors import InputError
 
 CONNECT_SECONDS = 5
@@ -56,11 +54,6 @@ def connect(address: str) -> bool:
     # Each death of a replica would be told in fifty lines; ours say what it means for an answer.
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     return is_local
-
-
-def lock_private_ray() -> None:
-    """Give the Ray that this process will start a token of its own, without which nobody is let in."""
-    os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
 
 
 def threads_for(num_replicas: int, cpus: list[int], *, num_threads: int | None) -> int:
