@@ -7,11 +7,12 @@ import pytest
 
 import few_steps
 from baihua.cli import export
-from baihua.cli.serve import _split, named_models
+from baihua.cli.serve import Engine, Wanted, _split, named_models
 from baihua.core.env import Environment
 from baihua.core.errors import InputError
 from baihua.core.run import given_path
 from baihua.core.stage import find_stage, run_stage
+from baihua.serve.engines.cluster import Cluster
 from baihua.serve.web.run import read_key
 from cli_runs import run_here
 
@@ -121,3 +122,12 @@ def test_an_engine_that_switches_no_adapters_says_so(
     found = run_here(capsys, *words, "--runs", str(tmp_path))
     assert found.status == 2
     assert "the engine transformers switches no adapters" in found.errors()[0]
+
+
+@pytest.mark.parametrize("engine", [Engine.transformers, Engine.vllm])
+def test_replicas_run_llama_cpp_alone(engine: Engine, tmp_path: Path) -> None:
+    wanted = Wanted(
+        engine=engine, level="q8_0", num_slots=1, num_ctx=64, num_threads=1, cluster=Cluster(num_replicas=2)
+    )
+    with pytest.raises(InputError, match=f"replicas run llama.cpp, not {engine}"):
+        wanted.open(tmp_path, tmp_path, adapters={})

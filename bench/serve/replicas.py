@@ -2,7 +2,7 @@
 
 Usage: python bench/serve/replicas.py MODEL.gguf [--replicas 2] [--clients 8] [--seconds 60]
 
-Clients ask for streams one after another. At a third of the time one replica's process is killed. Printed are tokens a
+Clients ask for streams one after another. At a third of the time one replica's process is killed. Printed are pieces a
 second before the kill and after it, second by second; how each request ended; and how long it took until the rate was
 back, over five seconds, at 0.9 of what it was before. It must be back within 30 s, and each request must end with an
 answer or with an error event.

@@ -41,7 +41,9 @@ MAX_EMBED_SECONDS = 60
 class ClusterEngine:
     """Hands requests to replicas; safe to use from many threads."""
 
-    def __init__(self, handle: "DeploymentHandle[Replica]", opening: Opening, *, num_replicas: int) -> None:
+    def __init__(
+        self, handle: "DeploymentHandle[Replica]", opening: Opening, *, num_replicas: int, owns_ray: bool = False
+    ) -> None:
         self.num_ctx = opening.num_ctx
         self.num_slots = opening.num_slots * num_replicas
         self.adapters = tuple(opening.adapters)
@@ -49,11 +51,7 @@ class ClusterEngine:
         self._app = handle.app_name
         self._writers = handle.options(method_name="write", stream=True)
         self._embedders = handle.options(method_name="embed")
-        self._owns_ray = False
-
-    def owns_ray(self) -> None:
-        """End Ray when the engine is closed."""
-        self._owns_ray = True
+        self._owns_ray = owns_ray
 
     def run(self, ids: Sequence[int], sampling: Sampling, guidance: Guidance, receive: Callable[[Piece], bool]) -> None:
         """Hand each piece of a replica's answer over, on the caller's thread."""
@@ -167,13 +165,12 @@ def open_engine(
             num_threads=threads_for(cluster.num_replicas * cluster.num_models, node_cpus(), num_threads=num_threads),
             adapters={name: one.resolve() for name, one in adapters.items()},
         )
-        engine = ClusterEngine(_deploy(opening, cluster.num_replicas), opening, num_replicas=cluster.num_replicas)
+        handle = _deploy(opening, cluster.num_replicas)
     except (BaihuaError, KeyboardInterrupt):
         if is_ours:
             _end_ray()
         raise
-    if is_ours:
-        engine.owns_ray()
+    engine = ClusterEngine(handle, opening, num_replicas=cluster.num_replicas, owns_ray=is_ours)
     return Opened(engine, tokenizer, template)
 
 

@@ -198,6 +198,5 @@ COMMANDS = {
 KEYS = (
     ("Alt-Enter", "new line (also Esc Enter, or \\ then Enter)"),
     ("Ctrl-C", "stop the answer; what was said is kept"),
-    ("Ctrl-R", "search what you asked before"),
     ("Tab", "complete a command or the name of a file"),
 )

@@ -1,4 +1,4 @@
-"""Where answers and notes go; here plain, for pipes, in markdown_screen.py with Markdown, for a terminal."""
+"""Where answers and notes go; here plain, for pipes, in terminal_screen.py with Markdown, for a terminal."""
 
 import unicodedata
 from collections.abc import Sequence

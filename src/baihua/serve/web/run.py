@@ -77,7 +77,7 @@ def run(app: Starlette, at: socket.socket, *, on_stop: Callable[[], None] = lamb
     # uvicorn stops at these signals, and sends them on when it has stopped. Then there is nothing left to do.
     before = {number: signal.signal(number, lambda number, frame: None) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        # uvloop where it is installed: a twentieth of each token's time with a small model (docs/log.md, 2026-11-26).
+        # uvloop where it is installed; what it gains is less than the noise here (docs/log.md, 2026-11-26).
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
             runner.run(_serve(uvicorn.Server(config), at, on_stop))
     finally:
