@@ -8,7 +8,7 @@ import torch
 from transformers import LlamaForCausalLM
 
 from baihua.backends.transformers import TransformersChat, open_chat, open_scorer
-from baihua.chat.types import Message, Piece, Sampling
+from baihua.chat.types import Guidance, Message, Piece, Sampling
 from baihua.core.errors import InputError, TooLongError
 from baihua.model import tiny
 
@@ -80,7 +80,8 @@ def test_the_answer_stops_at_max_tokens_and_says_so(model: TransformersChat) -> 
 
 def test_every_end_token_of_the_generation_config_stops_the_answer(folder: Path, tmp_path: Path) -> None:
     opened = open_chat(folder)
-    first = next(opened._sample(prompt_of(opened), 1, GREEDY))
+    likeliest = opened._chooser(GREEDY, Guidance())
+    first = next(opened._sample(prompt_of(opened), 1, likeliest)).token_id
     copy = edited(folder, tmp_path / "copy", "generation_config.json", eos_token_id=[3, first])
     assert_stops_at_once(open_chat(copy), ASK)
 

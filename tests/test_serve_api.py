@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 import parrot
+from baihua.backends import llama_cpp as backend
 from baihua.backends.transformers import open_chat as open_folder
 from baihua.chat.render import encode, render
 from baihua.chat.templates import chatml
 from baihua.chat.types import Guidance, Message, Sampling
 from baihua.compress.gguf import write_gguf
 from baihua.core import kinds
-from baihua.core.errors import InputError
+from baihua.core.errors import InputError, TooLongError
 from baihua.serve.api.answer import prompt_ids
 from baihua.serve.api.engine import Served
 from baihua.serve.api.gate import Gate
@@ -53,6 +54,10 @@ def ask(web: httpx.Client, **fields: Any) -> dict[str, Any]:
     found = web.post(COMPLETIONS, json={"model": "parrot", "messages": ASK} | fields)
     assert found.status_code == 200, found.text
     return found.json()
+
+
+def of_schema(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"response_format": {"type": "json_schema", "json_schema": {"schema": schema}}}
 
 
 def streamed(web: httpx.Client, **fields: Any) -> str:
@@ -107,11 +112,13 @@ def test_log_probabilities_are_those_of_a_distribution(web: httpx.Client) -> Non
 
 
 def test_a_grammar_and_a_schema_are_followed(web: httpx.Client) -> None:
-    marked = ask(web, model="tiny", grammar='root ::= "标记" [0-9]', max_tokens=40)["choices"][0]["message"]["content"]
-    assert marked[:2] == "标记" and marked[2:].isdigit()
+    for grammar in ('root ::= "标记" [0-9]', '%llguidance {}\nstart: "标记" /[0-9]/'):
+        marked = ask(web, model="tiny", grammar=grammar, max_tokens=40)["choices"][0]["message"]["content"]
+        assert marked[:2] == "标记" and marked[2:].isdigit()
     schema = {"type": "object", "properties": {"a": {"enum": [7]}}, "required": ["a"], "additionalProperties": False}
     wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
-    found = ask(web, model="tiny", response_format=wanted, max_tokens=60)["choices"][0]["message"]["content"]
+    # Up to 40 blanks may stand between two of its seven signs, and a random model likes blanks as much as signs.
+    found = ask(web, model="tiny", response_format=wanted, max_tokens=400)["choices"][0]["message"]["content"]
     assert json.loads(found) == {"a": 7}
 
 
@@ -132,8 +139,12 @@ def test_a_grammar_and_a_schema_are_followed(web: httpx.Client) -> None:
         ({"tools": []}, "invalid_value", "tools: Extra inputs"),
         ({"temprature": 1}, "invalid_value", "temprature: Extra inputs"),
         ({"stop": [""]}, "invalid_value", "stop"),
-        ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "nonsense"}}}}, "invalid_value",
-         "'nonsense' is no type of JSON schema"),
+        ({"grammar": "%llguidance {}\nstart: nowhere"}, None, 'the grammar cannot be followed: at 2(8): unknown'),
+        (of_schema({"type": "nonsense"}), None, "the JSON schema cannot be followed: Invalid type: nonsense"),
+        (of_schema({"$ref": "#/nowhere"}), None, "Pointer '/nowhere' does not exist"),
+        (of_schema({"type": "string", "pattern": "(("}), None, "unclosed group"),
+        (of_schema({"type": "array", "uniqueItems": True}), None, 'Unimplemented keys: ["uniqueItems"]'),
+        (of_schema({"type": "integer"}) | {"grammar": "%llguidance {}\nstart: /a/"}, None, "and a JSON schema at once"),
         ({"model": 5}, "invalid_value", "model: Input should be a valid string"),
     ],
 )  # fmt: skip
@@ -221,13 +232,63 @@ def test_blanks_around_a_text_are_no_error_where_a_template_trims() -> None:
         prompt_ids([Message("user", "hello")], Served("m", opened.engine, opened.tokenizer, shouting, gate(), 0))
 
 
-def test_transformers_refuses_what_it_does_not_know(tiny_folder: Path) -> None:
+def test_a_build_of_llama_cpp_without_llguidance_is_given_no_lark(
+    web: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backend, "has_llguidance", lambda: False)
+    found = web.post(COMPLETIONS, json={"model": "tiny", "messages": ASK, "grammar": "%llguidance {}\nstart: /a/"})
+    assert (found.status_code, "reads no Lark" in found.json()["error"]["message"]) == (400, True)
+
+
+def test_transformers_refuses_what_llama_cpp_alone_reads(tiny_folder: Path) -> None:
     engine = transformers.open_engine(tiny_folder, num_slots=2).engine
-    assert "".join(piece.text for piece in engine.generate([5, 6], Sampling(max_tokens=3), Guidance())) is not None
-    with pytest.raises(InputError, match="knows no grammar, schema"):
-        engine.generate([5], Sampling(), Guidance(grammar="root ::= [a]"))
-    with pytest.raises(InputError, match="gives no vectors here"):
-        engine.embed([5])
+    with pytest.raises(InputError, match="transformers, which runs this model, reads no GBNF"):
+        engine.run([5], Sampling(), Guidance(grammar="root ::= [a]"), lambda piece: False)
+    with pytest.raises(InputError, match="a text without tokens has no vector"):
+        engine.embed([])
+    with pytest.raises(TooLongError, match="the text takes 5,000 tokens"):
+        engine.embed([5] * 5_000)
+
+
+@pytest.fixture(scope="module")
+def both(tiny_folder: Path, tiny_gguf: Path) -> Iterator[tuple[httpx.Client, httpx.Client]]:
+    """The same weights behind both engines."""
+    with (
+        opened_file(tiny_gguf) as opened,
+        served({"tiny": opened}) as one,
+        served({"tiny": transformers.open_engine(tiny_folder, num_slots=1)}) as other,
+        httpx.Client(base_url=one, timeout=60) as first,
+        httpx.Client(base_url=other, timeout=60) as second,
+    ):
+        yield first, second
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"logprobs": True, "top_logprobs": 3},
+        {"grammar": '%llguidance {}\nstart: ("鲸" | "吞" | /[0-9]/){4,6}'},
+        of_schema({"type": "array", "items": {"enum": ["鲸", "吞"]}, "minItems": 2, "maxItems": 3}),
+    ],
+)  # fmt: skip
+def test_both_engines_follow_the_same_rules(both: tuple[httpx.Client, httpx.Client], fields: dict[str, Any]) -> None:
+    wanted = {"model": "tiny", "max_tokens": 24, "temperature": 0} | fields
+    first, second = (ask(web, **wanted)["choices"][0] for web in both)
+    assert first["message"] == second["message"]
+    for one, other in zip(
+        *((found["logprobs"] or {"content": []})["content"] for found in (first, second)), strict=True
+    ):
+        assert one["bytes"] == other["bytes"]
+        assert [told["bytes"] for told in one["top_logprobs"]] == [told["bytes"] for told in other["top_logprobs"]]
+        assert one["logprob"] == pytest.approx(other["logprob"], abs=1e-2)
+
+
+def test_both_engines_give_the_same_vectors(both: tuple[httpx.Client, httpx.Client]) -> None:
+    wanted = {"model": "tiny", "input": ["你好", "天气很好"]}
+    first, second = (web.post("/v1/embeddings", json=wanted).json()["data"] for web in both)
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_allclose(one["embedding"], other["embedding"], atol=1e-3)
 
 
 def test_the_description_names_every_call() -> None:

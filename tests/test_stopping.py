@@ -1,4 +1,4 @@
-"""How a training is asked to stop: once politely, twice at once."""
+"""How a training is asked to stop: once politely, twice at once; and what SIGTERM means elsewhere."""
 
 import os
 import signal
@@ -7,7 +7,9 @@ import threading
 
 import pytest
 
-from baihua.core.stopping import StopRequest
+import baihua.cli.main
+from baihua.core.stopping import StopRequest, sigterm_as_ctrl_c
+from cli_runs import run_here
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot send these signals to itself")
 
@@ -48,11 +50,22 @@ def test_signals_mean_afterwards_what_they_meant_before() -> None:
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
 
 
+def test_sigterm_ends_a_verb_as_ctrl_c_does(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(baihua.cli.main, "app", lambda words, standalone_mode: send(signal.SIGTERM))
+    found = run_here(capsys, "run", "recipe.yaml")
+    assert found.status == 130
+    assert "interrupted; run the same command again to go on" in found.err
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
 def test_a_thread_that_may_not_handle_signals_is_never_asked() -> None:
     found: list[bool] = []
 
     def work() -> None:
-        with StopRequest() as stop:
+        with sigterm_as_ctrl_c(), StopRequest() as stop:
             found.append(stop.is_asked)
 
     thread = threading.Thread(target=work)

@@ -35,6 +35,13 @@ SCHEMAS: list[Any] = [
     {"type": "object", "properties": {"天气": {"$ref": "#"}}, "required": ["天气"]},
     {"allOf": []},
     {"oneOf": [{}, {}]},
+    {"not": {"type": "null"}},
+    {"type": "string", "pattern": "^(a|b|(c{1,99}){1,99}){1,99999}$"},
+    {"type": "object", "patternProperties": {"^[一-龥]+$": {"$ref": "#"}}, "minProperties": 2},
+    {"type": "string", "format": "date-time"},
+    {"type": "string", "format": "\0"},
+    {"x-guidance": {"whitespace_pattern": "((", "lenient": True}},
+    {"x-guidance": 5},
 ]
 GRAMMARS = [
     'root ::= "好"',
@@ -50,6 +57,24 @@ GRAMMARS = [
     "# 只有注释",
     "root ::= [",
     'root ::= "a" | root "b"',
+    *(
+        f"%llguidance {line}"
+        for line in (
+            "{}\nstart: /[一-龥]{2}/",
+            '{}\nstart: "好" start | ""',
+            "{}\nstart: start",
+            "{}\nstart: /(a|b)*a(a|b){60}/",
+            '{}\nstart: "a"{0,99999}',
+            "{}\nstart: nowhere",
+            "{}\nstart: <|im_end|>",
+            "{}\nstart: <[0-99999999]>",
+            '{}\nstart: %json {"type": "nonsense"}',
+            '{}\nstart: gen\ngen[capture, max_tokens=2, stop="\\n"]: /.*/',
+            "{",
+            "",
+            '{"no_forcing": 5}\nstart: /a/',
+        )
+    ),
 ]
 NUMBERS: dict[str, list[float]] = {
     "temperature": [0, 1e-9, 2],

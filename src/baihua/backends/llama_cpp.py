@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from baihua.backends.gguf_tokenizer import GgufTokenizer
+from baihua.backends.guidance import read_grammar
 from baihua.backends.llama_cpp_server import (
     NUM_TOKENS_PER_TURN,
     Chunks,
@@ -17,6 +18,7 @@ from baihua.backends.llama_cpp_server import (
     Server,
     Task,
     default_num_threads,
+    has_llguidance,
     open_server,
 )
 from baihua.chat.render import encode, render
@@ -230,6 +232,8 @@ def _request(ids: Sequence[int], sampling: Sampling, num_ctx: int) -> dict[str, 
 
 
 def _guided(guidance: Guidance) -> dict[str, Any]:
+    if read_grammar(guidance) and guidance.grammar is not None and not has_llguidance():
+        raise InputError("this build of llama.cpp reads no Lark", fix="write the grammar in GBNF")
     fields: dict[str, Any] = {
         "min_p": guidance.min_p,
         "presence_penalty": guidance.presence_penalty,

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import psutil
 import xllamacpp
 
+from baihua.backends.guidance import LARK_MARK
 from baihua.backends.llama_cpp_library import pause_openmp
 from baihua.core.errors import InputError
 from baihua.core.log import logger
@@ -60,6 +61,11 @@ def has_room_for_copy(file: Path) -> bool:
     1.5 GB a token with the copy and nothing without it, 0.7 against 2.5 tokens/s (docs/log.md, 2026-11-26).
     """
     return 2 * file.stat().st_size < free_memory_bytes()
+
+
+def has_llguidance() -> bool:
+    """Whether this build of llama.cpp reads grammars in Lark; one without it ends the process when it is given one."""
+    return xllamacpp.json_schema_to_grammar({}).startswith(LARK_MARK)  # pyright: ignore
 
 
 def open_server(file: Path, room: Room, *, num_threads: int, adapters: Sequence[Path] = ()) -> Server:

@@ -3,34 +3,31 @@
 T tokens, V vocabulary; the batch is always one conversation, written 1.
 """
 
-# ruff: noqa: N803, N806  (names of tensors end with their shape)
+# ruff: noqa: N806  (names of tensors end with their shape)
 
 import json
 import threading
 from collections.abc import Collection, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
+from llguidance import LLTokenizer
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel
-from transformers.generation.logits_process import (
-    LogitsProcessor,
-    LogitsProcessorList,
-    RepetitionPenaltyLogitsProcessor,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-)
 
+from baihua.backends.guidance import Guide, read_grammar, read_vocabulary
+from baihua.backends.token_choice import Choice, TokenChooser
 from baihua.chat.render import Template, encode, render
 from baihua.chat.stream import TextStream
 from baihua.chat.tokenizer import FolderTokenizer, load_template
-from baihua.chat.types import FinishReason, Message, Piece, Sampling, Span, Usage
+from baihua.chat.types import FinishReason, Guidance, Likelihood, Message, Piece, Sampling, Span, Usage
 from baihua.core.errors import InputError, TooLongError
 from baihua.core.families import family_of
 from baihua.core.model_folder import check_model_folder
+
+NO_GUIDANCE = Guidance()
 
 
 class TransformersChat:
@@ -65,31 +62,58 @@ class TransformersChat:
         """Yield the answer; the token that ends it counts in the usage but is not shown."""
         yield from self.generate(encode(self.prompt(messages), self.tokenizer).ids, sampling)
 
-    def generate(self, ids: Sequence[int], sampling: Sampling) -> Iterator[Piece]:
-        """Yield what follows these tokens, as whole characters."""
+    def generate(self, ids: Sequence[int], sampling: Sampling, guidance: Guidance = NO_GUIDANCE) -> Iterator[Piece]:
+        """Yield what follows these tokens, as whole characters; numbers of tokens come with the text they are in."""
         _require_fit(self._model, len(ids) + 1, "the conversation with room for an answer")
         room = self.num_ctx - len(ids)
+        choose = self._chooser(sampling, guidance)
         stream = TextStream(sampling.stop)
         finish_reason: FinishReason = "length"
         num_tokens = 0
-        for token_id in self._sample(list(ids), min(sampling.max_tokens, room), sampling):
+        told: list[Likelihood] = []
+        for choice in self._sample(list(ids), min(sampling.max_tokens, room), choose):
             num_tokens += 1
-            if token_id in self._end_ids:
+            if choice.token_id in self._end_ids:
                 finish_reason = "stop"
                 break
-            if text := stream.push(self.tokenizer.token_bytes(token_id)):
-                yield Piece(text)
+            told += choice.likelihoods
+            if text := stream.push(self.tokenizer.token_bytes(choice.token_id)):
+                yield Piece(text, likelihoods=tuple(told))
+                told = []
             if stream.is_stopped:
                 finish_reason = "stop"
                 break
-        yield Piece(stream.finish(), finish_reason, Usage(len(ids), num_tokens))
+        rest = stream.finish()
+        yield Piece(rest, finish_reason, Usage(len(ids), num_tokens), tuple(told) if rest else ())
+
+    def embed(self, ids: Sequence[int]) -> np.ndarray:
+        """A vector_d of length 1, float32, for a text: the mean of the last layer over its tokens."""
+        if not ids:
+            raise InputError("a text without tokens has no vector", where=f"model {self.name}", fix="send a text")
+        _require_fit(self._model, len(ids), "the text")
+        with self._lock, torch.inference_mode():
+            ids_1T = torch.tensor([list(ids)], device=self._model.device)
+            states_1Td = self._model.base_model(input_ids=ids_1T).last_hidden_state
+            return torch.nn.functional.normalize(states_1Td[0].float().mean(dim=0), dim=0).cpu().numpy()
 
     def close(self) -> None:
         """Nothing to free: torch lets go of the weights with the last reference."""
 
-    def _sample(self, prompt: list[int], max_tokens: int, sampling: Sampling) -> Iterator[int]:
+    @cached_property
+    def _vocabulary(self) -> LLTokenizer:
+        num_tokens = self._model.config.vocab_size
+        assert num_tokens is not None, "every family's config has the width of its output"
+        return read_vocabulary(self.tokenizer, num_tokens=num_tokens, end_ids=self._end_ids)
+
+    def _chooser(self, sampling: Sampling, guidance: Guidance) -> TokenChooser:
+        grammar = read_grammar(guidance)
+        guide = Guide(grammar, self._vocabulary) if grammar else None
+        return TokenChooser(
+            sampling, guidance, guide=guide, tokenizer=self.tokenizer, end_ids=self._end_ids, device=self._model.device
+        )
+
+    def _sample(self, prompt: list[int], max_tokens: int, choose: TokenChooser) -> Iterator[Choice]:
         device = self._model.device
-        choose = _Chooser(sampling, self._end_ids, device)
         ids_1T = torch.tensor([prompt], device=device)
         step_1T, cache = ids_1T, None
         for _ in range(max_tokens):
@@ -97,35 +121,10 @@ class TransformersChat:
             with self._lock, torch.inference_mode():
                 output = self._model(input_ids=step_1T, past_key_values=cache, use_cache=True, logits_to_keep=1)
                 cache = output.past_key_values
-                step_1T = choose(ids_1T, output.logits[:, -1].float())
+                choice = choose(ids_1T, output.logits[:, -1].float())
+            step_1T = torch.tensor([[choice.token_id]], device=device)
             ids_1T = torch.cat([ids_1T, step_1T], dim=1)
-            yield int(step_1T.item())
-
-
-class _Chooser:
-    """Chooses the next token of one conversation from the scores of all."""
-
-    def __init__(self, sampling: Sampling, end_ids: Sequence[int], device: torch.device) -> None:
-        self._end_ids = list(end_ids)
-        self._penalty = RepetitionPenaltyLogitsProcessor(penalty=sampling.repeat_penalty)
-        self._is_greedy = sampling.temperature == 0
-        self._warpers = LogitsProcessorList([] if self._is_greedy else _warpers(sampling))
-        self._generator = torch.Generator(device=device)
-        if sampling.seed is None:
-            self._generator.seed()
-        else:
-            self._generator.manual_seed(sampling.seed)
-
-    def __call__(self, ids_1T: torch.Tensor, logits_1V: torch.Tensor) -> torch.Tensor:
-        ids = cast(torch.LongTensor, ids_1T)
-        # Earlier turns hold end tokens; if the penalty counted those, each answer would run on longer.
-        ends = logits_1V[:, self._end_ids].clone()
-        logits_1V = self._penalty(ids, logits_1V)
-        logits_1V[:, self._end_ids] = ends
-        if self._is_greedy:
-            return logits_1V.argmax(dim=-1, keepdim=True)
-        probs_1V = self._warpers(ids, logits_1V).softmax(dim=-1)
-        return torch.multinomial(probs_1V, num_samples=1, generator=self._generator)
+            yield choice
 
 
 class TransformersScorer:
@@ -211,11 +210,3 @@ def _end_ids(model: PreTrainedModel, template: Template, tokenizer: FolderTokeni
     ids = {configured} if isinstance(configured, int) else set(configured or ())
     spans = render([Message("user", "a"), Message("assistant", "b")], template)
     return ids | {tokenizer.controls[span.text] for span in spans if span.is_control and span.is_trained}
-
-
-def _warpers(sampling: Sampling) -> Iterator[LogitsProcessor]:
-    yield TemperatureLogitsWarper(sampling.temperature)
-    if sampling.top_k > 0:
-        yield TopKLogitsWarper(top_k=sampling.top_k)
-    if sampling.top_p < 1:
-        yield TopPLogitsWarper(top_p=sampling.top_p)

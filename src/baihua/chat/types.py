@@ -76,12 +76,13 @@ class Guidance:
     """What else the next token may depend on, where an engine knows it; each engine refuses what it does not know."""
 
     grammar: str | None = None
-    """A grammar in llama.cpp's GBNF that the answer follows."""
+    """A grammar that the answer follows: llama.cpp's GBNF, or llguidance's Lark after a line `%llguidance {}`."""
     json_schema: str | None = None
     """A JSON schema, as JSON, that the answer follows."""
     num_top_logprobs: int | None = None
     """Tells the log-probability of each token, and of so many likely ones beside it."""
     presence_penalty: float = 0.0
+    """As OpenAI's, over the answer; llama.cpp counts the last 64 tokens, with those of the prompt."""
     frequency_penalty: float = 0.0
     min_p: float = 0.0
     """Leaves out tokens that are less likely than this share of the likeliest one."""

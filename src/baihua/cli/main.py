@@ -11,6 +11,7 @@ from typer.exceptions import TyperException
 from baihua.cli import arena, build, check, keep, look, serve, talk
 from baihua.core.env import Environment, process_number, report_folder
 from baihua.core.errors import BaihuaError, LostPeerError, RecipeError, RunError
+from baihua.core.stopping import sigterm_as_ctrl_c
 
 INTERRUPTED = 130
 
@@ -40,7 +41,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Run a verb and leave with 0 done, 1 failed, 2 wrong input, 130 interrupted."""
     words = sys.argv[1:] if arguments is None else arguments
     try:
-        status = app(words, standalone_mode=False)
+        with sigterm_as_ctrl_c():
+            status = app(words, standalone_mode=False)
     except BaihuaError as error:
         _report(error, words)
         status = error.exit_status

@@ -1,10 +1,28 @@
-"""A polite end: SIGTERM or Ctrl-C asks the work to stop at the next safe place; a second Ctrl-C stops at once."""
+"""A polite end: SIGTERM or Ctrl-C asks the work to stop at the next safe place; a second Ctrl-C stops at once.
+
+Outside of such work SIGTERM is what Ctrl-C is.
+"""
 
 import signal
 import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from types import FrameType
 
 from baihua.core.log import logger
+
+
+@contextmanager
+def sigterm_as_ctrl_c() -> Generator[None]:
+    """SIGTERM raises KeyboardInterrupt too, so that what Ctrl-C tidies is tidied, and the status is the same."""
+    if not _may_handle_signals():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class StopRequest:
@@ -15,8 +33,7 @@ class StopRequest:
         self._before: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> "StopRequest":
-        # Python lets the main thread alone handle signals.
-        if threading.current_thread() is threading.main_thread():
+        if _may_handle_signals():
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._before[number] = signal.signal(number, self._ask)
         return self
@@ -30,3 +47,8 @@ class StopRequest:
             raise KeyboardInterrupt
         self.is_asked = True
         logger.info("stopping after this step; what is done will be saved")
+
+
+def _may_handle_signals() -> bool:
+    """Python lets the main thread alone do so."""
+    return threading.current_thread() is threading.main_thread()

@@ -65,7 +65,6 @@ def train(
     )
     work = Work(accelerator, loss_of, trained, updates, examples, heldout, out, settings, execution)
     progress = work.checkpoints.restore(trained, updates)
-    work.open_metrics(progress.step)
     with (
         torch.random.fork_rng(devices=[]),
         explained_loss(),
@@ -74,6 +73,7 @@ def train(
         StopRequest() as stop,
         progress_bar("training", settings.num_steps, done=progress.step, is_shown=work.is_main) as bar,
     ):
+        work.open_metrics(progress.step)
         for rows in work.iterate_rows(progress.step):
             step, rate = work.take_step(rows, progress)
             progress = _advance(progress, step)

@@ -8,13 +8,12 @@ import json
 import unicodedata
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from baihua.chat.types import Guidance, Message, Role, Sampling
 
 # llama.cpp keeps a seed in 32 bits, all of them set mean a random one.
 NUM_SEEDS = 2**32 - 1
-SCHEMA_TYPES = {"object", "array", "string", "number", "integer", "boolean", "null"}
 
 
 def _printable(text: str) -> str:
@@ -65,13 +64,6 @@ class JsonSchema(Base):
     """Accepted: the answer always follows the schema."""
     schema_: dict[str, Any] = Field(alias="schema")
 
-    @field_validator("schema_")
-    @classmethod
-    def check(cls, schema: dict[str, Any]) -> dict[str, Any]:
-        """llama.cpp passes over types that it does not know, and would follow no schema at all."""
-        _check_types(schema)
-        return schema
-
 
 class ResponseFormat(Base):
     """Free text, any JSON object, or JSON of a schema."""
@@ -111,7 +103,7 @@ class Generation(Base):
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
     stop: Annotated[str, Field(min_length=1, max_length=256)] | Stop | None = None
     grammar: Annotated[str, Field(min_length=1, max_length=65_536), AfterValidator(_printable)] | None = None
-    """Of llama.cpp: GBNF."""
+    """llama.cpp's GBNF, or llguidance's Lark after a line `%llguidance {}`."""
     response_format: ResponseFormat | None = None
     n: Literal[1] | None = None
     user: str | None = None
@@ -216,19 +208,3 @@ class EmbeddingRequest(Base):
 
 def _or(value: float | None, otherwise: float) -> Any:
     return otherwise if value is None else value
-
-
-def _check_types(schema: object) -> None:
-    if isinstance(schema, list):
-        for one in schema:
-            _check_types(one)
-    if not isinstance(schema, dict):
-        return
-    kinds = schema.get("type")
-    for kind in kinds if isinstance(kinds, list) else [kinds]:
-        # A property may have the name `type`; then there is a schema below it.
-        if isinstance(kind, str) and kind not in SCHEMA_TYPES:
-            raise ValueError(f"{kind!r} is no type of JSON schema")
-    for name, below in schema.items():
-        if name not in ("enum", "const", "default", "examples"):
-            _check_types(below)

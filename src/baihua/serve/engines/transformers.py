@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from baihua.backends.guidance import LARK_MARK
 from baihua.backends.transformers import TransformersChat, open_chat
 from baihua.chat.types import Guidance, Piece, Sampling
 from baihua.core.errors import InputError
@@ -13,7 +14,7 @@ from baihua.serve.web.pump import pass_on
 
 
 class TransformersEngine:
-    """Answers take turns, one token each; there is no guidance and there are no vectors."""
+    """Answers take turns, one token each."""
 
     adapters: tuple[str, ...] = ()
 
@@ -23,21 +24,21 @@ class TransformersEngine:
         self._chat = chat
 
     def generate(self, ids: Sequence[int], sampling: Sampling, guidance: Guidance) -> Iterator[Piece]:
-        """Yield what follows these tokens; an InputError where guidance is asked for."""
-        if guidance != Guidance():
+        """Yield what follows these tokens; an InputError for a grammar in GBNF, which llama.cpp alone reads."""
+        if guidance.grammar is not None and not guidance.grammar.startswith(LARK_MARK):
             raise InputError(
-                "transformers, which runs this model, knows no grammar, schema, log-probabilities, penalties or min_p",
-                fix="leave them out, or serve a GGUF file",
+                "transformers, which runs this model, reads no GBNF",
+                fix=f"write the grammar in Lark after a line `{LARK_MARK} {{}}`, or serve a GGUF file",
             )
-        return self._chat.generate(ids, sampling)
+        return self._chat.generate(ids, sampling, guidance)
 
     def run(self, ids: Sequence[int], sampling: Sampling, guidance: Guidance, receive: Callable[[Piece], bool]) -> None:
         """Hand each piece of `generate` over."""
         pass_on(self.generate(ids, sampling, guidance), receive)
 
     def embed(self, ids: Sequence[int]) -> np.ndarray:
-        """There are none: an InputError."""
-        raise InputError("this model runs on transformers, which gives no vectors here", fix="serve a GGUF file")
+        """A vector_d of length 1, float32, for a text."""
+        return self._chat.embed(ids)
 
     def close(self) -> None:
         """Let go of the model."""
