@@ -25,6 +25,7 @@ ALL = {"target_modules": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "
 
 def adapt(base: Path, folder: Path, **settings: Any) -> Path:
     """A random adapter as PEFT saves it, and the base merged with it beside it."""
+    torch.manual_seed(1)
     wanted = {"r": 4, "lora_alpha": 7} | settings
     adapted = peft.PeftModel(load_model(base), peft.LoraConfig(task_type=peft.TaskType.CAUSAL_LM, **wanted))
     rng = torch.Generator().manual_seed(1)

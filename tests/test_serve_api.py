@@ -109,6 +109,9 @@ def test_log_probabilities_are_those_of_a_distribution(web: httpx.Client) -> Non
         assert bytes(token["bytes"]).decode(errors="replace") == token["token"] or "\ufffd" in token["token"]
     assert ask(web, logprobs=True)["choices"][0]["logprobs"]["content"][0]["top_logprobs"] == []
     assert ask(web)["choices"][0]["logprobs"] is None
+    whole = ask(web, logprobs=True)["choices"][0]
+    assert "".join(one["token"] for one in whole["logprobs"]["content"]) == whole["message"]["content"]
+    assert all(one["bytes"] for one in whole["logprobs"]["content"])
 
 
 def test_a_grammar_and_a_schema_are_followed(web: httpx.Client) -> None:
@@ -140,6 +143,8 @@ def test_a_grammar_and_a_schema_are_followed(web: httpx.Client) -> None:
         ({"temprature": 1}, "invalid_value", "temprature: Extra inputs"),
         ({"stop": [""]}, "invalid_value", "stop"),
         ({"grammar": "%llguidance {}\nstart: nowhere"}, None, 'the grammar cannot be followed: at 2(8): unknown'),
+        ({"grammar": "%llguidance {}\nstart: start"}, None, "llguidance gave up on the grammar: NoExtensionBias"),
+        ({"grammar": "%llguidance {}\nstart: <[0-9999999]>"}, None, "Token range end too large"),
         (of_schema({"type": "nonsense"}), None, "the JSON schema cannot be followed: Invalid type: nonsense"),
         (of_schema({"$ref": "#/nowhere"}), None, "Pointer '/nowhere' does not exist"),
         (of_schema({"type": "string", "pattern": "(("}), None, "unclosed group"),
@@ -240,10 +245,13 @@ def test_a_build_of_llama_cpp_without_llguidance_is_given_no_lark(
     assert (found.status_code, "reads no Lark" in found.json()["error"]["message"]) == (400, True)
 
 
-def test_transformers_refuses_what_llama_cpp_alone_reads(tiny_folder: Path) -> None:
+def test_transformers_refuses_what_it_cannot_read(tiny_folder: Path) -> None:
     engine = transformers.open_engine(tiny_folder, num_slots=2).engine
     with pytest.raises(InputError, match="transformers, which runs this model, reads no GBNF"):
         engine.run([5], Sampling(), Guidance(grammar="root ::= [a]"), lambda piece: False)
+    for ask_with in (lambda ids: list(engine.generate(ids, Sampling(), Guidance())), engine.embed):
+        with pytest.raises(InputError, match=r"there is no token 9223372036854775808, the last one is \d+"):
+            ask_with([5, 2**63])
     with pytest.raises(InputError, match="a text without tokens has no vector"):
         engine.embed([])
     with pytest.raises(TooLongError, match="the text takes 5,000 tokens"):

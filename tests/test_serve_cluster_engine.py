@@ -1,12 +1,15 @@
 """What the front makes of replicas that die, with a fake handle and Ray's real errors."""
 
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from baihua.chat.types import Guidance, Piece, Sampling, Usage
-from baihua.core.errors import RunError
+from baihua.core.errors import InputError, RunError
+from baihua.serve.engines import cluster
 from baihua.serve.engines.cluster import NUM_ATTEMPTS, ClusterEngine
 from baihua.serve.engines.cluster_replica import Opening, Parcel
 
@@ -102,3 +105,31 @@ def test_what_else_fails_in_ray_is_told_in_one_line() -> None:
 def test_an_answer_without_its_end_is_an_error() -> None:
     with pytest.raises(RunError, match="ended an answer before it was complete"):
         run(engine_of([[Piece("春")]]))
+
+
+@pytest.fixture
+def says(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """What Ray Serve says of the application `m`: its state, and a message of its deployment."""
+
+    def say(status: str, message: str) -> None:
+        deployments = {"replica": SimpleNamespace(message=message)}
+        application = SimpleNamespace(status=status, message="", deployments=deployments)
+        monkeypatch.setattr("ray.serve.status", lambda: SimpleNamespace(applications={"m": application}))
+
+    return say
+
+
+def test_replicas_that_do_not_start_are_told(says: Callable[[str, str], None]) -> None:
+    says("DEPLOY_FAILED", "the worker is gone")
+    with pytest.raises(RunError, match="the replicas do not start: the worker is gone"):
+        cluster._wait_until_running("m")
+
+
+@pytest.mark.parametrize(("message", "words"), [("no CPU is free", "no CPU is free"), ("", "Ray says no more")])
+def test_replicas_that_wait_for_too_long_are_told(
+    says: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch, message: str, words: str
+) -> None:
+    says("DEPLOYING", message)
+    monkeypatch.setattr(cluster, "MAX_START_SECONDS", 0)
+    with pytest.raises(InputError, match=f"the replicas did not start within 0 s: {words}"):
+        cluster._wait_until_running("m")

@@ -87,6 +87,11 @@ def test_an_answer_is_made_of_whole_characters_of_the_grammar_and_then_ends() ->
     assert text[1:] == "好"
 
 
+def test_a_model_that_never_ends_follows_no_grammar() -> None:
+    with pytest.raises(InputError, match="no token that ends an answer, so it cannot follow a grammar"):
+        read_vocabulary(TOKENIZER, num_tokens=258, end_ids=[])
+
+
 def test_what_the_grammar_forbids_is_never_taken() -> None:
     grammar = read_grammar(Guidance(grammar="%llguidance {}\nstart: /b/"))
     assert grammar is not None

@@ -1,6 +1,6 @@
 """Does any request make the server fail? Thousands of requests, made from good ones by spoiling them.
 
-Usage: python bench/serve/fuzz.py MODEL.gguf [--cases 5000] [--seed 0]
+Usage: python bench/serve/fuzz.py MODEL [--cases 5000] [--seed 0] [--engine transformers]
 
 Starts `baihua serve` on the loopback, and asks it. What may come back: 200, or an error of 400, 401, 404, 405, 413,
 415 or 431 in OpenAI's form, or 429 and 503 of the queue; on bytes that are no HTTP the server may close. Anything else
@@ -121,8 +121,10 @@ def main() -> int:
     parser.add_argument("model", type=Path)
     parser.add_argument("--cases", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--engine", choices=["llama_cpp", "transformers"], default="llama_cpp")
     arguments = parser.parse_args()
-    with serving(f"m={arguments.model}", "--slots", "2", "--context", "512", "--max-seconds", "20") as server:
+    limits = ("--slots", "2", "--context", "512", "--max-seconds", "20")
+    with serving(f"m={arguments.model}", "--engine", arguments.engine, *limits) as server:
         counts, wrong = ask_all(server.url, num_cases=arguments.cases, rng=random.Random(arguments.seed))
         is_alive = server.is_alive() and is_answering(server.url)
     print(

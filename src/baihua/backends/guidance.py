@@ -33,6 +33,10 @@ def read_grammar(guidance: Guidance) -> str | None:
 
 def read_vocabulary(tokenizer: TextTokenizer, *, num_tokens: int, end_ids: Sequence[int]) -> LLTokenizer:
     """Tokens as llguidance wants them; `num_tokens` is the width of the model's output. Takes a second or so."""
+    if not end_ids:
+        raise InputError(
+            "the model has no token that ends an answer, so it cannot follow a grammar", fix="tune it first"
+        )
     names = {token_id: name for name, token_id in tokenizer.controls.items()}
     tokens = [names[i].encode() if i in names else tokenizer.token_bytes(i) for i in range(num_tokens)]
     told = _Told(tokenizer, end_ids[0], tokenizer.bos_id, tokens, list(names))

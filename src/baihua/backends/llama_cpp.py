@@ -4,13 +4,15 @@ import json
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from llguidance import LLTokenizer
 
 from baihua.backends.gguf_tokenizer import GgufTokenizer
-from baihua.backends.guidance import read_grammar
+from baihua.backends.guidance import Guide, read_grammar, read_vocabulary
 from baihua.backends.llama_cpp_server import (
     NUM_TOKENS_PER_TURN,
     Chunks,
@@ -141,7 +143,21 @@ class LlamaCppChat:
                 where=f"model {self.name}",
                 fix="start a new conversation, shorten the messages, or open the model with a larger context",
             )
+        self._check_grammar(guidance)
         return _request(ids, sampling, self.num_ctx) | _guided(guidance) | self._adapted(guidance.adapter)
+
+    def _check_grammar(self, guidance: Guidance) -> None:
+        grammar = read_grammar(guidance)
+        if grammar is None or guidance.json_schema is not None:
+            return
+        if not has_llguidance():
+            raise InputError("this build of llama.cpp reads no Lark", fix="write the grammar in GBNF")
+        # A grammar may name tokens that are not there, or lead nowhere from its beginning.
+        Guide(grammar, self._vocabulary).allowed()
+
+    @cached_property
+    def _vocabulary(self) -> LLTokenizer:
+        return read_vocabulary(self.tokenizer, num_tokens=self.tokenizer.num_tokens, end_ids=self.tokenizer.end_ids())
 
     def _pieces(self, request: dict[str, Any]) -> Generator[Piece]:
         task = self._begin(request)
@@ -232,8 +248,6 @@ def _request(ids: Sequence[int], sampling: Sampling, num_ctx: int) -> dict[str, 
 
 
 def _guided(guidance: Guidance) -> dict[str, Any]:
-    if read_grammar(guidance) and guidance.grammar is not None and not has_llguidance():
-        raise InputError("this build of llama.cpp reads no Lark", fix="write the grammar in GBNF")
     fields: dict[str, Any] = {
         "min_p": guidance.min_p,
         "presence_penalty": guidance.presence_penalty,
@@ -253,7 +267,8 @@ def _read(chunk: dict[str, Any]) -> Piece:
     _check(chunk)
     choice = chunk["choices"][0]
     told = (choice.get("logprobs") or {}).get("content", ())
-    likelihoods = tuple(_likelihood(one) for one in told)
+    # The token that ends an answer is no part of it.
+    likelihoods = tuple(_likelihood(one) for one in told if one["bytes"])
     if not choice["finish_reason"]:
         return Piece(choice["text"], likelihoods=likelihoods)
     usage = chunk["usage"]

@@ -65,6 +65,7 @@ class TransformersChat:
     def generate(self, ids: Sequence[int], sampling: Sampling, guidance: Guidance = NO_GUIDANCE) -> Iterator[Piece]:
         """Yield what follows these tokens, as whole characters; numbers of tokens come with the text they are in."""
         _require_fit(self._model, len(ids) + 1, "the conversation with room for an answer")
+        self._require_known(ids)
         room = self.num_ctx - len(ids)
         choose = self._chooser(sampling, guidance)
         stream = TextStream(sampling.stop)
@@ -91,6 +92,7 @@ class TransformersChat:
         if not ids:
             raise InputError("a text without tokens has no vector", where=f"model {self.name}", fix="send a text")
         _require_fit(self._model, len(ids), "the text")
+        self._require_known(ids)
         with self._lock, torch.inference_mode():
             ids_1T = torch.tensor([list(ids)], device=self._model.device)
             states_1Td = self._model.base_model(input_ids=ids_1T).last_hidden_state
@@ -100,10 +102,23 @@ class TransformersChat:
         """Nothing to free: torch lets go of the weights with the last reference."""
 
     @cached_property
-    def _vocabulary(self) -> LLTokenizer:
+    def _num_tokens(self) -> int:
         num_tokens = self._model.config.vocab_size
         assert num_tokens is not None, "every family's config has the width of its output"
-        return read_vocabulary(self.tokenizer, num_tokens=num_tokens, end_ids=self._end_ids)
+        return num_tokens
+
+    @cached_property
+    def _vocabulary(self) -> LLTokenizer:
+        return read_vocabulary(self.tokenizer, num_tokens=self._num_tokens, end_ids=self._end_ids)
+
+    def _require_known(self, ids: Sequence[int]) -> None:
+        # On a GPU a number outside of the table would end the process.
+        if max(ids) >= self._num_tokens:
+            raise InputError(
+                f"there is no token {max(ids)}, the last one is {self._num_tokens - 1}",
+                where=f"model {self.name}",
+                fix="make the ids with this model's tokenizer",
+            )
 
     def _chooser(self, sampling: Sampling, guidance: Guidance) -> TokenChooser:
         grammar = read_grammar(guidance)

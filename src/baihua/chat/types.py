@@ -80,7 +80,10 @@ class Guidance:
     json_schema: str | None = None
     """A JSON schema, as JSON, that the answer follows."""
     num_top_logprobs: int | None = None
-    """Tells the log-probability of each token, and of so many likely ones beside it."""
+    """Tells the log-probability of each token, and of so many likely ones beside it.
+
+    Where a character is several tokens, llama.cpp tells that of the last one alone.
+    """
     presence_penalty: float = 0.0
     """As OpenAI's, over the answer; llama.cpp counts the last 64 tokens, with those of the prompt."""
     frequency_penalty: float = 0.0
