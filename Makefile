@@ -12,11 +12,11 @@ demo: .venv/.core
 
 setup: .venv/.core
 
-# One thread: the tiny models of the tests lose more to threads that wait for each other than they gain.
+# One thread for each process: tiny models lose more to threads that wait for each other than they gain.
 test test-extras: export OMP_NUM_THREADS = 1
 
 test: .venv/.test
-	$(BIN)/python -m pytest -m "not extras"
+	$(BIN)/python -m pytest -m "not extras" --numprocesses 2 --dist loadfile
 
 test-extras: .venv/.extras
 	$(BIN)/python -m pytest -m extras
