@@ -1,6 +1,7 @@
 """What the front makes of replicas that die, with a fake handle and Ray's real errors."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -70,7 +71,9 @@ def run(engine: ClusterEngine) -> list[Piece]:
         pieces.append(piece)
         return False
 
-    engine.run([1], Sampling(), Guidance(), receive)
+    # On a thread, as in the server: in this one the browser of other tests has an event loop that runs.
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(engine.run, [1], Sampling(), Guidance(), receive).result()
     return pieces
 
 

@@ -79,7 +79,7 @@ class LlamaCppChat:
         """Yield what follows these tokens, piece by piece; closing the iterator cancels the work.
 
         While a long prompt is read, empty pieces give whoever waits the chance to leave. A grammar or schema that
-        llama.cpp cannot read is an InputError of the first piece.
+        cannot be read is an InputError, of this call or of the first piece.
         """
         return self._pieces(self._asked(ids, sampling, guidance))
 
