@@ -1,6 +1,5 @@
 """Chat from a GGUF file on llama.cpp, in this process."""
 
-import json
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -23,8 +22,9 @@ from baihua.backends.llama_cpp_server import (
     has_llguidance,
     open_server,
 )
+from baihua.backends.llama_cpp_wire import check_answer, read_piece, request_of
 from baihua.chat.render import encode, render
-from baihua.chat.types import Guidance, Likelihood, Message, Piece, Sampling, Span, Usage
+from baihua.chat.types import Guidance, Message, Piece, Sampling, Span
 from baihua.core.errors import BaihuaError, InputError, RunError, TooLongError
 from baihua.core.gguf_header import read_model_header
 
@@ -106,7 +106,7 @@ class LlamaCppChat:
                 fix="cut the text into parts",
             )
         answer = server.handle_embeddings({"input": [list(ids)]})
-        _check(answer)
+        check_answer(answer)
         return np.asarray(answer["data"][0]["embedding"], dtype=np.float32)
 
     def close(self) -> None:
@@ -144,7 +144,7 @@ class LlamaCppChat:
                 fix="start a new conversation, shorten the messages, or open the model with a larger context",
             )
         self._check_grammar(guidance)
-        return _request(ids, sampling, self.num_ctx) | _guided(guidance) | self._adapted(guidance.adapter)
+        return request_of(ids, sampling, guidance, num_ctx=self.num_ctx) | self._adapted(guidance.adapter)
 
     def _check_grammar(self, guidance: Guidance) -> None:
         grammar = read_grammar(guidance)
@@ -164,7 +164,7 @@ class LlamaCppChat:
         chunks = Chunks(task)
         try:
             while (chunk := chunks.next()) is not None:
-                piece = _read(chunk)
+                piece = read_piece(chunk)
                 yield piece
                 if piece.finish_reason:
                     return
@@ -200,7 +200,7 @@ class _Reader:
     def take(self, chunk: dict[str, Any]) -> bool:
         """Pass a chunk on; True when no more are wanted."""
         try:
-            piece = _read(chunk)
+            piece = read_piece(chunk)
         except BaihuaError as error:
             self._error = error
             return True
@@ -223,73 +223,3 @@ def _filled(pieces: Generator[Piece]) -> Iterator[Piece]:
     """Pieces that say something."""
     with closing(pieces):
         yield from (piece for piece in pieces if piece.text or piece.finish_reason)
-
-
-def _request(ids: Sequence[int], sampling: Sampling, num_ctx: int) -> dict[str, Any]:
-    is_repeatable = sampling.temperature == 0 or sampling.seed is not None
-    request = {
-        "prompt": list(ids),
-        "stream": True,
-        # A chunk after each part of a long prompt, at which the work can be cancelled.
-        "return_progress": True,
-        "max_tokens": min(sampling.max_tokens, num_ctx - len(ids)),
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "top_k": sampling.top_k,
-        "min_p": 0.0,  # llama.cpp's own default is 0.05, which Sampling does not promise
-        "repeat_penalty": sampling.repeat_penalty,
-        "repeat_last_n": 64,  # how far back the penalty looks: llama.cpp's default, named so that it stays
-        "stop": list(sampling.stop),
-        # A prompt that is partly in the cache is summed up in another order, which can flip a close choice.
-        # An answer that must repeat starts from nothing; the price is reading the whole prompt again.
-        "cache_prompt": not is_repeatable,
-    }
-    return request if sampling.seed is None else request | {"seed": sampling.seed}
-
-
-def _guided(guidance: Guidance) -> dict[str, Any]:
-    fields: dict[str, Any] = {
-        "min_p": guidance.min_p,
-        "presence_penalty": guidance.presence_penalty,
-        "frequency_penalty": guidance.frequency_penalty,
-    }
-    if guidance.grammar is not None:
-        fields["grammar"] = guidance.grammar
-    if guidance.json_schema is not None:
-        fields["json_schema"] = json.loads(guidance.json_schema)
-    if guidance.num_top_logprobs is not None:
-        # With 0 llama.cpp tells none at all; the one that is chosen is told with the likeliest.
-        fields["logprobs"] = max(1, guidance.num_top_logprobs)
-    return fields
-
-
-def _read(chunk: dict[str, Any]) -> Piece:
-    _check(chunk)
-    choice = chunk["choices"][0]
-    told = (choice.get("logprobs") or {}).get("content", ())
-    # The token that ends an answer is no part of it.
-    likelihoods = tuple(_likelihood(one) for one in told if one["bytes"])
-    if not choice["finish_reason"]:
-        return Piece(choice["text"], likelihoods=likelihoods)
-    usage = chunk["usage"]
-    return Piece(
-        choice["text"],
-        finish_reason="length" if choice["finish_reason"] == "length" else "stop",
-        usage=Usage(usage["prompt_tokens"], usage["completion_tokens"]),
-        likelihoods=likelihoods,
-    )
-
-
-def _check(answer: dict[str, Any]) -> None:
-    error = answer.get("error")
-    if error is None:
-        return
-    message = error.get("message", str(error))
-    if error.get("code") == 400:
-        raise InputError(f"llama.cpp refused a request: {message}", fix="change what it names")
-    raise RunError(f"llama.cpp refused a request: {message}")
-
-
-def _likelihood(told: dict[str, Any]) -> Likelihood:
-    top = tuple(_likelihood(one) for one in told.get("top_logprobs", ()))
-    return Likelihood(told["token"], bytes(told["bytes"]), told["logprob"], top)
