@@ -4,11 +4,13 @@ import threading
 from collections.abc import Generator, Iterator
 from typing import Any
 
+import httpx
+import openai
 import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from baihua.backends.http import HttpChat, open_chat
+from baihua.backends.http import HttpChat, explained, open_chat
 from baihua.chat.types import Message, Piece, Sampling, Usage
 from baihua.core.errors import BaihuaError, InputError, RunError, TooLongError
 
@@ -205,3 +207,9 @@ def test_closing_the_iterator_closes_the_stream(httpserver: HTTPServer) -> None:
 def test_what_is_no_address_is_refused(url: str) -> None:
     with pytest.raises(InputError, match="this is not the address of a server"):
         open_chat(url)
+
+
+def test_a_server_that_takes_too_long_is_told() -> None:
+    wanted = r"the server took too long to answer\n  where: http://x, model 'm'"
+    with pytest.raises(RunError, match=wanted), explained("http://x", model="m"):
+        raise openai.APITimeoutError(httpx.Request("POST", "http://x"))

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,12 @@ def test_a_cluster_that_does_not_answer_is_an_error(tmp_path: Path, address: str
     pytest.importorskip("ray", reason="Ray comes with the extra `cluster`")
     with pytest.raises(InputError, match=r"no Ray cluster answers: .*\n  where: --cluster .*\n  fix:   start one"):
         work(tmp_path, "note", address)
+
+
+def test_without_ray_the_command_that_installs_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(InputError, match=r"a cluster needs Ray, which is not installed(?s:.*)pip install 'baihua\["):
+        work(tmp_path, "note", "some.where:1")
 
 
 FORMAT = '''

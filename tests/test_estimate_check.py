@@ -64,6 +64,8 @@ def test_an_unknown_assumption_or_machine_names_the_known_ones(
     assert "tokens_per_row" in check(tmp_path, capsys, "--assume", "token=3")["error"]["what"]
     with pytest.raises(InputError, match="rtx4090"):
         find_machine("rtx")
+    with pytest.raises(InputError, match="unknown model 'lama-7b'; did you mean 'llama-7b'"):
+        known_shape("lama-7b")
 
 
 def test_eight_processes_are_eight_times_as_fast_and_cost_what_eight_cost() -> None:

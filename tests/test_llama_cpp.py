@@ -2,6 +2,7 @@
 
 import ctypes
 import itertools
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,7 +23,7 @@ from baihua.backends.llama_cpp_scorer import open_scorer
 from baihua.backends.llama_cpp_server import Room
 from baihua.chat.render import encode, render
 from baihua.chat.tokenizer import FolderTokenizer
-from baihua.chat.types import Message, Sampling, Usage
+from baihua.chat.types import Guidance, Message, Piece, Sampling, Usage
 from baihua.compress.gguf import write_gguf
 from baihua.compress.write_levels import write_levels
 from baihua.core.errors import InputError, RunError, TooLongError
@@ -135,6 +136,19 @@ def test_closing_the_model_ends_running_answers(tmp_path: Path) -> None:
         list(answer)
     with pytest.raises(RunError, match="the model endless is closed"):
         chat.stream(ASK, GREEDY)
+    again = open_chat(folder / "endless.gguf", num_threads=1)
+    closing: list[threading.Thread] = []
+
+    def receive(piece: Piece) -> bool:
+        # Its end is waited for, so it must come from elsewhere.
+        if piece.text and not closing:
+            closing.append(threading.Thread(target=again.close))
+            closing[0].start()
+        return False
+
+    with pytest.raises(RunError, match="ended an answer before it was complete"):
+        again.run(again._ids(ASK), Sampling(max_tokens=900, temperature=0), Guidance(), receive)
+    closing[0].join()
 
 
 @pytest.mark.parametrize("name", ["<|im_end|>", "<|im_start|>system", "</s>", "[INST]"])

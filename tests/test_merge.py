@@ -180,6 +180,8 @@ def test_a_wrong_order_is_refused_and_the_right_one_named(base: Path, stack: dic
             **{"adapter_2": stack["adapter_3"], "adapter_3": stack["adapter_2"]},
         )
     assert [*(tmp_path / "out").iterdir(), *(tmp_path / "out2").iterdir()] == []
+    with pytest.raises(InputError, match="the adapter was trained on 'first' with fingerprint"):
+        check_order(base, {"adapter": stack["adapter_2"]})
 
 
 def test_the_vocabulary_of_a_later_adapter_is_checked_before_any_work(

@@ -7,16 +7,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from baihua.core.errors import InputError
+from baihua.core.errors import InputError, RunError
 from baihua.model import tiny
 from baihua.model.load import load_model
-from baihua.train import parallel
+from baihua.train import crew, parallel
 from baihua.train.loop import open_accelerator
 from cli_runs import run_apart
 from tiny_recipe import write_recipe
@@ -178,3 +179,16 @@ def test_weights_of_few_bits_cannot_be_held_in_shards() -> None:
         )
     assert error.value.what == "weights of 8 or 4 bits cannot be held in shards"
     assert error.value.fix == "use method lora, or running.parallel=ddp"
+
+
+def test_what_was_asked_for_and_not_set_up_is_told(tiny_folder: Path) -> None:
+    model = load_model(tiny_folder)
+    lonely: Any = SimpleNamespace(num_processes=2, device=torch.device("cpu"), prepare=lambda module: module)
+    with pytest.raises(RunError, match="DDP was asked for but not set up; training would have run on one process's"):
+        parallel.distribute(model, model.model.layers, kind="ddp", accelerator=lonely, precision="float32")
+
+
+def test_processes_that_did_not_join_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crew, "expected_processes", lambda environment: 2)
+    with pytest.raises(RunError, match="2 processes were started, but they did not join: this one sees 1"):
+        crew.Crew()

@@ -189,3 +189,8 @@ def test_a_suffix_that_nobody_reads_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.xlsx").touch()
     with pytest.raises(InputError, match=r"cannot read files like 'a\.xlsx'\n.*\n  fix:   use \.json, \.jsonl, \.csv"):
         find_files([str(tmp_path / "a.xlsx")])
+
+
+def test_a_file_that_cannot_be_opened_is_no_damaged_row(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        list(read_records(tmp_path / "none.jsonl.gz"))

@@ -1,14 +1,17 @@
 """Who may ask, and what a request may be."""
 
+import asyncio
 import json
 import logging
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.requests import Request
 from starlette.testclient import TestClient
+from starlette.types import Message
 
-from baihua.serve.web.body import parse
+from baihua.serve.web.body import parse, read_json
 from baihua.serve.web.guard import is_loopback
 from baihua.serve.web.pages import POLICY, read_page
 from baihua.serve.web.problem import Problem
@@ -190,3 +193,14 @@ def test_what_nobody_serves_is_an_error_of_the_same_form() -> None:
         found = web.get("/v1/chat/completions")
         assert (found.status_code, found.json()["error"]["code"]) == (405, "method_not_allowed")
         assert found.headers["allow"] == "POST"
+
+
+def test_a_request_that_breaks_off_is_no_mistake_of_ours() -> None:
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    app, _ = make({})
+    headers = [(b"content-type", b"application/json")]
+    request = Request({"type": "http", "method": "POST", "headers": headers, "app": app}, receive)
+    with pytest.raises(Problem, match="the request broke off"):
+        asyncio.run(read_json(request))

@@ -153,6 +153,12 @@ def test_added_words_that_overlap_are_refused(tiny_folder: Path, tmp_path: Path)
         read_vocabulary(folder, 512)
 
 
+def test_a_tokenizer_with_more_tokens_than_the_model_has_rows_is_refused(byte_folder: Path) -> None:
+    edit(byte_folder / "tokenizer.json", lambda tokenizer: tokenizer["added_tokens"].append(added("白话", 512)))
+    with pytest.raises(InputError, match="a token with id 512, the model's embedding has 512 rows"):
+        theirs(byte_folder)
+
+
 def test_an_unknown_kind_of_tokenizer_is_refused(folder: Path) -> None:
     edit(folder / "tokenizer.json", lambda content: content["model"].update(type="Unigram"))
     with pytest.raises(InputError, match=r"no tokenizer that can be converted(?s:.*)found another tokenizer\.json"):
