@@ -21,7 +21,8 @@ import httpx
 from odd_requests import odd_request
 from server import serving
 
-ALLOWED = {200, 400, 401, 404, 405, 413, 415, 429, 431, 503}
+# 100 is what comes first where a client waits for leave to send its body.
+ALLOWED = {100, 200, 400, 401, 404, 405, 413, 415, 429, 431, 503}
 QUEUE = {"queue_full", "queue_timeout", "stopping", "timeout"}
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}}
 GOOD: list[tuple[str, dict[str, Any]]] = [
