@@ -163,6 +163,7 @@ def test_everything_works_from_the_keyboard(chat: "Page", server: PageServer) ->
     chat.locator(".text").get_by_text("三").wait_for()
     assert texts(chat, ".bubble") == ["键盘提问，改"]
     chat.keyboard.press("Alt+n")
+    chat.locator("#hello").wait_for()
     assert chat.locator(".turn").count() == 0
     chat.keyboard.press("Alt+k")
     assert chat.evaluate("document.activeElement.id") == "search"
@@ -204,6 +205,6 @@ def test_the_page_of_a_phone_fits_and_its_list_opens_over_it(browser, server: Pa
     assert not page.locator("#new-chat").is_visible()
     page.tap("#toggle")
     page.tap("#new-chat")
-    assert page.locator("#hello").is_visible()
+    page.locator("#hello").wait_for()
     page.wait_for_function("() => getComputedStyle(document.querySelector('#sidebar')).visibility === 'hidden'")
     context.close()
