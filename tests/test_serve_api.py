@@ -249,7 +249,9 @@ def test_transformers_refuses_what_it_cannot_read(tiny_folder: Path) -> None:
     engine = transformers.open_engine(tiny_folder, num_slots=2).engine
     with pytest.raises(InputError, match="transformers, which runs this model, reads no GBNF"):
         engine.run([5], Sampling(), Guidance(grammar="root ::= [a]"), lambda piece: False)
-    for ask_with in (lambda ids: list(engine.generate(ids, Sampling(), Guidance())), engine.embed):
+    with pytest.raises(InputError, match="switches no adapters"):
+        engine.run([5], Sampling(), Guidance(adapter="poet"), lambda piece: False)
+    for ask_with in (lambda ids: engine.run(ids, Sampling(), Guidance(), lambda piece: False), engine.embed):
         with pytest.raises(InputError, match=r"there is no token 9223372036854775808, the last one is \d+"):
             ask_with([5, 2**63])
     with pytest.raises(InputError, match="a text without tokens has no vector"):

@@ -20,7 +20,6 @@ def request_of(ids: Sequence[int], sampling: Sampling, guidance: Guidance, *, nu
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "top_k": sampling.top_k,
-        "min_p": 0.0,  # llama.cpp's own default is 0.05, which Sampling does not promise
         "repeat_penalty": sampling.repeat_penalty,
         "repeat_last_n": 64,  # how far back the penalty looks: llama.cpp's default, named so that it stays
         "stop": list(sampling.stop),
@@ -34,7 +33,7 @@ def request_of(ids: Sequence[int], sampling: Sampling, guidance: Guidance, *, nu
 
 def _guided(guidance: Guidance) -> dict[str, Any]:
     fields: dict[str, Any] = {
-        "min_p": guidance.min_p,
+        "min_p": guidance.min_p,  # always said: llama.cpp's own default is 0.05, ours none
         "presence_penalty": guidance.presence_penalty,
         "frequency_penalty": guidance.frequency_penalty,
     }

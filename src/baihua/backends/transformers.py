@@ -17,7 +17,7 @@ from llguidance import LLTokenizer
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from baihua.backends.guidance import Guide, read_grammar, read_vocabulary
+from baihua.backends.guidance import LARK_MARK, Guide, read_grammar, read_vocabulary
 from baihua.backends.token_choice import Choice, TokenChooser
 from baihua.chat.render import Template, encode, render
 from baihua.chat.stream import TextStream
@@ -122,6 +122,13 @@ class TransformersChat:
 
     def _chooser(self, sampling: Sampling, guidance: Guidance) -> TokenChooser:
         grammar = read_grammar(guidance)
+        if guidance.grammar is not None and grammar is None:
+            raise InputError(
+                "transformers, which runs this model, reads no GBNF",
+                fix=f"write the grammar in Lark after a line `{LARK_MARK} {{}}`, or serve a GGUF file",
+            )
+        if guidance.adapter is not None:
+            raise InputError("transformers, which runs this model, switches no adapters", fix="merge it first")
         guide = Guide(grammar, self._vocabulary) if grammar else None
         return TokenChooser(
             sampling, guidance, guide=guide, tokenizer=self.tokenizer, end_ids=self._end_ids, device=self._model.device

@@ -1,14 +1,12 @@
 """transformers in this process, for models that llama.cpp cannot take."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from baihua.backends.guidance import LARK_MARK
 from baihua.backends.transformers import TransformersChat, open_chat
 from baihua.chat.types import Guidance, Piece, Sampling
-from baihua.core.errors import InputError
 from baihua.serve.api.app import Opened
 from baihua.serve.web.pump import pass_on
 
@@ -23,18 +21,9 @@ class TransformersEngine:
         self.num_slots = num_slots
         self._chat = chat
 
-    def generate(self, ids: Sequence[int], sampling: Sampling, guidance: Guidance) -> Iterator[Piece]:
-        """Yield what follows these tokens; an InputError for a grammar in GBNF, which llama.cpp alone reads."""
-        if guidance.grammar is not None and not guidance.grammar.startswith(LARK_MARK):
-            raise InputError(
-                "transformers, which runs this model, reads no GBNF",
-                fix=f"write the grammar in Lark after a line `{LARK_MARK} {{}}`, or serve a GGUF file",
-            )
-        return self._chat.generate(ids, sampling, guidance)
-
     def run(self, ids: Sequence[int], sampling: Sampling, guidance: Guidance, receive: Callable[[Piece], bool]) -> None:
-        """Hand each piece of `generate` over."""
-        pass_on(self.generate(ids, sampling, guidance), receive)
+        """Hand over what follows these tokens."""
+        pass_on(self._chat.generate(ids, sampling, guidance), receive)
 
     def embed(self, ids: Sequence[int]) -> np.ndarray:
         """A vector_d of length 1, float32, for a text."""
