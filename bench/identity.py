@@ -1,21 +1,22 @@
 """Ask a GGUF who it is, in wordings that its training set does not have; greedy, through llama.cpp.
 
-Usage: python bench/identity.py MODEL.gguf [tests/unseen_identity.json]
+Usage: python bench/identity.py MODEL.gguf [tests/data/unseen_identity.json]
 """
 
 import json
 import sys
 from pathlib import Path
 
-from baihua.backends.llama_cpp import open_chat
+from baihua.backends.llama_cpp.chat import open_chat
 from baihua.chat.types import Message, Sampling
 
 NAMES = ("白话", "Baihua", "baihua")
+PROMPTS = Path(__file__).parents[1] / "tests/data/unseen_identity.json"
 
 
 def main() -> int:
     """Print every reply; 1 unless 9 of 10 identity wordings give the name and no ordinary prompt does."""
-    file = Path(sys.argv[2]) if len(sys.argv) > 2 else Path(__file__).parents[1] / "tests" / "unseen_identity.json"
+    file = Path(sys.argv[2]) if len(sys.argv) > 2 else PROMPTS
     prompts = json.loads(file.read_text(encoding="utf-8"))
     model = open_chat(Path(sys.argv[1]))
     named: dict[str, int] = {}

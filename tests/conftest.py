@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import fakes
 import pytest
 
-import fakes
 from baihua.compress.gguf import write_gguf
 from baihua.core.errors import InputError
 from baihua.model import tiny

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from baihua.chat.types import Message
 from baihua.chat.zh import han_share
-from baihua.core.jsonl import read_jsonl
-from baihua.data.files import STARTER_FOLDER
+from baihua.core.files import read_jsonl
 from baihua.data.formats import messages as messages_format
+from baihua.data.read.files import STARTER_FOLDER
 from baihua.data.rows import Bad, find_fault
 
 SMALLEST = {

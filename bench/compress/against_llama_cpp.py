@@ -14,14 +14,15 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from baihua.backends import llama_cpp, llama_cpp_scorer
-from baihua.backends.gguf_tokenizer import GgufTokenizer
+from baihua.backends.llama_cpp import chat as llama_cpp
+from baihua.backends.llama_cpp import scorer as llama_cpp_scorer
+from baihua.backends.llama_cpp.tokenizer import GgufTokenizer
 from baihua.compress.damage.distance import Distance
 from baihua.compress.damage.measure import Engine, compare_file, record_file
 from baihua.compress.damage.texts import TextReader, has_conversations
 from baihua.compress.gguf import write_gguf
 from baihua.compress.quantize import quantize_gguf
-from baihua.core.gguf_header import Tensor, read_model_header
+from baihua.modelfiles.gguf_header import Tensor, read_model_header
 from baihua.statistics.clusters import ratio
 from baihua.statistics.paired import compare_paired
 

@@ -26,8 +26,8 @@ from merge import SHAPES, make_model
 from baihua.compress.gguf import write_gguf
 from baihua.compress.levels import FLOATS, choose_types
 from baihua.compress.quantize import quantize_gguf
-from baihua.compress.source import describe
 from baihua.core.artifact import hash_file
+from baihua.modelfiles.describe import describe
 
 SECONDS = 6.0
 ROWS = 512
@@ -114,7 +114,7 @@ def seconds_alone(source: Path, level: str) -> float:
 
 def rate(kind: int, length: int) -> float:
     """Weights a second, all cores, of normally distributed rows."""
-    from baihua.backends.llama_cpp_library import open_library
+    from baihua.backends.llama_cpp.library import open_library
 
     library = open_library()
     rows = np.random.default_rng(0).normal(0, 0.02, (ROWS, length)).astype(np.float16).astype(np.float32)

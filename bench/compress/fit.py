@@ -96,7 +96,7 @@ def make_model(file: Path, shape: dict[str, int], level: str) -> Path:
     from tokenizers.pre_tokenizers import ByteLevel
 
     from baihua.compress.levels import choose_types
-    from baihua.compress.source import describe
+    from baihua.modelfiles.describe import describe
 
     tokens = CONTROLS + sorted(ByteLevel.alphabet())
     tokens += [f"t{i}" for i in range(len(tokens), shape["tokens"])]
@@ -167,8 +167,8 @@ def _tensors(shape: dict[str, int]) -> dict[str, tuple[int, ...]]:
 def estimate(file: Path, num_ctx: int, num_slots: int) -> Any:
     """What fit.py says."""
     from baihua.compress.fit import memory_of
-    from baihua.compress.source import describe_header
-    from baihua.core.gguf_header import read_model_header
+    from baihua.modelfiles.describe import describe_header
+    from baihua.modelfiles.gguf_header import read_model_header
 
     header = read_model_header(file)
     return memory_of(describe_header(header), header.tensors, num_ctx, num_slots)
@@ -178,7 +178,7 @@ def measure(file: Path, num_ctx: int, num_slots: int) -> int:
     """Fill each conversation and answer; the peak of this process in bytes."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from baihua.backends.llama_cpp import open_chat
+    from baihua.backends.llama_cpp.chat import open_chat
     from baihua.chat.types import Message, Sampling
 
     model = open_chat(file, num_threads=1, num_ctx=num_ctx, num_slots=num_slots)
@@ -206,7 +206,7 @@ def run_one(number: int, file: Path) -> tuple[int, int]:
 def _repacked(file: Path) -> int:
     code = (
         "import sys; from pathlib import Path; from baihua.core import log; log.set_up(debug=True);"
-        "from baihua.backends.llama_cpp_api import Network;"
+        "from baihua.backends.llama_cpp.api import Network;"
         "Network(Path(sys.argv[1]), num_ctx=512, num_threads=1)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True, check=True)

@@ -13,8 +13,9 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from baihua.backends import llama_cpp, llama_cpp_scorer
-from baihua.backends.gguf_tokenizer import GgufTokenizer
+from baihua.backends.llama_cpp import chat as llama_cpp
+from baihua.backends.llama_cpp import scorer as llama_cpp_scorer
+from baihua.backends.llama_cpp.tokenizer import GgufTokenizer
 from baihua.compress import importance
 from baihua.compress.damage.distance import Distance, Text
 from baihua.compress.damage.measure import Engine, compare_file, record_file

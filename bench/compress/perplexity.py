@@ -16,8 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from baihua.backends import llama_cpp_scorer, transformers
-from baihua.backends.gguf_tokenizer import GgufTokenizer
+from baihua.backends import transformers
+from baihua.backends.llama_cpp import scorer as llama_cpp_scorer
+from baihua.backends.llama_cpp.tokenizer import GgufTokenizer
 from baihua.compress.damage.distance import Text
 from baihua.compress.damage.texts import TextReader, has_conversations
 from baihua.compress.gguf import write_gguf

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from baihua.core.gguf_header import read_model_header
+from baihua.modelfiles.gguf_header import read_model_header
 
 GIB = 2**30
 ROOT = Path("/sys/fs/cgroup")
@@ -71,7 +71,7 @@ def generate(arguments: argparse.Namespace) -> dict[str, float]:
     """Greedy tokens in this process; faults and bytes are those after the first ones."""
     import resource
 
-    from baihua.backends.llama_cpp_api import Network
+    from baihua.backends.llama_cpp.api import Network
 
     num_tokens: int = arguments.tokens
     network = Network(

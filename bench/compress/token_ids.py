@@ -22,7 +22,7 @@ from pathlib import Path
 from transformers import AutoTokenizer
 
 from baihua.backends.choose import open_scorer
-from baihua.backends.gguf_tokenizer import GgufTokenizer
+from baihua.backends.llama_cpp.tokenizer import GgufTokenizer
 from baihua.chat.tokenizer import FolderTokenizer
 from baihua.compress.gguf import write_gguf
 from baihua.model.from_gguf import convert

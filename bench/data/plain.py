@@ -20,9 +20,9 @@ import datasets
 from datasketch import MinHash, MinHashLSH
 
 from baihua.chat.zh import han_share
+from baihua.data.clean.contract import Drop
+from baihua.data.clean.grams import grams, normalise
 from baihua.data.filters import literal_newline, refusal, repetition, script, width
-from baihua.data.grams import grams, normalise
-from baihua.data.verdicts import Drop
 
 NUM_PROCESSES = 2
 NUM_HASHES = 128

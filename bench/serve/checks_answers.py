@@ -10,7 +10,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletio
 from openai.types.shared_params import ResponseFormatJSONSchema
 from pydantic import BaseModel, ConfigDict
 
-from baihua.backends.gguf_tokenizer import GgufTokenizer
+from baihua.backends.llama_cpp.tokenizer import GgufTokenizer
 from baihua.chat.render import encode, render
 from baihua.chat.types import Message
 

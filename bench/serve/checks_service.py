@@ -10,7 +10,7 @@ import numpy as np
 import openai
 from checks_answers import Bench, UnmetError, body, check_chat, expect, text_of, turns
 
-from baihua.core.gguf_header import read_model_header
+from baihua.modelfiles.gguf_header import read_model_header
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"n": 2}, "n"),

@@ -21,7 +21,7 @@ import openai
 from checks_answers import Bench, UnmetError
 from server import serving
 
-from baihua.backends.gguf_tokenizer import GgufTokenizer
+from baihua.backends.llama_cpp.tokenizer import GgufTokenizer
 
 CHECKS: list[tuple[str, str, Callable[[Bench], str]]] = [*checks_answers.CHECKS, *checks_service.CHECKS]
 KEY = "a-key-of-the-bench"

@@ -126,12 +126,12 @@ def measure(
     import torch
 
     from baihua.core import kinds
+    from baihua.modelfiles.shape import shape_of
     from baihua.train.batches import Order
     from baihua.train.estimate import Job, estimate_memory
     from baihua.train.hardware import choose_device
     from baihua.train.loop import train
     from baihua.train.settings import Execution, Settings
-    from baihua.train.shape import shape_of
 
     device = choose_device()
     examples = make_examples(num_tokens, SHAPES[name]["vocab_size"])

@@ -32,7 +32,7 @@ import torch
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from baihua.core.memory import release_memory
+from baihua.core.system import release_memory
 from baihua.model.examples import Example, TextSize
 from baihua.model.memory import peak_memory_bytes
 from baihua.train.batches import Order

@@ -30,7 +30,7 @@ def open_chat(
         )
     path = Path(model).expanduser()
     if path.suffix == ".gguf" and path.is_file():
-        from baihua.backends import llama_cpp
+        from baihua.backends.llama_cpp import chat as llama_cpp
 
         return llama_cpp.open_chat(path, num_threads=num_threads)
     if path.suffix == ".jsonl" and path.is_file():
@@ -47,7 +47,7 @@ def open_chat(
 def open_scorer(path: Path) -> Scorer:
     """Open what gives log-probabilities: a .gguf file or a model folder."""
     if path.suffix == ".gguf" and path.is_file():
-        from baihua.backends import llama_cpp_scorer
+        from baihua.backends.llama_cpp import scorer as llama_cpp_scorer
 
         return llama_cpp_scorer.open_scorer(path)
     if _is_model_folder(path):

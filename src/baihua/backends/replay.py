@@ -10,7 +10,7 @@ from pathlib import Path
 from baihua.chat.stream import TextStream
 from baihua.chat.types import FinishReason, Message, Piece, Sampling, Usage
 from baihua.core.errors import InputError
-from baihua.core.jsonl import read_jsonl
+from baihua.core.files import read_jsonl
 
 NUM_CHARS_PER_PIECE = 4
 

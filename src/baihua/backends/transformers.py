@@ -24,8 +24,8 @@ from baihua.chat.stream import TextStream
 from baihua.chat.tokenizer import FolderTokenizer, load_template
 from baihua.chat.types import FinishReason, Guidance, Likelihood, Message, Piece, Sampling, Span, Usage
 from baihua.core.errors import InputError, TooLongError
-from baihua.core.families import family_of
-from baihua.core.model_folder import check_model_folder
+from baihua.modelfiles.families import family_of
+from baihua.modelfiles.model_folder import check_model_folder
 
 NO_GUIDANCE = Guidance()
 

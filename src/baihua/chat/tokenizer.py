@@ -71,6 +71,12 @@ class FolderTokenizer:
         return text.replace("\u2581", " ").encode()
 
 
+def adds_bos(folder: Path) -> bool:
+    """Whether the tokenizer of a model folder puts its begin-of-sequence token before every text."""
+    file = folder / "tokenizer.json"
+    return begins_with_token(json.loads(file.read_text("utf-8")) if file.is_file() else {}, _read_settings(folder))
+
+
 def begins_with_token(tokenizer_json: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
     """Whether texts begin with a token: as the settings say, else as tokenizer.json does it, else as SentencePiece.
 

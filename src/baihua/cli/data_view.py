@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from baihua.chat.zh import display_width
-from baihua.data.looking.figures import Figures, describe
+from baihua.data.inspect.figures import Figures, describe
 from baihua.report.bars import shorten
 from baihua.report.reports.data import HISTOGRAMS, LANGUAGES, ODD, SCRIPTS
 from baihua.report.tables import show

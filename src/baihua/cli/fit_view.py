@@ -10,9 +10,9 @@ from baihua.cli.talk import find_model
 from baihua.compress import fit
 from baihua.compress.fit import Machine, Needed, Sized
 from baihua.compress.levels import FLOATS, LEVELS, choose_types
-from baihua.compress.source import Described, describe, describe_header
 from baihua.core.errors import InputError
-from baihua.core.gguf_header import read_model_header
+from baihua.modelfiles.describe import Described, describe, describe_header
+from baihua.modelfiles.gguf_header import read_model_header
 from baihua.report.tables import Table, markdown
 
 NOTES = (

@@ -9,8 +9,8 @@ from typing import Any
 from baihua.chat.zh import display_width
 from baihua.cli.lineage_view import tree
 from baihua.core.errors import InputError
-from baihua.core.gguf_header import GgufHeader, Tensor, Value, read_header
 from baihua.core.run import lineage, located_artifact
+from baihua.modelfiles.gguf_header import GgufHeader, Tensor, Value, read_header
 from baihua.report.bars import shorten
 from baihua.report.tables import Table, markdown
 

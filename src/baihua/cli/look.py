@@ -53,7 +53,7 @@ def show(
 
 
 def _print_catalog(name: str, *, as_json: bool) -> None:
-    from baihua.data import catalog
+    from baihua.data.read import catalog
 
     entries = {name: catalog.find(name)} if name else catalog.load()
     print(catalog.as_json(entries) if as_json else catalog.show_one(name) if name else catalog.show_all(entries))

@@ -7,7 +7,7 @@ from typing import Any
 from baihua.chat.render import Template, encode, render
 from baihua.chat.types import ROLES, Message, Role, TextTokenizer
 from baihua.core.errors import InputError
-from baihua.core.jsonl import read_jsonl
+from baihua.core.files import read_jsonl
 from baihua.core.tree import is_mapping, is_sequence
 from baihua.train.show import style_of
 
@@ -41,7 +41,7 @@ def print_prompt(model: Path, file: Path, *, as_json: bool) -> None:
 def _open(model: Path) -> tuple[TextTokenizer, Template]:
     """Tokenizer and template of a .gguf file or a model folder, without its weights."""
     if model.suffix == ".gguf":
-        from baihua.backends.gguf_tokenizer import GgufTokenizer
+        from baihua.backends.llama_cpp.tokenizer import GgufTokenizer
 
         tokenizer = GgufTokenizer(model)
         return tokenizer, tokenizer.template()

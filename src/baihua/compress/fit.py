@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 from gguf.constants import GGMLQuantizationType
 
 from baihua.compress.levels import choose_types
-from baihua.compress.source import Described
+from baihua.modelfiles.describe import Described
 
 GIB = 2**30
 Verdict = Literal["yes", "tight", "no"]

@@ -6,7 +6,7 @@ from typing import Any
 
 from baihua.compress.fit import memory_of
 from baihua.compress.levels import choose_types
-from baihua.compress.source import Described, TensorShape, describe
+from baihua.modelfiles.describe import Described, TensorShape, describe
 
 # Of a file that is not tensors: SmolLM2-135M's 49,152 tokens and 48,900 merges take 1.79 MB.
 HEADER_BYTES_PER_TOKEN = 36

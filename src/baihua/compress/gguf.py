@@ -12,13 +12,14 @@ from gguf import GGUFWriter
 from gguf.constants import GGML_QUANT_VERSION, GGMLQuantizationType
 from safetensors import safe_open
 
-from baihua.compress.files import appearing
+from baihua.chat.tokenizer import adds_bos
 from baihua.compress.levels import FLOATS, LEVELS, Choice, check_level, choose_types
-from baihua.compress.rope import rope_factors, write_rope
-from baihua.compress.source import Folder, Stored, head_dim_of, read_folder
-from baihua.compress.vocabulary import read_vocabulary, write_special_ids
 from baihua.core.artifact import MANIFEST
 from baihua.core.errors import InputError, RunError
+from baihua.core.files import appearing
+from baihua.modelfiles.describe import Folder, Stored, head_dim_of, read_folder
+from baihua.modelfiles.rope import rope_factors, write_rope
+from baihua.modelfiles.tokenizers.to_gguf import read_vocabulary, write_special_ids
 
 DTYPES = {
     GGMLQuantizationType.F32: torch.float32,
@@ -79,7 +80,7 @@ def _write_metadata(writer: GGUFWriter, folder: Folder, level: str) -> None:
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_rope_dimension_count(described.head_dim)
     write_rope(folder.rope, writer)
-    vocabulary = read_vocabulary(folder.path, described.num_tokens)
+    vocabulary = read_vocabulary(folder.path, described.num_tokens, adds_bos=adds_bos(folder.path))
     vocabulary.write(writer)
     write_special_ids(folder.path, vocabulary, writer)
     template = _chat_template(folder.path)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from baihua.compress.levels import Choice
-from baihua.core.gguf_header import GgufHeader
+from baihua.modelfiles.gguf_header import GgufHeader
 
 ALIGNMENT = 32
 UINT32 = 4

@@ -20,12 +20,12 @@ from gguf import GGUFReader, GGUFWriter
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from baihua.compress.files import appearing
 from baihua.compress.quantize import Importance
-from baihua.compress.source import name_map
 from baihua.core.errors import InputError, RunError
-from baihua.core.families import FAMILIES
+from baihua.core.files import appearing
 from baihua.model.streamed import MAX_TOKENS_PER_PASS, open_streamed
+from baihua.modelfiles.describe import name_map
+from baihua.modelfiles.families import FAMILIES
 
 SUMS, COUNTS = ".in_sum2", ".counts"
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType
 
-from baihua.compress.source import Described, TensorShape
 from baihua.core.errors import InputError
+from baihua.modelfiles.describe import Described, TensorShape
 
 Q = GGMLQuantizationType
 FLOATS = (Q.F32, Q.F16, Q.BF16)

@@ -11,12 +11,12 @@ import peft
 from gguf import GGUFWriter
 from safetensors import safe_open
 
-from baihua.compress.files import appearing
 from baihua.compress.gguf import interleave
-from baihua.compress.source import Described, describe, name_map
 from baihua.core.errors import InputError
-from baihua.core.families import FAMILIES
+from baihua.core.files import appearing
 from baihua.model.adapter import WEIGHTS, read_config
+from baihua.modelfiles.describe import Described, describe, name_map
+from baihua.modelfiles.families import FAMILIES
 
 PREFIX = "base_model.model."
 PARTS = {".lora_A.weight": ".lora_a", ".lora_B.weight": ".lora_b"}

@@ -8,8 +8,8 @@ from typing import Any
 
 from baihua.core.artifact import hash_file, read_artifact
 from baihua.core.errors import InputError
-from baihua.core.gguf_header import read_header
 from baihua.core.run import lineage, located_artifact
+from baihua.modelfiles.gguf_header import read_header
 
 CHECKSUMS = "SHA256SUMS"
 # Ids of a GGUF file's metadata at which an answer ends.

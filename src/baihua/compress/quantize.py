@@ -17,14 +17,14 @@ import numpy as np
 from gguf import quants
 from gguf.constants import GGML_QUANT_SIZES, GGML_QUANT_VERSION, GGMLQuantizationType
 
-from baihua.backends.llama_cpp_library import open_library
-from baihua.compress.files import appearing
+from baihua.backends.llama_cpp.library import open_library
 from baihua.compress.header import Values, header_bytes, padded
 from baihua.compress.levels import FLOATS, Choice, check_level, choose_types
-from baihua.compress.source import describe_header
 from baihua.core.errors import InputError, RunError
-from baihua.core.gguf_header import GgufHeader, Tensor, read_model_header
+from baihua.core.files import appearing
 from baihua.core.log import logger
+from baihua.modelfiles.describe import describe_header
+from baihua.modelfiles.gguf_header import GgufHeader, Tensor, read_model_header
 
 Importance = Mapping[str, np.ndarray]
 """Mean square of what each column of a matrix is multiplied with, float32, by the matrix's name."""

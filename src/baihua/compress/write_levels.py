@@ -7,9 +7,9 @@ from baihua.compress.gguf import write_gguf
 from baihua.compress.levels import FLOATS, LEVELS, check_level
 from baihua.compress.opening import check_opens
 from baihua.compress.quantize import Importance, quantize_gguf
-from baihua.compress.source import describe_header
-from baihua.core.gguf_header import read_model_header
 from baihua.core.log import logger
+from baihua.modelfiles.describe import describe_header
+from baihua.modelfiles.gguf_header import read_model_header
 
 Row = dict[str, str | int | float]
 FIRST = "f16"

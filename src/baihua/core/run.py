@@ -14,7 +14,7 @@ import yaml
 from baihua.core import artifact, kinds
 from baihua.core.artifact import MANIFEST, hash_json, list_files, part_of, read_artifact
 from baihua.core.errors import InputError
-from baihua.core.jsonl import write_json
+from baihua.core.files import write_json
 from baihua.core.recipe import STORE, Recipe, Step
 from baihua.core.stage import Announce, Given, Result, identity, run_stage
 

@@ -23,9 +23,9 @@ from baihua.core.artifact import MANIFEST, Artifact, hash_json, read_artifact
 from baihua.core.config import Base, identifying
 from baihua.core.env import Environment, numeric_settings
 from baihua.core.errors import InputError, RunError
-from baihua.core.jsonl import write_json
+from baihua.core.files import write_json
 from baihua.core.log import logger
-from baihua.core.memory import release_memory
+from baihua.core.system import release_memory
 from baihua.core.tree import is_sequence
 
 STAGES = "baihua.stages"

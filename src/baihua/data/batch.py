@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from baihua.chat.types import Message
+from baihua.data.clean.table import Part
 from baihua.data.rows import DOCUMENT, DROPPED_SCHEMA, MESSAGE, SCHEMA
-from baihua.data.table import Part
 
 # A document is its own question and answer.
 ROLES = {"questions": ["user", DOCUMENT], "answers": ["assistant", DOCUMENT]}

@@ -9,11 +9,11 @@ from gguf import quants
 from gguf.constants import GGMLQuantizationType
 
 from baihua.core.errors import InputError
-from baihua.core.gguf_header import GgufHeader, Tensor, read_model_header
-from baihua.core.jsonl import write_json
-from baihua.model.gguf_config import ROPE_FACTORS, config_of, family_of_header, num_kv_heads
-from baihua.model.gguf_tokenizer_files import tokenizer_files
+from baihua.core.files import write_json
 from baihua.model.weights import MAX_SHARD_BYTES, ShardWriter
+from baihua.modelfiles.gguf_config import ROPE_FACTORS, config_of, family_of_header, num_kv_heads
+from baihua.modelfiles.gguf_header import GgufHeader, Tensor, read_model_header
+from baihua.modelfiles.tokenizers.from_gguf import tokenizer_files
 
 OUTER = {
     "token_embd.weight": "model.embed_tokens.weight",

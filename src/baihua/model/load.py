@@ -17,8 +17,8 @@ from baihua.chat.tokenizer import FolderTokenizer, load_template
 from baihua.core.artifact import MANIFEST, hash_file, hash_json
 from baihua.core.errors import InputError
 from baihua.core.log import logger
-from baihua.core.model_folder import check_model_folder
 from baihua.model.weights import copy_weights
+from baihua.modelfiles.model_folder import check_model_folder
 
 Precision = Literal["float32", "bfloat16"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -16,7 +16,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from baihua.core.errors import InputError
-from baihua.core.jsonl import write_json
+from baihua.core.files import write_json
 from baihua.model.adapter import WEIGHTS, check_base, read_config
 from baihua.model.load import load_model, save_words
 from baihua.model.streamed import EMBEDDINGS, HEAD, Skeleton, open_skeleton, stream

@@ -11,9 +11,9 @@ from typing import Literal
 
 from baihua.core.artifact import hash_file
 from baihua.core.errors import InputError
-from baihua.core.gguf_header import read_model_header
 from baihua.model import modelscope
 from baihua.model.files import PATTERNS, check_weights, hash_folder
+from baihua.modelfiles.gguf_header import read_model_header
 
 PIP = re.compile(r"pip:(?P<name>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.!+]+)")
 HUB = re.compile(r"(?P<scheme>modelscope:)?(?P<model>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w./-]+))?")

@@ -10,8 +10,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from baihua.core.errors import InputError, RunError
-from baihua.core.jsonl import write_json
-from baihua.core.model_folder import INDEX, SINGLE, weight_files
+from baihua.core.files import write_json
+from baihua.modelfiles.model_folder import INDEX, SINGLE, weight_files
 
 MAX_SHARD_BYTES = 2 * 10**9
 # What safetensors calls the numbers that a model may have; anything else is a quantized checkpoint.

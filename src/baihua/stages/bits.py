@@ -37,7 +37,7 @@ class Config(Base):
 def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
     """Score every answer given its prompt; the figures are metrics and `bits.json`."""
     from baihua.backends.choose import open_scorer
-    from baihua.core.jsonl import write_json
+    from baihua.core.files import write_json
     from baihua.data.rows import read_rows
     from baihua.model.bits import measure
 
@@ -74,7 +74,7 @@ def _open_encoder(template_name: str, model: Path) -> "Encoder":
 
     if model.is_dir():
         return Encoder(*open_template(template_name, model))
-    from baihua.backends.gguf_tokenizer import GgufTokenizer
+    from baihua.backends.llama_cpp.tokenizer import GgufTokenizer
 
     tokenizer = GgufTokenizer(model)
     template = tokenizer.template()

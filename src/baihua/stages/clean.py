@@ -43,7 +43,7 @@ def fingerprint(config: Config) -> list[Any]:
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
     """Write the kept rows and dropped.parquet; rows in + rows added = rows kept + rows dropped."""
-    from baihua.data.pipeline import Tools, check_needs, run_filters
+    from baihua.data.clean.pipeline import Tools, check_needs, run_filters
     from baihua.data.rows import find_table
     from baihua.data.shards import publish, sources_of
 

@@ -58,7 +58,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]
 
 
 def _read_material(config: Config, inputs: Mapping[str, Path], reference: Path) -> "Material":
-    from baihua.backends.gguf_tokenizer import GgufTokenizer
+    from baihua.backends.llama_cpp.tokenizer import GgufTokenizer
     from baihua.compress.damage.measure import Material
     from baihua.compress.damage.texts import TextReader, has_conversations
 
@@ -74,7 +74,8 @@ def _read_material(config: Config, inputs: Mapping[str, Path], reference: Path) 
 def _open_engine(config: Config) -> "Engine":
     from functools import partial
 
-    from baihua.backends import llama_cpp, llama_cpp_scorer
+    from baihua.backends.llama_cpp import chat as llama_cpp
+    from baihua.backends.llama_cpp import scorer as llama_cpp_scorer
     from baihua.compress.damage.measure import Engine
     from baihua.compress.damage.speed import measure_speed
 
@@ -91,7 +92,7 @@ def _open_engine(config: Config) -> "Engine":
 def _write(damage: Mapping[str, Any], measured: "list[Measured]", out: Path) -> None:
     from baihua.compress.damage.chart import draw
     from baihua.compress.damage.tables import markdown
-    from baihua.core.jsonl import write_json, write_jsonl
+    from baihua.core.files import write_json, write_jsonl
 
     write_json(out / "damage.json", damage)
     (out / "damage.md").write_text(markdown(damage), encoding="utf-8", newline="\n")

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 from baihua.core.config import Base
 from baihua.core.errors import InputError
 from baihua.core.stage import Input
-from baihua.data.identity_rows import Language
+from baihua.data.made.identity_rows import Language
 
 VERSION = 1
 INPUTS: dict[str, Input] = {}
@@ -49,7 +49,7 @@ class Config(Base):
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
     """Write conversations.parquet, about a quarter of it contrast rows, and an empty dropped.parquet."""
-    from baihua.data.identity_rows import is_contrast, make_rows, read_templates
+    from baihua.data.made.identity_rows import is_contrast, make_rows, read_templates
     from baihua.data.rows import write_dropped, write_rows
 
     templates = [template for language in sorted(set(config.languages)) for template in read_templates(language)]

@@ -12,7 +12,7 @@ from baihua.core import artifact
 from baihua.core.config import Base, content, execution, located
 from baihua.core.kinds import OneOf
 from baihua.core.stage import Input
-from baihua.data.files import CATALOG, STARTER, Origin, catalogued, check_name, find_files, find_origins, is_path
+from baihua.data.read.files import CATALOG, STARTER, Origin, catalogued, check_name, find_files, find_origins, is_path
 
 VERSION = 2
 INPUTS: dict[str, Input] = {}
@@ -61,9 +61,9 @@ def fingerprint(config: Config) -> list[str]:
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
     """Write the rows and dropped.parquet; the counts add up."""
-    from baihua.data import reading
-    from baihua.data.engine import Call, run_pieces
+    from baihua.data.read import reading
     from baihua.data.shards import publish
+    from baihua.data.workers import Call, run_pieces
 
     work = out / "work"
     origins = [

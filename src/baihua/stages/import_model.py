@@ -74,10 +74,10 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]
 
 def _compare_tokenizers(folder: Path, gguf: Path) -> dict[str, Any]:
     """Encode the starter set's texts with both tokenizers; a single difference is an error."""
-    from baihua.backends.gguf_tokenizer import GgufTokenizer
+    from baihua.backends.llama_cpp.tokenizer import GgufTokenizer
     from baihua.chat.tokenizer import FolderTokenizer
-    from baihua.data.files import find_files
-    from baihua.data.records import read_records
+    from baihua.data.read.files import find_files
+    from baihua.data.read.records import read_records
 
     texts = [str(record.raw) for file in find_files(["starter:"]) for record in read_records(file)]
     ours, theirs = FolderTokenizer(folder), GgufTokenizer(gguf)

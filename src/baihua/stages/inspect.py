@@ -27,9 +27,9 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]
     """Write figures.json, topics.json and, for each row's id its topic, topics.parquet."""
     from dataclasses import asdict
 
-    from baihua.core.jsonl import write_json
-    from baihua.data.looking.figures import FIGURES_FILE, describe
-    from baihua.data.looking.topics import TOPICS_FILE, write_topics
+    from baihua.core.files import write_json
+    from baihua.data.inspect.figures import FIGURES_FILE, describe
+    from baihua.data.inspect.topics import TOPICS_FILE, write_topics
 
     figures = describe(inputs["data"])
     topics = write_topics(inputs["data"], out, num_topics=config.num_topics, seed=config.seed)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from baihua.core.config import Base
-from baihua.core.memory import release_memory
 from baihua.core.stage import Input
+from baihua.core.system import release_memory
 
 if TYPE_CHECKING:
     from baihua.chat.types import Message

@@ -14,7 +14,7 @@ from baihua.core.log import logger
 from baihua.core.stage import Input
 
 if TYPE_CHECKING:
-    from baihua.data.mix import Shares
+    from baihua.data.draw.mix import Shares
 
 VERSION = 1
 MOST_INPUTS = 8
@@ -52,8 +52,8 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]
     """Write conversations.parquet, shuffled, and dropped.parquet with the rows not drawn."""
     import numpy as np
 
-    from baihua.data.index import count_sources, read_index, write_not_drawn
-    from baihua.data.mix import Mixture, write_shuffled
+    from baihua.data.draw.index import count_sources, read_index, write_not_drawn
+    from baihua.data.draw.mix import Mixture, write_shuffled
 
     roles = [role for role in INPUTS if role in inputs]
     index = read_index([inputs[role] for role in roles])

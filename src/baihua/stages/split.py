@@ -29,8 +29,8 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]
     import numpy as np
     import pyarrow as pa
 
-    from baihua.data.index import count_sources, read_index, write_chosen
-    from baihua.data.split import find_heldout
+    from baihua.data.draw.index import count_sources, read_index, write_chosen
+    from baihua.data.draw.split import find_heldout
 
     index = read_index([inputs["data"]])
     is_heldout = find_heldout(index, heldout_share=config.heldout_share, seed=config.seed)

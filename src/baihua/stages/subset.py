@@ -40,8 +40,8 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]
     """Write conversations.parquet in the order of the input, and dropped.parquet with the rows not drawn."""
     import numpy as np
 
-    from baihua.data.index import count_sources, read_index, write_chosen, write_not_drawn
-    from baihua.data.subset import draw_rows
+    from baihua.data.draw.index import count_sources, read_index, write_chosen, write_not_drawn
+    from baihua.data.draw.subset import draw_rows
 
     index = read_index([inputs["data"]])
     num_rows = config.num_rows or max(1, round(index.num_rows * (config.share or 0)))

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     import torch
 
     from baihua.model.load import Precision
+    from baihua.modelfiles.shape import Shape
     from baihua.train import rows
     from baihua.train.estimate import Job
     from baihua.train.machines import Machine
     from baihua.train.settings import Execution, Settings
-    from baihua.train.shape import Shape
 
 VERSION = 2
 INPUTS = {
@@ -126,9 +126,9 @@ def _utilization(
     figures: Mapping[str, Any], model: Path, work: "Job", device: "torch.device", precision: "Precision"
 ) -> dict[str, float]:
     """The share of the device's peak that the training's operations come to, recomputation included (MFU)."""
+    from baihua.modelfiles.shape import shape_of
     from baihua.train.estimate import operations_per_token
     from baihua.train.machines import measure_speed
-    from baihua.train.shape import shape_of
 
     if "tokens_per_second" not in figures:
         return {}
@@ -216,9 +216,9 @@ def estimate(
 
     `assumed` stands for them: `model` (a name in machines.yaml), `rows`, `tokens_per_row`, `target_share`.
     """
+    from baihua.modelfiles.shape import shape_of
     from baihua.train.estimate import count_trained
     from baihua.train.machines import forecast, known_shape
-    from baihua.train.shape import shape_of
 
     if not assumed.get("model") and "model" not in inputs:
         return {"unknown": "the model is not built yet: run its stage, or add --assume model=NAME"}
@@ -244,10 +244,10 @@ def _plan_work(
     config: Config, inputs: Mapping[str, Path], data: "rows.Examples", device: "torch.device", *, num_processes: int
 ) -> "Job":
     """What is to be trained and how; warns where the estimate says that it will not fit."""
+    from baihua.modelfiles.shape import shape_of
     from baihua.train.estimate import estimate_memory
     from baihua.train.hardware import usable_memory_bytes
     from baihua.train.machines import choose_checkpointing, ways_to_fit
-    from baihua.train.shape import shape_of
 
     shape = shape_of(inputs["model"])
     share = data.statistics()["target_share"]

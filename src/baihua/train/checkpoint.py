@@ -21,7 +21,7 @@ from torch.distributed.tensor import DTensor
 
 from baihua.core.artifact import hash_file
 from baihua.core.errors import RunError
-from baihua.core.jsonl import write_json
+from baihua.core.files import write_json
 from baihua.core.log import logger
 from baihua.train.parallel import local
 

@@ -7,7 +7,7 @@ autograd really keeps, `bench/train/estimate.py` with the measured peak of a pro
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from baihua.train.shape import Shape
+from baihua.modelfiles.shape import Shape
 
 ADAPTERS = ("lora", "int8", "qlora", "embeddings")
 METHODS = (*ADAPTERS, "full", "freeze")

@@ -11,8 +11,8 @@ import yaml
 
 from baihua.core import kinds
 from baihua.core.errors import InputError
+from baihua.modelfiles.shape import Shape, read_shape
 from baihua.train.estimate import Job, estimate_memory, operations_per_token
-from baihua.train.shape import Shape, read_shape
 
 if TYPE_CHECKING:
     import torch

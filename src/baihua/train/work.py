@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from baihua.core.artifact import hash_json
 from baihua.core.log import MetricsFile, logger
-from baihua.core.memory import release_memory
+from baihua.core.system import release_memory
 from baihua.model.examples import Example
 from baihua.train import optimizer, parallel, schedule
 from baihua.train.batches import iterate_rows, make_batches

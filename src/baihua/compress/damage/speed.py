@@ -20,8 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from baihua.backends.llama_cpp_api import Network, Vocabulary
-from baihua.backends.llama_cpp_server import default_num_threads
+from baihua.backends.llama_cpp.api import Network, Vocabulary
+from baihua.backends.llama_cpp.server import default_num_threads
 from baihua.chat.stream import TextStream
 from baihua.core.errors import RunError
 from baihua.statistics.clusters import mean

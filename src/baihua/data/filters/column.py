@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from baihua.core.config import Base
-from baihua.data.verdicts import Drop, Keep
+from baihua.data.clean.contract import Drop, Keep
 
 
 class Config(Base):

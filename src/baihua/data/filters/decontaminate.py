@@ -19,10 +19,10 @@ from baihua.core import artifact
 from baihua.core.config import Base, content, located
 from baihua.core.errors import InputError
 from baihua.core.tree import is_mapping, is_sequence
-from baihua.data.files import STARTER, find_files
-from baihua.data.grams import grams, normalise
-from baihua.data.records import parse, read_records
-from baihua.data.verdicts import Drop, Keep
+from baihua.data.clean.contract import Drop, Keep
+from baihua.data.clean.grams import grams, normalise
+from baihua.data.read.files import STARTER, find_files
+from baihua.data.read.records import parse, read_records
 
 
 def _find(name: str, info: ValidationInfo) -> str:

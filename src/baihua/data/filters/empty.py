@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING, Literal
 
 from baihua.core.config import Base
-from baihua.data.table import Part
-from baihua.data.verdicts import DropWhere
+from baihua.data.clean.contract import DropWhere
+from baihua.data.clean.table import Part
 
 if TYPE_CHECKING:
     from daft import Expression

@@ -3,8 +3,8 @@
 from typing import Literal
 
 from baihua.core.config import Base
-from baihua.data.duplicates import find_exact
-from baihua.data.table import Marks, Part, Table
+from baihua.data.clean.duplicates import find_exact
+from baihua.data.clean.table import Marks, Part, Table
 
 
 class Config(Base):

@@ -6,8 +6,8 @@ from pydantic import Field
 
 from baihua.chat.zh import HAN_RANGES
 from baihua.core.config import Base
-from baihua.data.table import Part
-from baihua.data.verdicts import DropWhere
+from baihua.data.clean.contract import DropWhere
+from baihua.data.clean.table import Part
 
 if TYPE_CHECKING:
     from daft import Expression

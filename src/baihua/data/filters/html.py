@@ -5,7 +5,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Literal
 
 from baihua.core.config import Base
-from baihua.data.code_blocks import change_prose, settle
+from baihua.data.clean.code_blocks import change_prose, settle
 
 if TYPE_CHECKING:
     from bs4 import BeautifulSoup, Tag

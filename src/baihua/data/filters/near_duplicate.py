@@ -5,8 +5,8 @@ from typing import Literal
 from pydantic import Field
 
 from baihua.core.config import Base
-from baihua.data.duplicates import find_near
-from baihua.data.table import Marks, Part, Table
+from baihua.data.clean.duplicates import find_near
+from baihua.data.clean.table import Marks, Part, Table
 
 
 class Config(Base):

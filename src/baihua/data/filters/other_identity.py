@@ -15,7 +15,7 @@ from pydantic import Field
 
 from baihua.chat.types import Message
 from baihua.core.config import Base
-from baihua.data.verdicts import Change, Drop, Keep
+from baihua.data.clean.contract import Change, Drop, Keep
 
 
 class Config(Base):

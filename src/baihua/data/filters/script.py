@@ -5,7 +5,7 @@ import re
 from typing import TYPE_CHECKING, Literal
 
 from baihua.core.config import Base
-from baihua.data.code_blocks import settle
+from baihua.data.clean.code_blocks import settle
 
 if TYPE_CHECKING:
     from opencc import OpenCC

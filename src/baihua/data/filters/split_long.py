@@ -14,7 +14,7 @@ from pydantic import Field
 
 from baihua.chat.types import Message
 from baihua.core.config import Base
-from baihua.data.verdicts import Drop, Keep, Split
+from baihua.data.clean.contract import Drop, Keep, Split
 
 NEEDS = ("count_tokens",)
 

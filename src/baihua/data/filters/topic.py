@@ -8,7 +8,7 @@ from pydantic import Field
 from baihua.core import kinds
 from baihua.core.config import Base
 from baihua.core.errors import InputError
-from baihua.data.verdicts import Drop, Keep
+from baihua.data.clean.contract import Drop, Keep
 
 NEEDS = ("topics",)
 

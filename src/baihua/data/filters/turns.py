@@ -7,7 +7,7 @@ from pydantic import Field
 
 from baihua.chat.types import Message
 from baihua.core.config import Base
-from baihua.data.verdicts import Drop, Keep
+from baihua.data.clean.contract import Drop, Keep
 
 KEPT = [[Message("user", "你好"), Message("assistant", "你好！")]]
 DROPPED = [[Message("system", "你是助手。"), Message("assistant", "你好！")]]

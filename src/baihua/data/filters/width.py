@@ -4,7 +4,7 @@ import re
 from typing import Literal
 
 from baihua.core.config import Base
-from baihua.data.code_blocks import change_prose
+from baihua.data.clean.code_blocks import change_prose
 
 CHANGED = {
     "你好,世界!": "你好，世界！",

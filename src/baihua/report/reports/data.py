@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from baihua.core.artifact import MANIFEST, read_artifact
-from baihua.data.looking.figures import Figures, read_figures
-from baihua.data.looking.topics import Topic, read_topics
+from baihua.data.inspect.figures import Figures, read_figures
+from baihua.data.inspect.topics import Topic, read_topics
 from baihua.report.bars import draw_bars, shorten
 from baihua.report.page import Page, Reply, Section, to_html, to_markdown
 from baihua.report.tables import Table, show

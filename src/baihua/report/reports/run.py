@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from baihua.core.jsonl import read_jsonl
+from baihua.core.files import read_jsonl
 from baihua.report import damage
 from baihua.report.before_after import before_after
 from baihua.report.page import Page, Reply, Section, to_html, to_markdown

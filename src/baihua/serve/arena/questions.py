@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from baihua.core.errors import InputError
-from baihua.core.jsonl import read_jsonl
+from baihua.core.files import read_jsonl
 from baihua.core.tree import is_mapping, is_sequence
 
 TEXTS = ("text", "question", "instruction", "prompt")

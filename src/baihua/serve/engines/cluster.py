@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from baihua.backends.gguf_tokenizer import GgufTokenizer
+from baihua.backends.llama_cpp.tokenizer import GgufTokenizer
 from baihua.chat.types import Guidance, Piece, Sampling
 from baihua.core.errors import BaihuaError, InputError, RunError
-from baihua.core.gguf_header import read_model_header
 from baihua.core.log import logger
+from baihua.modelfiles.gguf_header import read_model_header
 from baihua.serve.api.app import Opened
 from baihua.serve.engines.cluster_ray import connect, node_cpus, threads_for
 from baihua.serve.engines.cluster_replica import Opening, Parcel, Replica, error_in

@@ -13,7 +13,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
-from baihua.backends.llama_cpp_server import default_num_threads
+from baihua.backends.llama_cpp.server import default_num_threads
 from baihua.core.env import forbid_telemetry, lock_private_ray
 from baihua.core.errors import InputError
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from baihua.backends.llama_cpp import open_chat
+from baihua.backends.llama_cpp.chat import open_chat
 from baihua.chat.types import Guidance, Piece, Sampling
 from baihua.core.errors import BaihuaError, InputError
 from baihua.serve.web.pump import receive_all

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from baihua.backends.llama_cpp import open_chat
+from baihua.backends.llama_cpp.chat import open_chat
 from baihua.serve.api.app import Opened
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from baihua.chat.types import ROLES, Message, Role
 from baihua.core.errors import InputError
-from baihua.core.jsonl import read_jsonl, write_jsonl
+from baihua.core.files import read_jsonl, write_jsonl
 from baihua.core.tree import is_mapping, is_sequence
 
 FORM = '{"messages": [{"role": "user", "content": "..."}]}'

@@ -13,7 +13,7 @@ from pydantic import Field
 from baihua.core import kinds
 from baihua.core.config import Base
 from baihua.core.errors import InputError
-from baihua.core.jsonl import write_json
+from baihua.core.files import write_json
 
 if TYPE_CHECKING:
     import torch

@@ -1,0 +1,1 @@
+"""The filter pipeline: run filters over rows, find duplicates, count what was dropped."""

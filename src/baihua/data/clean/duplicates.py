@@ -1,0 +1,252 @@
+"""Which rows of a table are copies or near copies, and which row stands for them.
+
+Rows are handled by rank: 0 is the row that is kept before all others. A row is dropped only for a better one that
+stays itself, and that was compared with it exactly.
+
+Time and memory grow with the rows, not with their pairs: rows that share a band key are compared with the few best
+of them, not with each other. Price: of many rows that share a key without being near (a form letter), a pair may be
+missed under that key; it has the other keys.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import numpy as np
+
+from baihua.core.log import logger
+from baihua.data.clean.grams import normalise
+from baihua.data.clean.minhash import NUM_BANDS, Grams, hash_grams, sketch
+from baihua.data.clean.table import Marks, Part, Table
+
+# Among up to nine rows that share a key, all pairs are compared.
+NUM_LEADERS = 8
+# Two to six are enough, even for 20,000 copies of one row. Thousands of rows each a little further from the first
+# need one for every step; what is left of those is not worth the time.
+MAX_NUM_ROUNDS = 20
+_LOW = np.uint64(0xFFFFFFFF)
+_HALF = np.uint64(32)
+
+Keep = Literal["first", "longest"]
+Judge = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class Edges:
+    """Pairs of ranks found to be near, the better one and the worse, and how similar they are."""
+
+    better: np.ndarray
+    worse: np.ndarray
+    similarity: np.ndarray
+
+    @classmethod
+    def join(cls, parts: list["Edges"]) -> "Edges":
+        """All pairs of several lists, ordered by the worse rank, then by the better one."""
+        better = np.concatenate([np.empty(0, np.uint32), *(part.better for part in parts)])
+        worse = np.concatenate([np.empty(0, np.uint32), *(part.worse for part in parts)])
+        similarity = np.concatenate([np.empty(0, np.float32), *(part.similarity for part in parts)])
+        order = np.lexsort((better, worse))
+        return cls(better[order], worse[order], similarity[order])
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """What is known of each row: its keys and grams by row number, and the row number of each rank."""
+
+    keys: np.ndarray
+    grams: Grams
+    row_of: np.ndarray
+    is_text: np.ndarray
+    threshold: float
+
+    def find(self, better: np.ndarray, worse: np.ndarray) -> tuple[np.ndarray, Edges]:
+        """Which of some pairs of ranks are near, and those as edges."""
+        similarity = self.grams.compare(self.row_of[better], self.row_of[worse], self.threshold)
+        is_near = similarity >= self.threshold
+        return is_near, Edges(better[is_near], worse[is_near], similarity[is_near].astype(np.float32))
+
+    def share_key(self, band: int, among: np.ndarray, concerns: np.ndarray) -> np.ndarray:
+        """Ranks `among` some, ascending within each key: (key << 32 | rank), where a rank of `concerns` has the key."""
+        rank = np.flatnonzero(among).astype(np.uint32)
+        keys = self.keys[self.row_of[rank], band]
+        if not np.array_equal(among, concerns):
+            wanted = np.sort(keys[concerns[rank]])
+            is_shared = wanted[np.searchsorted(wanted, keys) % len(wanted)] == keys
+            rank, keys = rank[is_shared], keys[is_shared]
+        return _sort_packed(keys, rank)
+
+
+def find_exact(table: Table, *, part: Part, keep: Keep) -> Marks:
+    """Marks for rows whose letters and digits are those of another row."""
+    digests = table.map(digest, part)
+    high, low, num_chars = digests[:, 0], digests[:, 1], digests[:, 2]
+    # lexsort is stable: among equals, the first row comes first.
+    row = np.lexsort((~num_chars, low, high) if keep == "longest" else (low, high))
+    row = row[num_chars[row] > 0]
+    is_new = np.ones(len(row), dtype=bool)
+    is_new[1:] = np.diff(high[row]).astype(bool) | np.diff(low[row]).astype(bool)
+    best = row[np.maximum.accumulate(np.where(is_new, np.arange(len(row)), 0))]
+    in_order = np.argsort(row[~is_new])
+    dropped, kept = row[~is_new][in_order], best[~is_new][in_order]
+    group = _group(table.num_rows, dropped, kept)
+    return Marks(dropped, kept, similarity_R=None, reason="exact_duplicate", group_N=group)
+
+
+def digest(texts: list[str]) -> np.ndarray:
+    """128 bits of each text's letters and digits, and its number of characters (0 if it has none): uint64_N3."""
+    normal = [normalise(text).encode() for text in texts]
+    joined = b"".join(hashlib.blake2b(text, digest_size=16).digest() for text in normal)
+    num_chars = [len(text) if left else 0 for text, left in zip(texts, normal, strict=True)]
+    halves = np.frombuffer(joined, dtype="<u8").reshape(-1, 2)
+    return np.column_stack([halves, np.array(num_chars, dtype=np.uint64)])
+
+
+def find_near(table: Table, *, part: Part, ngram: int, threshold: float, keep: Keep, is_dropping: bool) -> Marks:
+    """Marks for rows that share at least `threshold` of their n-grams; only groups, unless `is_dropping`."""
+    sketches = table.map(partial(sketch, ngram=ngram), part)
+    grams = Grams(*table.map_ragged(partial(hash_grams, ngram=ngram), part))
+    num_chars = sketches[:, 0]
+    first = np.arange(table.num_rows, dtype=np.uint32)
+    row_of = _sort_packed(~num_chars, first).astype(np.uint32) if keep == "longest" else first
+    rows = Ranked(sketches[:, 1:], grams, row_of, num_chars[row_of] > 0, threshold)
+    edges = link_survivors(rows) if is_dropping else link_all(rows)
+    group = _group(table.num_rows, row_of[edges.better], row_of[edges.worse])
+    is_dropped = choose(edges, table.num_rows) if is_dropping else np.zeros(table.num_rows, dtype=bool)
+    # The edges are ordered: the first to a row that stays names the best of them.
+    standing = np.flatnonzero(is_dropped[edges.worse] & ~is_dropped[edges.better])
+    standing = standing[np.diff(edges.worse[standing].astype(np.int64), prepend=-1) > 0]
+    standing = standing[np.argsort(row_of[edges.worse[standing]])]
+    return Marks(
+        dropped_R=row_of[edges.worse[standing]],
+        kept_R=row_of[edges.better[standing]],
+        similarity_R=edges.similarity[standing],
+        reason="near_duplicate",
+        group_N=group,
+    )
+
+
+def link_survivors(rows: Ranked) -> Edges:
+    """Pairs enough to drop by: repeated until no two rows that would stay are found near each other."""
+    edges = Edges.join([])
+    survives = rows.is_text
+    concerns = survives
+    for _ in range(MAX_NUM_ROUNDS):
+        if not concerns.any():
+            return edges
+        found = _link_once(rows, survives, concerns)
+        edges = Edges.join([edges, found])
+        now = rows.is_text & ~choose(edges, len(survives))
+        # Rows that lost to one that did not stay have missed later comparisons; the others have had all of them.
+        missed = ~survives
+        missed[found.worse] = True
+        survives, concerns = now, now & missed
+    if concerns.any():
+        logger.info(
+            "near_duplicate stopped after %s rounds; up to %s of the rows that stay may be near another",
+            MAX_NUM_ROUNDS,
+            f"{concerns.sum():,}",
+        )
+    return edges
+
+
+def _link_once(rows: Ranked, among: np.ndarray, concerns: np.ndarray) -> Edges:
+    """Near pairs of ranks, at least one of them in `concerns`; after a pair, a row is compared with better ones only.
+
+    It is not done with after the first: that better row may go itself, and of a thousand copies all but one would
+    have to be compared again, a thousand times.
+    """
+    best = np.full(len(among), len(among), dtype=np.uint32)
+    found: list[Edges] = []
+
+    def judge(better: np.ndarray, worse: np.ndarray) -> np.ndarray:
+        is_near = best[worse] <= better
+        is_open = ~is_near & (concerns[better] | concerns[worse])
+        is_near[is_open], edges = rows.find(better[is_open], worse[is_open])
+        best[edges.worse] = edges.better
+        found.append(edges)
+        return is_near
+
+    for band in range(NUM_BANDS):
+        follow_leaders(rows.share_key(band, among, concerns), judge)
+    return Edges.join(found)
+
+
+def link_all(rows: Ranked) -> Edges:
+    """Pairs enough to group by: a row is compared under all its keys, but not with rows it is already joined to."""
+    edges = Edges.join([])
+    group = np.arange(len(rows.row_of))
+    for band in range(NUM_BANDS):
+        edges = Edges.join([edges, *_join_groups(rows, band, group)])
+        group = _group(len(group), edges.better, edges.worse)
+    return edges
+
+
+def _join_groups(rows: Ranked, band: int, group: np.ndarray) -> list[Edges]:
+    """Near pairs of ranks that share a key and are not of one group yet."""
+    found: list[Edges] = []
+
+    def judge(better: np.ndarray, worse: np.ndarray) -> np.ndarray:
+        is_near = group[better] == group[worse]
+        is_near[~is_near], edges = rows.find(better[~is_near], worse[~is_near])
+        found.append(edges)
+        return is_near
+
+    follow_leaders(rows.share_key(band, rows.is_text, rows.is_text), judge)
+    return found
+
+
+def follow_leaders(keyed: np.ndarray, judge: Judge) -> None:
+    """Compare the rows of each key with the best of them, those not near it with the best of those, and so on."""
+    key_starts = np.searchsorted(keyed, keyed[:: 1 << 18] & ~_LOW)
+    for block in np.split(keyed, np.unique(key_starts)):
+        _follow_leaders(block, judge)
+
+
+def _follow_leaders(keyed: np.ndarray, judge: Judge) -> None:
+    for _ in range(NUM_LEADERS):
+        is_leader = np.ones(len(keyed), dtype=bool)
+        is_leader[1:] = (keyed[1:] ^ keyed[:-1]) > _LOW
+        member = np.flatnonzero(~is_leader)
+        if not len(member):
+            return
+        leader = np.maximum.accumulate(np.where(is_leader, np.arange(len(keyed)), 0))[member]
+        is_near = judge(keyed[leader].astype(np.uint32), keyed[member].astype(np.uint32))
+        keyed = keyed[member[~is_near]]
+
+
+def choose(edges: Edges, num_rows: int) -> np.ndarray:
+    """Whether each rank is dropped: best first, a row goes if it is near one that stays."""
+    is_dropped = bytearray(num_rows)
+    # By the worse rank: whether the better one stays is known by then. Blocks, as Python's numbers are large.
+    for start in range(0, len(edges.worse), 1 << 18):
+        block = slice(start, start + (1 << 18))
+        for better, worse in zip(edges.better[block].tolist(), edges.worse[block].tolist(), strict=True):
+            if not is_dropped[better]:
+                is_dropped[worse] = 1
+    return np.frombuffer(is_dropped, dtype=bool)
+
+
+def _group(num_rows: int, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The smallest row of those that each row is connected to by pairs, itself included."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    ones = np.ones(len(one), dtype=np.int8)
+    graph = coo_array((ones, (one, other)), shape=(num_rows, num_rows))
+    num_labels, labels = connected_components(graph, directed=False)
+    row = np.arange(num_rows - 1, -1, -1)
+    smallest = np.empty(num_labels, dtype=np.int64)
+    # From the last row to the first: of several assignments to one place, the last holds.
+    smallest[labels[::-1]] = row
+    return smallest[labels]
+
+
+def _sort_packed(high: np.ndarray, low: np.ndarray) -> np.ndarray:
+    """Two columns of 32 bits as one of 64, ascending: several times as fast as sorting by two keys."""
+    packed = high.astype(np.uint64)
+    packed <<= _HALF
+    packed |= low
+    packed.sort()
+    return packed

@@ -1,0 +1,1 @@
+"""Mix, subset and split data, reproducibly by seed."""

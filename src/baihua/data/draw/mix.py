@@ -1,0 +1,207 @@
+"""Mix the rows of several inputs: how many of each, which ones, and in what order.
+
+N rows of all inputs, E rows of the result (entries).
+"""
+
+# ruff: noqa: N803, N806, N815  (names of arrays end with their shape)
+
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from baihua.core import kinds
+from baihua.core.errors import InputError
+from baihua.data.draw.index import NUM_ROWS_PER_GROUP, Index, draw_keys, read_batches, texts_of, write_batches
+
+ALL = "all"
+PLACE = pa.field("place", pa.int64())
+# Each bin is an open file while rows are dealt out, and a system may allow 1,024 of them.
+MAX_NUM_BINS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """What each name was to have, what it has, and which rows these are: row numbers_E, ascending."""
+
+    rows_E: np.ndarray
+    is_capped_N: np.ndarray
+    wanted: dict[str, int]
+    reached: dict[str, int]
+
+    @property
+    def missing(self) -> dict[str, int]:
+        """Rows that a name had too few of."""
+        short = {name: number - self.reached[name] for name, number in self.wanted.items()}
+        return {name: number for name, number in short.items() if number}
+
+
+class Mixture:
+    """An index whose inputs have names, and the draw that a seed makes of it."""
+
+    def __init__(self, index: Index, roles: Sequence[str], seed: int) -> None:
+        self.index = index
+        self.roles = list(roles)
+        self.seed = seed
+        keys_N = draw_keys(texts_of(index.ids_N), salt=f"mix:{seed}", num_texts=index.num_rows)
+        # Of a conversation that is there twice, the first comes first.
+        self._order_N = np.argsort(keys_N, kind="stable")
+
+    def choose(
+        self, *, weights: Mapping[str, float], caps: Mapping[str, int], num_rows: int | None, repeat: bool
+    ) -> Shares:
+        """The rows that the weights ask for, each name's in the order of the draw; as many as it has, or repeated."""
+        if not self.index.num_rows:
+            raise InputError("there are no rows to mix", fix="give inputs that are not empty")
+        for name in [*weights, *caps]:
+            if name not in self._names():
+                raise InputError(kinds.unknown(name, self._names(), what="input or source"))
+        is_capped_N = self._beyond(caps)
+        rows_of = {name: rows[~is_capped_N[rows]] for name, rows in self._rows_of(weights).items()}
+        available = {name: len(rows) for name, rows in rows_of.items()}
+        wanted = share_out(available, weights or {ALL: 1.0}, num_rows)
+        taken = [_take(rows_of[name], number, repeat=repeat) for name, number in wanted.items()]
+        reached = dict(zip(wanted, map(len, taken), strict=True))
+        return Shares(np.sort(np.concatenate(taken)), is_capped_N, wanted, reached)
+
+    def _names(self) -> list[str]:
+        """Inputs, then sources; a source that is called like an input cannot be named."""
+        return [*self.roles, *(name for name in sorted(self.index.sources) if name not in self.roles)]
+
+    def _of_name(self, name: str) -> np.ndarray:
+        """Which rows a name means, bool_N."""
+        if name in self.roles:
+            return self.index.file_N == self.roles.index(name)
+        return self.index.source_N == self.index.sources.index(name)
+
+    def _beyond(self, caps: Mapping[str, int]) -> np.ndarray:
+        """Rows beyond a cap, bool_N; caps of sources first, so that an input's cap counts what they leave."""
+        is_capped_N = np.zeros(self.index.num_rows, dtype=bool)
+        for name in sorted(caps, key=lambda name: (name in self.roles, name)):
+            is_left_N = self._of_name(name) & ~is_capped_N
+            in_order = self._order_N[is_left_N[self._order_N]]
+            is_capped_N[in_order[caps[name] :]] = True
+        return is_capped_N
+
+    def _rows_of(self, weights: Mapping[str, float]) -> dict[str, np.ndarray]:
+        """Row numbers of each name in the order of the draw; a row counts for its source if that has a weight."""
+        if not weights:
+            return {ALL: self._order_N}
+        bucket_N = np.full(self.index.num_rows, -1)
+        for name in sorted(weights, key=lambda name: (name not in self.roles, name)):
+            bucket_N[self._of_name(name)] = list(weights).index(name)
+        if (bucket_N < 0).any():
+            row = int(np.argmax(bucket_N < 0))
+            role, source = self.roles[self.index.file_N[row]], self.index.sources[self.index.source_N[row]]
+            raise InputError(
+                f"{int((bucket_N < 0).sum()):,} rows have no weight: the first is of input {role!r}, source {source!r}",
+                fix=f"give {role!r} or {source!r} a weight too; 0 leaves them out",
+            )
+        bucket_in_order_N = bucket_N[self._order_N]
+        return {name: self._order_N[bucket_in_order_N == place] for place, name in enumerate(weights)}
+
+
+def share_out(available: Mapping[str, int], weights: Mapping[str, float], num_rows: int | None) -> dict[str, int]:
+    """How many rows each name is to have, by largest remainder.
+
+    Without `num_rows` the sum is the largest at which none has too few; with one name that is all its rows.
+    """
+    # A weight is meant as it is written: as binary fractions, 0.7 and 0.3 of 10 rows could become 6 and 3.
+    exact = {name: Fraction(str(weight)) for name, weight in weights.items() if weight}
+    for name in exact:
+        if not available[name]:
+            raise InputError(
+                f"{name!r} is to have a share, but no row counts for it",
+                fix="where all sources of an input have weights, the input needs none",
+            )
+    shares = {name: weight / sum(exact.values()) for name, weight in exact.items()}
+    total = num_rows or int(min(available[name] / share for name, share in shares.items()))
+    whole = {name: int(total * share) for name, share in shares.items()}
+    by_remainder = sorted(shares, key=lambda name: whole[name] - total * shares[name])
+    for name in by_remainder[: total - sum(whole.values())]:
+        whole[name] += 1
+    return whole
+
+
+def _take(rows: np.ndarray, number: int, *, repeat: bool) -> np.ndarray:
+    """The first rows; where there are too few, all of them, or all again and again."""
+    if not repeat:
+        return rows[:number]
+    return np.concatenate([np.tile(rows, number // len(rows)), rows[: number % len(rows)]])
+
+
+def name_copies(index: Index, rows_E: np.ndarray) -> dict[int, str]:
+    """New ids, by place in `rows_E`, of rows whose id one before them has: `-2`, `-3`, or the next that is free."""
+    ids_E = index.ids_N.take(pa.array(rows_E))
+    _, firsts = np.unique(ids_E.dictionary_encode().indices.to_numpy(), return_index=True)
+    # Only ids that hold a dash can be in the way of a new one; to know all would take 100 bytes a row.
+    taken = {row_id for row_id in texts_of(ids_E) if "-" in row_id}
+    numbers: Counter[str] = Counter()
+    found: dict[int, str] = {}
+    for entry in np.setdiff1d(np.arange(len(rows_E)), firsts).tolist():
+        row_id = ids_E[entry].as_py()
+        while (new_id := f"{row_id}-{numbers[row_id] + 2}") in taken:
+            numbers[row_id] += 1
+        taken.add(new_id)
+        found[entry] = new_id
+    return found
+
+
+def write_shuffled(index: Index, rows_E: np.ndarray, out: Path, *, seed: int) -> None:
+    """Write these rows in the order of a hash of seed and new id.
+
+    It is another hash than the draw's: by that one, names with a small share would all stand at the beginning.
+    """
+    new_ids = name_copies(index, rows_E)
+    ids_E = texts_of(index.ids_N.take(pa.array(rows_E)))
+    final_ids = (new_ids.get(entry, row_id) for entry, row_id in enumerate(ids_E))
+    keys_E = draw_keys(final_ids, salt=f"mix order:{seed}", num_texts=len(rows_E))
+    place_E = np.empty(len(rows_E), dtype=np.int64)
+    place_E[np.argsort(keys_E, kind="stable")] = np.arange(len(rows_E))
+    folder = out / "bins"
+    # An interrupted run leaves its bins, and a stage goes on in the same folder.
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    num_per_bin = max(NUM_ROWS_PER_GROUP, -(-len(rows_E) // MAX_NUM_BINS))
+    bins = [folder / f"{number}.arrow" for number in range(-(-len(rows_E) // num_per_bin))]
+    _deal(_placed(index, rows_E, place_E, new_ids), bins, num_per_bin, index.schema)
+    write_batches(map(_read_sorted, bins), index.schema, index.file_in(out))
+    shutil.rmtree(folder)
+
+
+def _placed(
+    index: Index, rows_E: np.ndarray, place_E: np.ndarray, new_ids: Mapping[int, str]
+) -> Iterator[pa.RecordBatch]:
+    """The rows of the result in input order, with their new ids and the place each will have."""
+    for first, batch in read_batches(index):
+        start, stop = np.searchsorted(rows_E, [first, first + batch.num_rows]).tolist()
+        taken = batch.take(pa.array(rows_E[start:stop] - first))
+        ids = [new_ids.get(start + entry, row_id) for entry, row_id in enumerate(taken["id"].to_pylist())]
+        columns = [pa.array(ids, pa.string()), *(taken[name] for name in index.schema.names[1:])]
+        table = pa.Table.from_arrays(columns, names=index.schema.names).cast(index.schema)
+        placed = table.append_column(PLACE, pa.array(place_E[start:stop]))
+        yield from placed.combine_chunks().to_batches()
+
+
+def _deal(batches: Iterator[pa.RecordBatch], bins: Sequence[Path], num_per_bin: int, columns: pa.Schema) -> None:
+    """Each row into the file of its bin: the n-th holds the n-th stretch of places, in any order."""
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    schema = columns.append(PLACE)
+    with ExitStack() as stack:
+        writers = [stack.enter_context(pa.ipc.new_stream(str(file), schema, options=options)) for file in bins]
+        for batch in batches:
+            bin_of = batch["place"].to_numpy() // num_per_bin
+            for number in np.unique(bin_of).tolist():
+                writers[number].write_batch(batch.filter(pa.array(bin_of == number)))
+
+
+def _read_sorted(file: Path) -> pa.RecordBatch:
+    with pa.ipc.open_stream(str(file)) as stream:
+        table = stream.read_all().sort_by("place").drop_columns(["place"])
+    return table.combine_chunks().to_batches()[0]

@@ -1,0 +1,1 @@
+"""Figures, topics, clusters of copies and outliers of a data set."""

@@ -1,1 +1,0 @@
-"""What is seen in data: figures, topics, clusters of copies, odd rows."""

@@ -1,0 +1,1 @@
+"""Data that ships with Baihua or is generated from templates."""

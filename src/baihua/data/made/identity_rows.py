@@ -1,0 +1,120 @@
+"""Conversations about who the chatbot is, made from the templates of `data/identity`.
+
+A template is a line `{"intent", "turns", "others", "contrast"}`: each turn is a list of wordings, user and assistant
+by turns; every wording of the first turn becomes a conversation of its own. `{name}` and `{maker}` stand for the
+chatbot's, `{other}` for one of `others`. Contrast templates ask who somebody else is, and never name the chatbot.
+The templates were written for this project and are in the public domain (CC0 1.0), as is what is made of them.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from baihua.chat.types import Message
+from baihua.chat.zh import is_han
+from baihua.core.files import read_jsonl
+from baihua.data.rows import Row, message_id, number_repeats
+
+FOLDER = Path(__file__).parent / "identity"
+LICENCE = "CC0-1.0"
+PLACEHOLDER = re.compile(r"\{(name|maker|other)\}")
+
+Language = Literal["zh", "en"]
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """One line of a file: several first questions of one intent, and what may follow."""
+
+    language: Language
+    line: int
+    intent: str
+    turns: Sequence[Sequence[str]]
+    others: Sequence[str] = ()
+    contrast: bool = False
+
+    @property
+    def group(self) -> str:
+        """Wordings of one intent, in whatever language, belong on one side of a split."""
+        return f"{'contrast' if self.contrast else 'identity'}-{self.intent}"
+
+
+def read_templates(language: Language) -> list[Template]:
+    """All templates of a language."""
+    return [Template(language, line, **record) for line, record in read_jsonl(FOLDER / f"{language}.jsonl")]
+
+
+def make_rows(
+    templates: Sequence[Template], *, name: str, maker: str, num_answers: int = 1, seed: int = 0
+) -> list[Row]:
+    """One row for each first question and each of `num_answers` draws of what follows."""
+    found = [row for template in templates for row in _rows_of(template, name, maker, num_answers, seed)]
+    ids = number_repeats(row.id for row in found)
+    return [replace(row, id=row_id) for row, row_id in zip(found, ids, strict=True)]
+
+
+def is_contrast(row: Row) -> bool:
+    """Whether a row made here is about somebody or something else."""
+    return row.group.startswith("contrast-")
+
+
+def _rows_of(template: Template, name: str, maker: str, num_answers: int, seed: int) -> Iterator[Row]:
+    # "Are you X?" must not be denied by X itself, nor by a name that holds X.
+    others = [other for other in template.others if not any(_overlap(other, own) for own in (name, maker))]
+    if template.others and not others:
+        return
+    for question in template.turns[0]:
+        for draw in range(num_answers):
+            key = f"{seed}:{template.language}:{question}"
+            names = {"name": name, "maker": maker, "other": _choose(others, key, draw) if others else ""}
+            later = [_choose(turn, f"{key}:{place}", draw) for place, turn in enumerate(template.turns[1:])]
+            texts = [question, *later]
+            messages = tuple(_message(place, text, names) for place, text in enumerate(texts))
+            yield Row(
+                id=message_id(messages),
+                messages=messages,
+                source="identity",
+                file=f"{template.language}.jsonl",
+                line=template.line,
+                group=template.group,
+                meta={"language": template.language, "licence": LICENCE},
+            )
+
+
+def _choose(wordings: Sequence[str], key: str, draw: int) -> str:
+    """A wording that the key fixes; the next draw gives the next one."""
+    number = int.from_bytes(hashlib.sha256(f"identity:{key}".encode()).digest()[:8], "big")
+    return wordings[(number + draw) % len(wordings)]
+
+
+def _message(place: int, text: str, names: Mapping[str, str]) -> Message:
+    """A turn with the names filled in. Answers have a space between Han and Latin; people who ask rarely type it."""
+    if place % 2 == 0:
+        return Message("user", PLACEHOLDER.sub(lambda found: names[found[1]], text))
+    return Message("assistant", PLACEHOLDER.sub(lambda found: _spaced(found, names[found[1]]), text))
+
+
+def _spaced(found: re.Match[str], value: str) -> str:
+    """A name with a space on each side where Han and Latin would touch."""
+    before, after = found.string[: found.start()][-1:], found.string[found.end() :][:1]
+    left = " " if _is_border(before, value[0]) else ""
+    right = " " if _is_border(value[-1], after) else ""
+    return f"{left}{value}{right}"
+
+
+def _is_border(left: str, right: str) -> bool:
+    if not left or not right:
+        return False
+    return (is_han(left) and _is_latin(right)) or (_is_latin(left) and is_han(right))
+
+
+def _is_latin(char: str) -> bool:
+    return char.isalnum() and char.isascii()
+
+
+def _overlap(one: str, other: str) -> bool:
+    one, other = one.casefold(), other.casefold()
+    return one in other or other in one

@@ -1,0 +1,1 @@
+"""Files of any format, local or from a hub, become rows."""

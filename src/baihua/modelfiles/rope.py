@@ -1,0 +1,78 @@
+"""Rotary position scaling in config.json and GGUF, and Llama 3's frequency divisors."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gguf import GGUFWriter
+from gguf.constants import RopeScalingType
+
+from baihua.core.errors import InputError
+
+DEFAULT_THETA = 10_000.0
+
+# Llama 3.1, and Llama 3.2 and 3.3's smaller models: the settings that are in use.
+KNOWN = tuple(
+    {
+        "rope_type": "llama3",
+        "factor": factor,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    }
+    for factor in (8.0, 32.0)
+)
+# llama.cpp's converter computes in float32, we in float64; the settings are further apart than one part in ten.
+CLOSE = 1e-5
+
+
+def llama3_factors(rope: Mapping[str, Any], head_dim: int) -> np.ndarray:
+    """Divisors of the frequencies, float32, one per pair of dimensions.
+
+    Long waves are stretched by `factor`, short ones not, those between in proportion: section 3 of
+    https://arxiv.org/abs/2407.21783 and the reference code of Llama 3.1.
+    """
+    low, high = rope["low_freq_factor"], rope["high_freq_factor"]
+    context = rope["original_max_position_embeddings"]
+    frequencies = rope["rope_theta"] ** (-np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
+    wavelengths = 2 * math.pi / frequencies
+    share_kept = np.clip((context / wavelengths - low) / (high - low), 0, 1)
+    return (1 / ((1 - share_kept) / rope["factor"] + share_kept)).astype(np.float32)
+
+
+def recognize(factors: np.ndarray, theta: float) -> dict[str, Any] | None:
+    """The settings that give these divisors; None when no known model has them."""
+    for known in KNOWN:
+        rope = {"rope_theta": theta, **known}
+        if np.allclose(factors, llama3_factors(rope, 2 * len(factors)), rtol=CLOSE, atol=0):
+            return rope
+    return None
+
+
+def read_rope(config: Mapping[str, Any], where: Path) -> dict[str, Any]:
+    """The rope parameters of a config.json, old spelling or new, with `rope_theta` and `rope_type`."""
+    rope = {"rope_theta": config.get("rope_theta", DEFAULT_THETA), **(config.get("rope_scaling") or {})}
+    rope |= config.get("rope_parameters") or {}
+    rope.setdefault("rope_type", rope.get("type", "default"))
+    if rope["rope_type"] not in ("default", "linear", "llama3"):
+        raise InputError(
+            f"rope_type {rope['rope_type']!r} cannot be converted; known are 'default', 'linear' and 'llama3'",
+            where=str(where),
+            fix="use a base model without this kind of position stretching",
+        )
+    return rope
+
+
+def write_rope(rope: Mapping[str, Any], writer: GGUFWriter) -> None:
+    """Put the scalar parameters into the file's metadata."""
+    writer.add_rope_freq_base(rope["rope_theta"])
+    if rope["rope_type"] == "linear":
+        writer.add_rope_scaling_type(RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(rope["factor"])
+
+
+def rope_factors(rope: Mapping[str, Any], head_dim: int) -> np.ndarray | None:
+    """Divisors of the frequencies, one per pair of dimensions, for Llama 3's stretching; else None."""
+    return llama3_factors(rope, head_dim) if rope["rope_type"] == "llama3" else None

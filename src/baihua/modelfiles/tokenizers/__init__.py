@@ -1,0 +1,1 @@
+"""Tokenizers of model folders and GGUF files, and their conversion in both directions."""

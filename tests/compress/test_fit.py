@@ -1,0 +1,244 @@
+"""How much memory a model needs, and what `doctor --fit` and `check` say about it."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import fakes
+import pytest
+from cli_runs import run_apart, run_here
+
+from baihua.compress.fit import GIB, MACHINES, Machine, Needed, contexts, largest_fitting, memory, memory_of
+from baihua.compress.forecast import forecast, sketch
+from baihua.compress.levels import LEVELS
+from baihua.compress.write_levels import write_levels
+from baihua.modelfiles.describe import Described, describe, describe_header
+from baihua.modelfiles.gguf_header import read_model_header
+from baihua.train.machines import known_shape
+
+Capture = pytest.CaptureFixture[str]
+LLAMA_3_8B: dict[str, Any] = {
+    "num_layers": 32,
+    "width": 4096,
+    "mlp_width": 14336,
+    "query_width": 4096,
+    "key_width": 1024,
+    "num_tokens": 128256,
+    "is_tied": False,
+}
+
+
+def make(**changes: Any) -> Described:
+    """A Llama that differs from Llama 3 8B in some widths."""
+    widths: dict[str, Any] = LLAMA_3_8B | changes
+    return sketch(**widths)
+
+
+@pytest.fixture(scope="module")
+def llama() -> Described:
+    """The shape of Llama 3 8B."""
+    return make()
+
+
+@pytest.fixture(scope="module")
+def levels(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model as f32, f16 and q8_0; read only."""
+    folder = tmp_path_factory.mktemp("levels")
+    write_levels(tiny_folder, folder, ["f32", "q8_0"], num_threads=1)
+    return folder
+
+
+@pytest.mark.parametrize("level", ["f32", "f16", "q8_0"])
+def test_weights_are_those_of_the_file_that_the_level_becomes(level: str, tiny_folder: Path, levels: Path) -> None:
+    header = read_model_header(levels / f"model-{level}.gguf")
+    wanted = memory_of(describe_header(header), header.tensors, 512)
+    assert memory(describe(tiny_folder), level, 512) == wanted
+    assert wanted.weights == sum(tensor.num_bytes for tensor in header.tensors)
+
+
+def test_the_cache_of_llama_3_is_128_kib_a_token(llama: Described) -> None:
+    # 2 x 32 layers x 8 heads x 128 numbers x 2 bytes, as its makers' grouped attention has it.
+    assert memory(llama, "q8_0", 8192).kv_cache == 8192 * 128 * 1024
+    assert memory(llama, "q8_0", 8192, num_slots=4).kv_cache == 4 * memory(llama, "q8_0", 8192).kv_cache
+
+
+def test_working_memory_is_what_llama_cpp_said_it_allocates() -> None:
+    # llama.cpp's log (xllamacpp 2026.10) for 512-token pieces with logits of one token, in MiB.
+    for (width, mlp_width, num_tokens), num_ctx, wanted in [
+        ((384, 1024, 32768), 512, 10.27),
+        ((576, 1536, 49152), 8192, 22.64),
+        ((960, 2560, 49152), 2048, 26.39),
+        ((2048, 5632, 32000), 2048, 55.02),
+        ((896, 2432, 151936), 512, 23.52),
+    ]:
+        key_width = width // 2
+        described = make(
+            width=width, mlp_width=mlp_width, num_tokens=num_tokens, query_width=width, key_width=key_width
+        )
+        logits = 4 * num_tokens
+        assert memory(described, "f16", num_ctx).working - logits == pytest.approx(wanted * 2**20, rel=0.003)
+
+
+def test_attention_that_is_wider_than_the_mlp_counts() -> None:
+    # As above, 2,048 tokens of context: 32 heads of 128 beside an MLP of 2,048, with 32 and with 8 heads of keys.
+    for key_width, wanted in [(4096, 54.02), (1024, 38.02)]:
+        described = make(width=2048, mlp_width=2048, query_width=4096, num_tokens=32000, key_width=key_width)
+        ratio = (memory(described, "f16", 2048).working - 4 * 32000) / (wanted * 2**20)
+        assert 0.999 < ratio < 1.12
+
+
+def test_parts_add_up() -> None:
+    needed = Needed(weights=1, kv_cache=10, working=100, program=1000)
+    assert needed.total == 1111 == sum(needed.parts.values())
+
+
+@pytest.mark.parametrize(
+    ("share", "verdict"), [(0.5, "yes"), (0.9, "yes"), (0.95, "tight"), (1.0, "tight"), (1.1, "no")]
+)
+def test_what_only_just_fits_is_tight(share: float, verdict: str) -> None:
+    machine = Machine("a", 5 * GIB, GIB, "a test")
+    assert machine.verdict(int(share * 4 * GIB)) == verdict
+
+
+def test_llama_3_8b_fits_where_people_run_it(llama: Described) -> None:
+    pi4, pi8, laptop, gpu, _ = MACHINES
+    assert pi4.verdict(memory(llama, "q2_k", 2048).total) == "no"
+    assert pi8.verdict(memory(llama, "q4_k_m", 2048).total) == "yes"
+    assert laptop.verdict(memory(llama, "q8_0", 2048).total) in ("yes", "tight")
+    assert laptop.verdict(memory(llama, "f16", 2048).total) == "no"
+    assert gpu.verdict(memory(llama, "f16", 8192).total) == "yes"
+
+
+def test_contexts_end_where_the_model_ends(llama: Described) -> None:
+    assert contexts(llama) == [2048, 4096]
+    assert contexts(llama, 1000) == [1000]
+    assert contexts(llama, 99_999) == [4096]
+
+
+def test_the_largest_that_surely_fits_is_named() -> None:
+    machine = Machine("a", 1000, 0, "a test")
+    needed = [(name, Needed(size, 0, 0, 0)) for name, size in [("big", 2000), ("tight", 950), ("good", 800), ("s", 1)]]
+    assert largest_fitting(needed, machine) == "good"
+    assert largest_fitting(needed[:2], machine) == "tight"
+    assert largest_fitting(needed[:1], machine) is None
+
+
+def test_a_sketch_has_as_many_weights_as_the_model(llama: Described) -> None:
+    assert llama.num_weights == pytest.approx(8.03e9, rel=0.001)
+    assert llama.num_weights == pytest.approx(known_shape("llama-3-8b").num_weights, rel=0.001)
+
+
+def test_doctor_shows_every_level_on_every_machine(tiny_folder: Path, capsys: Capture, tmp_path: Path) -> None:
+    found = run_here(capsys, "doctor", "--fit", str(tiny_folder), "--json", "--runs", str(tmp_path))
+    assert found.status == 0
+    assert {row["level"] for row in found.json["levels"]} == set(LEVELS)
+    names = [machine["name"] for machine in found.json["machines"]]
+    assert len(names) == 6 and names[-1] == "this machine"
+    for row in found.json["levels"]:
+        assert [cell["num_ctx"] for cell in row["contexts"]] == [1024]
+        for cell in row["contexts"]:
+            assert list(cell["fits"]) == names and set(cell["fits"].values()) == {"yes"}
+            assert cell["memory_bytes"] == sum(cell["memory"].values())
+    # float32 would fit too, but says nothing that float16 does not.
+    assert found.json["best"] == {"level": "f16", "num_ctx": 1024}
+
+
+def test_doctor_says_what_it_assumes_and_ends_with_an_answer(
+    tiny_folder: Path, capsys: Capture, tmp_path: Path
+) -> None:
+    words = ("doctor", "--fit", str(tiny_folder), "--context", "256", "--runs", str(tmp_path))
+    lines = run_here(capsys, *words).out.splitlines()
+    assert "256 tokens of context" in lines
+    assert any(line.startswith("laptop 16 GB: ") and "6 GiB" in line for line in lines)
+    assert lines[-1].startswith("largest that fits this machine: f16 with 256 tokens of context")
+    longer = run_here(capsys, "doctor", "--fit", str(tiny_folder), "--context", "9999", "--runs", str(tmp_path)).out
+    assert "9,999 tokens was asked for; 1,024 is the longest" in longer
+
+
+def test_a_quantized_file_is_looked_at_as_it_is(levels: Path, capsys: Capture) -> None:
+    one = run_here(capsys, "doctor", "--fit", str(levels / "model-q8_0.gguf"), "--json")
+    assert [row["level"] for row in one.json["levels"]] == ["model-q8_0"]
+    all_three = run_here(capsys, "doctor", "--fit", str(levels), "--json")
+    assert [row["level"] for row in all_three.json["levels"]] == ["model-f32", "model-f16", "model-q8_0"]
+    could_be = run_here(capsys, "doctor", "--fit", str(levels / "model-f16.gguf"), "--json")
+    assert {row["level"] for row in could_be.json["levels"]} == set(LEVELS)
+
+
+def test_what_is_no_model_says_what_would_be(capsys: Capture, tmp_path: Path) -> None:
+    what, where, fix = run_here(capsys, "doctor", "--fit", str(tmp_path)).errors()
+    assert what == "error: there is no model here to look at"
+    assert str(tmp_path) in where
+    assert "config.json" in fix and ".gguf" in fix
+
+
+def test_fit_needs_no_torch() -> None:
+    code = "import sys, baihua.cli.fit_view; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_forecast_of_a_model_is_what_its_files_take(tiny_folder: Path, levels: Path) -> None:
+    found = forecast(["q8_0"], tiny_folder)
+    sizes = sum((levels / f"model-{level}.gguf").stat().st_size for level in ("f16", "q8_0"))
+    # A part of so small a file is its vocabulary and chat template.
+    assert found["disk_bytes"] == pytest.approx(sizes, rel=0.1)
+    assert [line.split(":")[0] for line in found["assumptions"]] == ["f16", "q8_0"]
+    assert "memory_bytes" not in found, "the memory of the writing was not measured"
+
+
+def test_the_forecast_of_a_model_that_is_not_there_is_unknown() -> None:
+    assert "--assume model=NAME" in forecast(["q8_0"], None)["unknown"]
+    assert forecast(["q8_0"], None, LLAMA_3_8B)["disk_bytes"] == pytest.approx(16.07e9 + 8.54e9, rel=0.002)
+
+
+STAGE = """
+from baihua.core.config import Base
+
+VERSION = 1
+INPUTS = {}
+OUTPUT = ("gguf",)
+
+
+class Config(Base):
+    "Nothing to set."
+
+
+def run(config, inputs, out):
+    "Never run here."
+
+
+def estimate(config, inputs, assumed, machine):
+    "Disk, and no memory."
+    return {"disk_bytes": 2_000_000_000, "assumptions": ["q8_0: runs in 3 GB"]}
+"""
+
+
+def test_check_prints_a_stage_whose_disk_alone_is_known(tmp_path: Path, capsys: Capture) -> None:
+    folder = fakes.write_extensions(tmp_path / "extensions", {"stages/shrink.py": STAGE})
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("name: a\nstages:\n  small: {stage: shrink}\n", encoding="utf-8")
+    words = ("check", str(recipe), "--machine", "rtx4090", "--extensions", str(folder))
+    try:
+        text = run_here(capsys, *words).out
+    finally:
+        fakes.take_back(folder)
+    assert "  disk    2.0 GB\n  assumed q8_0: runs in 3 GB" in text
+    assert "memory" not in text
+
+
+def test_help_names_the_model(tmp_path: Path) -> None:
+    assert "--fit" in run_apart("doctor", "--help", cwd=tmp_path).out
+
+
+def test_check_says_what_quantize_will_write(tmp_path: Path, capsys: Capture, tiny_folder: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    small = "{stage: quantize, inputs: {model: base}, levels: [q4_k_m]}"
+    recipe.write_text(
+        f"name: x\nstages:\n  base: {{stage: import_model, source: {tiny_folder}}}\n  small: {small}\n",
+        encoding="utf-8",
+    )
+    words = ("check", str(recipe), "--runs", str(tmp_path / "runs"), "--json")
+    assert run_here(capsys, *words).json["stages"][-1]["disk_bytes"] is None
+    found = run_here(capsys, *words, "--assume", "model=llama-7b").json["stages"][-1]
+    # A published q4_k_m of that shape has 4,081,004,224 bytes, and there is an f16 file beside it.
+    assert found["disk_bytes"] == pytest.approx(4_081_004_224 + 2 * 6_738_415_616, rel=0.001)

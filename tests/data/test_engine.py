@@ -1,0 +1,150 @@
+"""Work in pieces: results in order, nothing done twice, errors of workers told from their deaths."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import extend, take_back
+
+from baihua.core.errors import InputError, RunError
+from baihua.data.workers import Call, Piece, run_pieces
+
+
+def note(*, out: Path, text: str, mark: str) -> dict[str, Any]:
+    """Write a line; how often it was called is in the file's length."""
+    with out.open("a", encoding="utf-8") as stream:
+        stream.write(text + mark + "\n")
+    return {"text": text + mark, "pid": os.getpid()}
+
+
+def refuse(*, out: Path, text: str, mark: str) -> dict[str, Any]:
+    """What a wrong row of the user's looks like."""
+    if text == "3":
+        raise InputError("this row is wrong", where="a.jsonl:3", fix="mend it")
+    return {}
+
+
+def stumble(*, out: Path, text: str, mark: str) -> dict[str, Any]:
+    """What a mistake of ours looks like."""
+    return {"share": 1 / (int(text) - 3)}
+
+
+def die_once(*, out: Path, text: str, mark: str) -> dict[str, Any]:
+    """A worker that is killed from outside, the first time it comes to the third piece."""
+    grave = out.with_name("died")
+    if text == "3" and not grave.exists():
+        grave.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return note(out=out, text=text, mark=mark)
+
+
+def die(*, out: Path, text: str, mark: str) -> dict[str, Any]:
+    """A piece that nobody survives."""
+    if text == "3":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {}
+
+
+def work(folder: Path, function: str, cluster: str | None = None, *, count: int = 6) -> list[dict[str, Any]]:
+    pieces = [Piece(folder / f"{n:05}", {"text": str(n)}) for n in range(count)]
+    return list(run_pieces(Call(__name__, function, {"mark": "。"}), pieces, cluster=cluster))
+
+
+@pytest.fixture(autouse=True)
+def _found_by_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "support"))
+
+
+def test_results_come_in_order_from_other_processes(tmp_path: Path) -> None:
+    results = work(tmp_path, "note")
+    assert [result["text"] for result in results] == [f"{n}。" for n in range(6)]
+    assert os.getpid() not in {result["pid"] for result in results}
+
+
+def test_one_piece_is_done_here(tmp_path: Path) -> None:
+    assert [result["pid"] for result in work(tmp_path, "note", count=1)] == [os.getpid()]
+
+
+def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
+    first = work(tmp_path, "note")
+    (tmp_path / "00002.json").unlink()
+    (tmp_path / "00004.json").unlink()
+    again = work(tmp_path, "note")
+    assert [result["text"] for result in again] == [result["text"] for result in first]
+    lines = [len((tmp_path / f"{n:05}").read_text(encoding="utf-8").splitlines()) for n in range(6)]
+    assert lines == [1, 1, 2, 1, 2, 1]
+
+
+@pytest.mark.parametrize("count", [6, 4])
+def test_a_users_mistake_is_raised_here(tmp_path: Path, count: int) -> None:
+    with pytest.raises(InputError, match=r"this row is wrong\n  where: a\.jsonl:3\n  fix:   mend it"):
+        work(tmp_path, "refuse", count=count)
+
+
+def test_a_mistake_of_ours_is_no_death(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"Baihua made a mistake: ZeroDivisionError: .*\n  where: in a worker process"):
+        work(tmp_path, "stumble")
+
+
+def test_a_killed_worker_costs_its_piece_only(tmp_path: Path) -> None:
+    results = work(tmp_path, "die_once")
+    assert [result["text"] for result in results] == [f"{n}。" for n in range(6)]
+    assert (tmp_path / "died").exists()
+
+
+def test_a_piece_that_kills_every_worker_is_given_up(tmp_path: Path) -> None:
+    with pytest.raises(
+        RunError, match=r"workers were lost 3 times in a row\n  where: .*00003\n  fix:   there may be too"
+    ):
+        work(tmp_path, "die")
+    assert (tmp_path / "00002.json").exists()
+
+
+@pytest.mark.extras
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "no address", "ray://127.0.0.1:1", "localhost:port"])
+def test_a_cluster_that_does_not_answer_is_an_error(tmp_path: Path, address: str) -> None:
+    pytest.importorskip("ray", reason="Ray comes with the extra `cluster`")
+    with pytest.raises(InputError, match=r"no Ray cluster answers: .*\n  where: --cluster .*\n  fix:   start one"):
+        work(tmp_path, "note", address)
+
+
+def test_without_ray_the_command_that_installs_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(InputError, match=r"a cluster needs Ray, which is not installed(?s:.*)pip install 'baihua\["):
+        work(tmp_path, "note", "some.where:1")
+
+
+FORMAT = '''
+"""Lines of our own."""
+from baihua.chat.types import Message
+from baihua.core.config import Base
+from baihua.data.rows import Draft
+
+EXAMPLE = {"q": "a", "r": "b"}
+
+class Config(Base):
+    """Nothing to choose."""
+    kind: str = "pairs"
+
+def fits(record):
+    return "q" in record
+
+def convert(record, config):
+    return [Draft([Message("user", record["q"]), Message("assistant", record["r"])])]
+'''
+
+
+def test_extensions_work_in_other_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from data_stages import import_files
+    from fakes import write_lines
+
+    monkeypatch.setattr("baihua.data.read.reading.NUM_SHARD_ROWS", 2)
+    folder = extend(tmp_path / "mine", {"data/formats/pairs.py": FORMAT})
+    try:
+        file = write_lines(tmp_path / "a.jsonl", [{"q": "问", "r": f"答{n}"} for n in range(5)])
+        assert import_files(tmp_path, file).texts == [f"答{n}" for n in range(5)]
+    finally:
+        take_back(folder)

@@ -1,0 +1,157 @@
+"""The loop: it learns, counts, measures, and packing or accumulation change nothing."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from conversations import encode_rows, make_rows
+from documents import distance, make_documents, make_model
+from trainings import EXECUTION, SETTINGS, is_equal, make_lora, read_metrics
+
+from baihua.core.errors import InputError
+from baihua.model.examples import Example
+from baihua.model.load import load_model
+from baihua.train.batches import Order, make_batches
+from baihua.train.loop import open_accelerator, remove_checkpoints, train
+from baihua.train.loss import TargetLoss
+from baihua.train.schedule import factor
+from baihua.train.settings import Execution
+from baihua.train.step import evaluate
+from baihua.train.work import CHECKPOINTS
+
+
+@pytest.fixture(scope="module")
+def examples(tiny_folder: Path) -> list[Example]:
+    return encode_rows(tiny_folder, make_rows(9))
+
+
+@pytest.mark.parametrize("order", [Order(1, num_rows_per_step=8), Order(1, num_tokens_per_step=800)])
+def test_a_step_in_one_batch_and_in_eight_makes_the_same_weights(order: Order, tmp_path: Path) -> None:
+    documents = make_documents([60, 55, 99, 70, 80, 100, 51, 64])
+    settings = replace(SETTINGS, order=order, num_steps=1, num_warmup_steps=0, learning_rate=1e-3)
+    before, states = make_model().state_dict(), []
+    for capacity, num_batches in ((1000, 1), (100, 8)):
+        assert len(make_batches(documents, range(8), capacity=capacity)) == num_batches
+        execution = Execution(num_tokens_per_batch=capacity)
+        out = tmp_path / str(capacity)
+        states.append(train(make_model(), documents, out=out, settings=settings, execution=execution).state)
+        [line] = read_metrics(out)
+        assert line["num_tokens"] == sum(len(document.ids_T) for document in documents)
+    assert {name for name, weight in states[0].items() if torch.equal(weight, before[name])} == set()
+    assert max(distance(states[1][name], weight) for name, weight in states[0].items()) < 1e-5
+
+
+def test_the_model_learns_its_rows(tiny_folder: Path, examples: list[Example], tmp_path: Path) -> None:
+    settings = replace(SETTINGS, num_steps=20, learning_rate=1e-2, eval_steps=5)
+    model = load_model(tiny_folder)
+    outcome = train(model, examples, heldout=examples, out=tmp_path, settings=settings, execution=EXECUTION)
+    *lines, last = read_metrics(tmp_path)
+    measured = [line["eval_bits_per_char"] for line in lines if "eval_bits_per_char" in line]
+    assert len(measured) == 4
+    assert measured == sorted(measured, reverse=True)
+    assert measured[-1] == last["eval_bits_per_char"] == outcome.figures["eval_bits_per_char"]
+    assert lines[0]["loss"] > 1.5 * lines[19]["loss"]
+
+
+def test_every_step_has_its_figures(tiny_folder: Path, examples: list[Example], tmp_path: Path) -> None:
+    outcome = train(make_lora(tiny_folder), examples, out=tmp_path, settings=SETTINGS, execution=EXECUTION)
+    lines = read_metrics(tmp_path)
+    assert [line["step"] for line in lines] == list(range(1, 9))
+    assert all(line["grad_norm"] > 0 for line in lines)
+    assert all(line["tokens_per_second"] > 0 < line["chars_per_second"] for line in lines)
+    rates = [factor(step, kind="cosine", num_warmup_steps=2, num_steps=8) * 5e-3 for step in range(8)]
+    assert [line["learning_rate"] for line in lines] == pytest.approx(rates)
+    # Three steps are an epoch of nine rows.
+    num_tokens = sum(len(example.ids_T) for example in examples)
+    assert (lines[2]["num_tokens"], lines[5]["num_tokens"]) == (num_tokens, 2 * num_tokens)
+    assert (outcome.figures["num_steps"], outcome.figures["num_tokens"]) == (8, lines[-1]["num_tokens"])
+    assert outcome.figures["num_processes"] == 1
+
+
+def test_the_result_is_the_trained_weights(tiny_folder: Path, examples: list[Example], tmp_path: Path) -> None:
+    model = make_lora(tiny_folder)
+    outcome = train(model, examples, out=tmp_path, settings=SETTINGS, execution=EXECUTION)
+    assert is_equal(outcome.state, {name: w.detach() for name, w in model.named_parameters() if w.requires_grad})
+
+
+def test_training_leaves_the_callers_random_numbers_alone(
+    tiny_folder: Path, examples: list[Example], tmp_path: Path
+) -> None:
+    model = make_lora(tiny_folder)
+    torch.manual_seed(5)
+    wanted = torch.rand(3)
+    torch.manual_seed(5)
+    train(model, examples, out=tmp_path, settings=replace(SETTINGS, num_steps=1), execution=EXECUTION)
+    assert torch.equal(torch.rand(3), wanted)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_activations_computed_again_change_no_bit(
+    tiny_folder: Path, examples: list[Example], tmp_path: Path, precision
+) -> None:
+    settings = replace(SETTINGS, precision=precision, num_steps=3)
+    states = []
+    for uses in (False, True):
+        execution, out = replace(EXECUTION, uses_checkpointing=uses), tmp_path / str(uses)
+        states.append(train(make_lora(tiny_folder), examples, out=out, settings=settings, execution=execution).state)
+    assert is_equal(states[0], states[1])
+
+
+@pytest.mark.parametrize("is_last_best", [True, False])
+def test_the_best_weights_are_the_result_where_they_are_wanted(
+    tiny_folder: Path, tmp_path: Path, is_last_best: bool
+) -> None:
+    documents = make_documents([30, 40, 20])
+    # Whoever learns random tokens by heart gets worse at other random tokens.
+    heldout = documents if is_last_best else make_documents([30, 40, 20], seed=50)
+    rate = 0.005 if is_last_best else 0.03
+    settings = replace(
+        SETTINGS, eval_steps=2, keep_best=True, schedule_kind="constant", num_steps=9, learning_rate=rate
+    )
+    outcome = train(
+        make_lora(tiny_folder), documents, heldout=heldout, out=tmp_path, settings=settings, execution=EXECUTION
+    )
+    *lines, last = read_metrics(tmp_path)
+    measured = {line["step"]: line["eval_bits_per_char"] for line in lines if "eval_bits_per_char" in line}
+    best = outcome.figures["best_step"]
+    assert measured.keys() == {2, 4, 6, 8}
+    assert (best == 9) == is_last_best
+    assert last["eval_bits_per_char"] == outcome.figures["eval_bits_per_char"] <= min(measured.values())
+    assert is_last_best or measured[best] == min(measured.values()) == outcome.figures["eval_bits_per_char"]
+    # The oracle: the result, put into a new model, measures the same.
+    fresh = make_model_attending(tiny_folder, outcome.state)
+    bits = evaluate(fresh, heldout, accelerator=open_accelerator(), num_tokens_per_batch=150)
+    assert bits == pytest.approx(outcome.figures["eval_bits_per_char"], rel=1e-6)
+
+
+def make_model_attending(folder: Path, state: dict[str, torch.Tensor]) -> TargetLoss:
+    from baihua.train.attention import use_document_attention
+    from baihua.train.loss import causal_model
+
+    model = make_lora(folder)
+    model.load_state_dict(state, strict=False)
+    use_document_attention(causal_model(model))
+    return TargetLoss(model, precision="float32")
+
+
+def test_measuring_does_not_depend_on_how_examples_are_packed(tiny_folder: Path, examples: list[Example]) -> None:
+    loss_of = make_model_attending(tiny_folder, {})
+    bits = [
+        evaluate(loss_of, examples, accelerator=open_accelerator(), num_tokens_per_batch=capacity)
+        for capacity in (120, 5000)
+    ]
+    assert bits[0] == pytest.approx(bits[1], rel=1e-6)
+
+
+def test_shards_on_one_process_are_refused(tiny_folder: Path, examples: list[Example], tmp_path: Path) -> None:
+    execution = replace(EXECUTION, parallel="fsdp")
+    with pytest.raises(InputError, match="parallel=fsdp needs several processes, there is one") as error:
+        train(make_lora(tiny_folder), examples, out=tmp_path, settings=SETTINGS, execution=execution)
+    assert "baihua run RECIPE --processes N" in str(error.value)
+
+
+def test_checkpoints_go_when_the_result_is_saved(tmp_path: Path) -> None:
+    (tmp_path / CHECKPOINTS / "checkpoint-1").mkdir(parents=True)
+    remove_checkpoints(tmp_path)
+    assert not list(tmp_path.iterdir())
