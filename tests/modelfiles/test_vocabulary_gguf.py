@@ -12,7 +12,7 @@ from mixed_text import lines
 from sentence_pieces import NUM_PIECES, added
 
 from baihua.backends.llama_cpp.tokenizer import GgufTokenizer
-from baihua.chat.tokenizer import FolderTokenizer
+from baihua.chat.tokenizer import FolderTokenizer, adds_bos
 from baihua.compress.gguf import write_gguf
 from baihua.core.errors import InputError
 from baihua.modelfiles.tokenizers.pretokenizer import DEFINITIONS
@@ -203,7 +203,7 @@ def test_a_word_that_is_composed_before_it_is_found_is_refused(byte_folder: Path
     pre_tokenizer = {"type": "Sequence", "pretokenizers": DEFINITIONS["qwen2"]}
     edit(byte_folder / "tokenizer.json", lambda content: content.update(pre_tokenizer=pre_tokenizer))
     with pytest.raises(InputError, match="has normalized=true"):
-        read_vocabulary(byte_folder, 512)
+        read_vocabulary(byte_folder, 512, adds_bos=False)
 
 
 def test_a_control_that_is_a_whole_word_is_refused_where_whole_words_are_looked_up(byte_folder: Path) -> None:
@@ -214,7 +214,7 @@ def test_a_control_that_is_a_whole_word_is_refused_where_whole_words_are_looked_
     with pytest.raises(
         InputError, match=r"the token 'stop' is no ordinary one(?s:.*)fix:   give it a name in brackets"
     ):
-        read_vocabulary(byte_folder, 512)
+        read_vocabulary(byte_folder, 512, adds_bos=False)
 
 
 # What begins and ends a text
@@ -236,9 +236,9 @@ def test_tokenizer_json_says_that_texts_begin_with_a_token_where_the_settings_do
     if is_nested:
         step = {"type": "Sequence", "processors": [step]}
     edit(byte_folder / "tokenizer_config.json", lambda settings: settings.pop("add_bos_token"))
-    assert not read_vocabulary(byte_folder, 512).adds_bos
+    assert not adds_bos(byte_folder)
     edit(byte_folder / "tokenizer.json", lambda content: content.update(post_processor=step))
-    assert read_vocabulary(byte_folder, 512).adds_bos
+    assert adds_bos(byte_folder)
 
 
 def test_three_ends_are_named(byte_folder: Path) -> None:
