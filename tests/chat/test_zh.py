@@ -1,12 +1,15 @@
 """Facts about Chinese text."""
 
+import re
 import unicodedata
 
+import daft
 import pytest
+from daft import col
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baihua.chat.zh import display_width, han_share, is_han, is_mainly_chinese
+from baihua.chat.zh import HAN, han_share, is_han, is_mainly_chinese
 
 
 @given(st.characters(exclude_categories=["Cs", "Cn"]))
@@ -27,13 +30,7 @@ def test_mainly_chinese_means_at_least_half_of_the_letters(text: str, is_chinese
     assert is_mainly_chinese(text) is is_chinese
 
 
-@pytest.mark.parametrize(
-    ("text", "width"), [("白话", 4), ("ab", 2), ("，", 2), ("白\nb", 3), ("😀", 2), ("", 0), ("e\u0301", 1)]
-)
-def test_width_is_counted_in_terminal_columns(text: str, width: int) -> None:
-    assert display_width(text) == width
-
-
-@given(st.text())
-def test_width_is_never_negative(text: str) -> None:
-    assert display_width(text) >= 0
+def test_python_and_rust_find_the_same_han_characters() -> None:
+    text = "".join(map(chr, [*range(0x2E80, 0xD800), *range(0xF000, 0xFFFF), *range(0x1F000, 0x33000)]))
+    found = daft.from_pydict({"text": [text]}).select(col("text").regexp_count(f"[{HAN}]")).to_pydict()["text"]
+    assert found == [len(re.findall(f"[{HAN}]", text))]

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 from pydantic import ValidationError
+from rich.cells import cell_len
 
-from baihua.chat.zh import display_width
 from baihua.core import kinds
 from baihua.core.errors import InputError
 from baihua.data.read import catalog
@@ -123,7 +123,7 @@ def test_columns_stand_below_each_other_whatever_the_width_of_a_character() -> N
         name: Entry(**LEAST, licence=licence, url="https://example.org")
         for name, licence in (("a", "MIT"), ("b", "仅限研究，不得商用"))
     }
-    places = {display_width(line[: line.index("example.org")]) for line in catalog.show_all(entries).splitlines()[1:]}
+    places = {cell_len(line[: line.index("example.org")]) for line in catalog.show_all(entries).splitlines()[1:]}
     assert len(places) == 1
 
 

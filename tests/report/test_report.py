@@ -6,8 +6,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from rich.cells import cell_len
 
-from baihua.chat.zh import display_width
 from baihua.compress.damage.chart import INK, draw
 from baihua.core import kinds
 from baihua.core.errors import InputError
@@ -236,7 +236,7 @@ def test_the_run_report_is_found_by_its_file_name() -> None:
 
 def test_markdown_columns_line_up_with_chinese() -> None:
     lines = tables.markdown(Table(["名字", "n"], [["白话 chatbot", 12_345], ["a", None], ["👋", 2.5]])).splitlines()
-    assert len({display_width(line) for line in lines}) == 1
+    assert len({cell_len(line) for line in lines}) == 1
     assert lines[1].endswith(":|") or lines[1].endswith(": |")
 
 

@@ -1,17 +1,27 @@
-"""Facts about Chinese text: how much of it is Han, and how wide it is on a terminal."""
+"""Chinese text: Han characters, their share of the letters, and the marks that end a sentence.
 
+Display width in terminal columns is `rich.cells.cell_len`.
+"""
+
+import re
 import unicodedata
 
-from wcwidth import wcswidth
+HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
+"""Han characters as ranges for a regex character class, as in `f"[{HAN}]"`, in Python's `re` and in Rust (Daft).
 
-# Unified ideographs and extension A, compatibility ideographs, extensions B and later (Unicode 15.1).
-HAN_RANGES = ((0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x323AF))
+Unified ideographs with extension A, compatibility ideographs, and planes 2 and 3 up to extension H (Unicode 15.1).
+Not `\\p{Han}`, which `re` lacks and which adds 々, 〇 and radicals. The ranges hold a few code points that are still
+unassigned; where only letters may count, write `[...&&\\p{L}]` in Rust.
+"""
+SENTENCE_ENDS = "。！？!?"
+"""Marks that always end a sentence, for a regex character class; a `.` ends one only before a space."""
+
+_HAN = re.compile(f"[{HAN}]")
 
 
 def is_han(char: str) -> bool:
     """Whether a character is a Chinese ideograph."""
-    code = ord(char)
-    return any(first <= code <= last for first, last in HAN_RANGES)
+    return _HAN.fullmatch(char) is not None
 
 
 def han_share(text: str) -> float:
@@ -23,8 +33,3 @@ def han_share(text: str) -> float:
 def is_mainly_chinese(text: str) -> bool:
     """Whether at least half of a text's letters are Han; false for a text without letters."""
     return han_share(text) >= 0.5
-
-
-def display_width(text: str) -> int:
-    """Columns that a text takes on a terminal; control characters count none."""
-    return max(wcswidth(text), 0) if text.isprintable() else sum(max(wcswidth(char), 0) for char in text)

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from baihua.chat.zh import display_width
+from rich.cells import cell_len
+
 from baihua.data.inspect.figures import Figures, describe
 from baihua.report.bars import shorten
 from baihua.report.reports.data import HISTOGRAMS, LANGUAGES, ODD, SCRIPTS
@@ -44,11 +45,11 @@ def _bars(title: str, counts: Mapping[str, int]) -> Iterator[str]:
         return
     yield f"\n{title}"
     labels = [shorten(label, NUM_LABEL_COLUMNS) for label in counts]
-    width, largest = max(map(display_width, labels)), max(1, *counts.values())
+    width, largest = max(map(cell_len, labels)), max(1, *counts.values())
     for label, count in zip(labels, counts.values(), strict=True):
         num_eighths = -(-count * NUM_BAR_COLUMNS * 8 // largest)
         bar = "█" * (num_eighths // 8) + " ▏▎▍▌▋▊▉"[num_eighths % 8].strip()
-        yield f"  {' ' * (width - display_width(label))}{label} {bar} {count:,}"
+        yield f"  {' ' * (width - cell_len(label))}{label} {bar} {count:,}"
 
 
 def _odd(title: str, rows: Sequence[tuple[str, str]]) -> Iterator[str]:

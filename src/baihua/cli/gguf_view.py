@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from baihua.chat.zh import display_width
+from rich.cells import cell_len
+
 from baihua.cli.lineage_view import tree
 from baihua.core.errors import InputError
 from baihua.core.run import lineage, located_artifact
@@ -83,12 +84,12 @@ def _lines(header: GgufHeader, file: Path, *, num_rows: int) -> Iterator[str]:
     size = f"{file.stat().st_size:,} bytes, {len(header.tensors):,} tensors"
     yield f"{file}: {size}, {total:,} weights of {bits:.2f} bits"
     yield ""
-    width = max(map(display_width, header.values), default=0)
+    width = max(map(cell_len, header.values), default=0)
     for key, value in header.values.items():
         text = _text(value)
         # A text in full has lines of its own; otherwise each value takes one line.
         one = text if num_rows else shorten(" ".join(text.split()), NUM_COLUMNS)
-        yield f"{key}{' ' * (width - display_width(key))}  {one}"
+        yield f"{key}{' ' * (width - cell_len(key))}  {one}"
     yield ""
     counted = count_types(header.tensors)
     rows = [[t["type"], t["num_tensors"], t["num_bytes"], f"{t['bits_per_weight']:.2f}"] for t in counted]

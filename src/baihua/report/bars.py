@@ -3,7 +3,7 @@
 import html
 from collections.abc import Sequence
 
-from baihua.chat.zh import display_width
+from rich.cells import cell_len
 
 WIDTH, ROW_HEIGHT, FONT_SIZE, GAP = 720, 22, 13, 8
 # What takes one column on a terminal, half a Chinese character or a digit, is hardly wider in any font.
@@ -15,7 +15,7 @@ COUNT_WIDTH = 120
 def draw_bars(bars: Sequence[tuple[str, int]]) -> str:
     """An `<svg>` element of labelled counts, each with its share of all."""
     labels = [shorten(label, MAX_NUM_COLUMNS) for label, _ in bars]
-    left = max(map(display_width, labels), default=0) * COLUMN_WIDTH + GAP
+    left = max(map(cell_len, labels), default=0) * COLUMN_WIDTH + GAP
     total, largest = sum(count for _, count in bars), max((count for _, count in bars), default=0)
     scale = (WIDTH - left - COUNT_WIDTH) / max(largest, 1)
     rows = [
@@ -28,9 +28,9 @@ def draw_bars(bars: Sequence[tuple[str, int]]) -> str:
 
 def shorten(text: str, num_columns: int) -> str:
     """A text that takes at most so many columns; one that is cut ends with an ellipsis."""
-    if display_width(text) <= num_columns:
+    if cell_len(text) <= num_columns:
         return text
-    while display_width(text) > num_columns - 1:
+    while cell_len(text) > num_columns - 1:
         text = text[:-1]
     return f"{text}…"
 

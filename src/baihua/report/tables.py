@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup, escape
-
-from baihua.chat.zh import display_width
+from rich.cells import cell_len
 
 MISSING = "–"
 
@@ -46,7 +45,7 @@ def show_bytes(num_bytes: int | None) -> str:
 def markdown(table: Table) -> str:
     """A Markdown table whose columns line up in a fixed-width font, a Chinese character being two wide."""
     cells = [[_markdown_cell(show(value)) for value in row] for row in [table.columns, *table.rows]]
-    widths = [max(3, *(display_width(row[at]) for row in cells)) for at in range(len(table.columns))]
+    widths = [max(3, *(cell_len(row[at]) for row in cells)) for at in range(len(table.columns))]
     numeric = _numeric_columns(table)
     rule = ["-" * (width - 1) + (":" if at in numeric else "-") for at, width in enumerate(widths)]
     lines = [[_pad(cell, widths[at], at in numeric) for at, cell in enumerate(row)] for row in cells]
@@ -79,7 +78,7 @@ def _markdown_cell(text: str) -> str:
 
 
 def _pad(cell: str, width: int, is_right: bool) -> str:
-    space = " " * (width - display_width(cell))
+    space = " " * (width - cell_len(cell))
     return space + cell if is_right else cell + space
 
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from baihua.chat.zh import HAN_RANGES
+from baihua.chat.zh import HAN
 from baihua.core.config import Base
 from baihua.data.clean.contract import DropWhere
 from baihua.data.clean.table import Part
@@ -15,9 +15,8 @@ if TYPE_CHECKING:
 KEPT = ["今天天气很好。", "用 Python 读取文件，再逐行打印出来。"]
 DROPPED = ["Only English here.", "これはにほんごです。", "1 + 1 = 2", ""]
 
-# Not \p{Han}, which also takes 々 and 〇: the share must be the one that chat.zh.han_share gives. The ranges hold
-# code points that are not assigned yet, so they are cut to letters.
-HAN = "[" + "".join(rf"\x{{{first:X}}}-\x{{{last:X}}}" for first, last in HAN_RANGES) + r"&&\p{L}]"
+# HAN holds unassigned code points too, so it is cut to letters, as in `chat.zh.han_share`.
+HAN_LETTER = rf"[{HAN}&&\p{{L}}]"
 
 
 class Config(Base):
@@ -42,7 +41,7 @@ def drop_where(text: "Expression", config: Config) -> DropWhere:
     import daft
 
     # Without letters this is 0 / 0.
-    share = (text.regexp_count(HAN) / text.regexp_count(r"\p{L}")).fill_nan(daft.lit(0.0))
+    share = (text.regexp_count(HAN_LETTER) / text.regexp_count(r"\p{L}")).fill_nan(daft.lit(0.0))
     condition = share < daft.lit(config.minimum)
     if config.maximum is not None:
         condition = condition | (share > daft.lit(config.maximum))

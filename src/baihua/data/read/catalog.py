@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, StringConstraints
+from rich.cells import cell_len
 
-from baihua.chat.zh import display_width
 from baihua.core import kinds
 from baihua.core.config import Base
 from baihua.core.errors import InputError
@@ -97,7 +97,7 @@ def table(entries: Mapping[str, Entry]) -> list[list[str]]:
 def show_all(entries: Mapping[str, Entry]) -> str:
     """The table as text in columns."""
     rows = table(entries)
-    widths = [max(map(display_width, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(_pad, row, widths, HEADER)).rstrip() for row in rows)
 
 
@@ -142,7 +142,7 @@ def _words(tags: Tags) -> str:
 
 
 def _pad(cell: str, width: int, column: str) -> str:
-    space = " " * (width - display_width(cell))
+    space = " " * (width - cell_len(cell))
     return space + cell if column == NUMBERS else cell + space
 
 
