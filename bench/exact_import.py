@@ -17,7 +17,7 @@ from pathlib import Path
 from baihua.backends.choose import open_scorer
 from baihua.backends.llama_cpp.tokenizer import GgufTokenizer
 from baihua.chat.tokenizer import FolderTokenizer
-from baihua.compress.gguf import write_gguf
+from baihua.compress.export import write_gguf
 from baihua.data.read.files import STARTER_FOLDER
 from baihua.model.parity import compare
 

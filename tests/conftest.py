@@ -6,7 +6,7 @@ from pathlib import Path
 import fakes
 import pytest
 
-from baihua.compress.gguf import write_gguf
+from baihua.compress.export import write_gguf
 from baihua.core.errors import InputError
 from baihua.model import tiny
 from baihua.model.source import resolve

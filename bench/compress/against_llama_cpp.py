@@ -20,7 +20,7 @@ from baihua.backends.llama_cpp.tokenizer import GgufTokenizer
 from baihua.compress.damage.distance import Distance
 from baihua.compress.damage.measure import Engine, compare_file, record_file
 from baihua.compress.damage.texts import TextReader, has_conversations
-from baihua.compress.gguf import write_gguf
+from baihua.compress.export import write_gguf
 from baihua.compress.quantize import quantize_gguf
 from baihua.modelfiles.gguf_header import Tensor, read_model_header
 from baihua.statistics.clusters import ratio

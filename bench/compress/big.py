@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from merge import SHAPES, make_model
 
-from baihua.compress.gguf import write_gguf
+from baihua.compress.export import write_gguf
 from baihua.compress.levels import FLOATS, choose_types
 from baihua.compress.quantize import quantize_gguf
 from baihua.core.artifact import hash_file

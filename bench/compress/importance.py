@@ -20,7 +20,7 @@ from baihua.compress import importance
 from baihua.compress.damage.distance import Distance, Text
 from baihua.compress.damage.measure import Engine, compare_file, record_file
 from baihua.compress.damage.texts import LANGUAGES, TextReader, has_conversations
-from baihua.compress.gguf import write_gguf
+from baihua.compress.export import write_gguf
 from baihua.compress.quantize import quantize_gguf
 from baihua.statistics.clusters import ratio
 from baihua.statistics.paired import compare_paired

@@ -21,7 +21,7 @@ from baihua.backends.llama_cpp import scorer as llama_cpp_scorer
 from baihua.backends.llama_cpp.tokenizer import GgufTokenizer
 from baihua.compress.damage.distance import Text
 from baihua.compress.damage.texts import TextReader, has_conversations
-from baihua.compress.gguf import write_gguf
+from baihua.compress.export import write_gguf
 from baihua.compress.quantize import quantize_gguf
 from baihua.model.from_gguf import convert
 

@@ -24,7 +24,7 @@ from transformers import AutoTokenizer
 from baihua.backends.choose import open_scorer
 from baihua.backends.llama_cpp.tokenizer import GgufTokenizer
 from baihua.chat.tokenizer import FolderTokenizer
-from baihua.compress.gguf import write_gguf
+from baihua.compress.export import write_gguf
 from baihua.model.from_gguf import convert
 from baihua.model.parity import compare
 

@@ -25,8 +25,7 @@ from baihua.backends.llama_cpp.tokenizer import GgufTokenizer
 from baihua.chat.render import encode, render
 from baihua.chat.tokenizer import FolderTokenizer
 from baihua.chat.types import Guidance, Message, Piece, Sampling, Usage
-from baihua.compress.gguf import write_gguf
-from baihua.compress.write_levels import write_levels
+from baihua.compress.export import write_gguf, write_levels
 from baihua.core.errors import InputError, RunError, TooLongError
 
 GREEDY = Sampling(temperature=0, repeat_penalty=1.0)

@@ -21,7 +21,7 @@ from baihua.chat.render import Template, encode, render
 from baihua.chat.template import TEMPLATES, end_of_turn, open_template
 from baihua.chat.tokenizer import FolderTokenizer
 from baihua.chat.types import Message
-from baihua.compress.gguf import write_gguf
+from baihua.compress.export import write_gguf
 from baihua.core import kinds
 
 NAMES = kinds.names(TEMPLATES)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from baihua.compress.model_card import (
+from baihua.compress.card import (
     CardFacts,
     end_tokens,
     read_facts,

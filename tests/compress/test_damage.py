@@ -29,7 +29,7 @@ from baihua.compress.damage.measure import figures, find_levels
 from baihua.compress.damage.replies import ReplyPair, edit_distance
 from baihua.compress.damage.tables import markdown
 from baihua.compress.damage.texts import Question, TextReader, has_conversations
-from baihua.compress.gguf import write_gguf
+from baihua.compress.export import write_gguf
 from baihua.compress.quantize import quantize_gguf
 from baihua.core.errors import InputError, RunError
 from baihua.data.rows import DOCUMENTS_SCHEMA, Row, read_rows, write_rows

@@ -9,10 +9,20 @@ import fakes
 import pytest
 from cli_runs import run_apart, run_here
 
-from baihua.compress.fit import GIB, MACHINES, Machine, Needed, contexts, largest_fitting, memory, memory_of
-from baihua.compress.forecast import forecast, sketch
+from baihua.compress.export import write_levels
+from baihua.compress.fit import (
+    GIB,
+    MACHINES,
+    Machine,
+    Needed,
+    contexts,
+    forecast,
+    largest_fitting,
+    memory,
+    memory_of,
+    sketch,
+)
 from baihua.compress.levels import LEVELS
-from baihua.compress.write_levels import write_levels
 from baihua.modelfiles.describe import Described, describe, describe_header
 from baihua.modelfiles.gguf_header import read_model_header
 from baihua.train.machines import known_shape

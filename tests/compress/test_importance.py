@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from baihua.compress import importance
-from baihua.compress.importance_texts import read_texts
+from baihua.compress.importance import read_texts
 from baihua.core.errors import InputError, RunError
 from baihua.model.load import load_model
 from baihua.modelfiles.gguf_header import read_model_header

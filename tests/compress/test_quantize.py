@@ -19,11 +19,10 @@ from gguf.constants import GGMLQuantizationType
 from baihua.backends.llama_cpp.library import open_library
 from baihua.backends.llama_cpp.scorer import open_scorer
 from baihua.compress import opening, quantize
-from baihua.compress.gguf import write_gguf
+from baihua.compress.export import write_gguf, write_levels
 from baihua.compress.levels import LEVELS
 from baihua.compress.opening import check_opens
 from baihua.compress.quantize import quantize_gguf
-from baihua.compress.write_levels import write_levels
 from baihua.core.artifact import hash_file
 from baihua.core.errors import InputError, RunError
 from baihua.modelfiles.gguf_header import read_model_header
@@ -228,8 +227,8 @@ def test_a_folder_is_not_quantized_in_one_step(source: Path, tmp_path: Path) -> 
 def test_killed_and_run_again_it_writes_the_same(source: Path, tmp_path: Path) -> None:
     quantize_gguf(source, tmp_path / "wanted.gguf", level="iq4_xs")
     code = (
-        "import sys; from pathlib import Path; from baihua.compress import quantize, write_levels;"
-        "quantize.BLOCK_BYTES = 8192; write_levels.write_levels(Path(sys.argv[1]), Path(sys.argv[2]), ['iq4_xs'])"
+        "import sys; from pathlib import Path; from baihua.compress import export, quantize;"
+        "quantize.BLOCK_BYTES = 8192; export.write_levels(Path(sys.argv[1]), Path(sys.argv[2]), ['iq4_xs'])"
     )
     out = tmp_path / "out"
     command = [sys.executable, "-c", code, str(source), str(out)]

@@ -21,7 +21,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from baihua.backends.llama_cpp.scorer import open_scorer
 from baihua.backends.llama_cpp.tokenizer import GgufTokenizer
 from baihua.chat.tokenizer import FolderTokenizer
-from baihua.compress.gguf import write_gguf
+from baihua.compress.export import write_gguf
 from baihua.core.errors import InputError
 from baihua.model.from_gguf import LAYER, OUTER, convert
 from baihua.modelfiles.gguf_header import read_model_header

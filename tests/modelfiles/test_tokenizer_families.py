@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from baihua.backends.llama_cpp.scorer import open_scorer
 from baihua.backends.llama_cpp.tokenizer import GgufTokenizer
 from baihua.chat.tokenizer import FolderTokenizer
-from baihua.compress.gguf import write_gguf
+from baihua.compress.export import write_gguf
 from baihua.model.from_gguf import convert
 
 pytestmark = pytest.mark.extras

@@ -13,7 +13,7 @@ from sentence_pieces import NUM_PIECES, added
 
 from baihua.backends.llama_cpp.tokenizer import GgufTokenizer
 from baihua.chat.tokenizer import FolderTokenizer, adds_bos
-from baihua.compress.gguf import write_gguf
+from baihua.compress.export import write_gguf
 from baihua.core.errors import InputError
 from baihua.modelfiles.tokenizers.pretokenizer import DEFINITIONS
 from baihua.modelfiles.tokenizers.to_gguf import read_vocabulary

@@ -21,7 +21,7 @@ from baihua.backends.transformers import open_chat as open_folder
 from baihua.chat.render import encode, render
 from baihua.chat.templates import chatml
 from baihua.chat.types import Guidance, Message, Sampling
-from baihua.compress.gguf import write_gguf
+from baihua.compress.export import write_gguf
 from baihua.core import kinds
 from baihua.core.errors import InputError, TooLongError
 from baihua.serve.api.answer import prompt_ids

@@ -21,7 +21,7 @@ import pytest
 from cli_runs import run_apart
 from served_process import serving
 
-from baihua.compress.gguf import write_gguf
+from baihua.compress.export import write_gguf
 
 pytest.importorskip("ray.serve", reason="Ray comes with the extra `cluster`")
 pytestmark = [pytest.mark.extras, pytest.mark.skipif(sys.platform == "win32", reason="signals are those of POSIX")]

@@ -14,7 +14,7 @@ import parrot
 import pytest
 from served_process import serving
 
-from baihua.compress.gguf import write_gguf
+from baihua.compress.export import write_gguf
 
 ASK = {"model": "m", "messages": [{"role": "user", "content": "你好"}], "stream": True, "max_tokens": 400}
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are those of POSIX")

@@ -210,7 +210,7 @@ def test_a_full_disk_while_a_model_is_written_is_status_one(tmp_path: Path, tiny
 @pytest.mark.usefixtures("small_disk")
 @pytest.mark.parametrize("size", ["100k", "{}"])
 def test_a_full_disk_while_levels_are_written_is_status_one(size: str, tmp_path: Path, tiny_folder: Path) -> None:
-    from baihua.compress.gguf import write_gguf
+    from baihua.compress.export import write_gguf
 
     first = tmp_path / "whole.gguf"
     write_gguf(tiny_folder, first, level="f16")

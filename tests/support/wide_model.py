@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from baihua.compress.gguf import write_gguf
+from baihua.compress.export import write_gguf
 
 SIZES = {
     "vocab_size": 512,

@@ -6,6 +6,7 @@ come out however many threads there are.
 """
 
 import os
+import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,7 +19,6 @@ from gguf import quants
 from gguf.constants import GGML_QUANT_SIZES, GGML_QUANT_VERSION, GGMLQuantizationType
 
 from baihua.backends.llama_cpp.library import open_library
-from baihua.compress.header import Values, header_bytes, padded
 from baihua.compress.levels import FLOATS, Choice, check_level, choose_types
 from baihua.core.errors import InputError, RunError
 from baihua.core.files import appearing
@@ -31,6 +31,10 @@ Importance = Mapping[str, np.ndarray]
 
 BLOCK_BYTES = 8 * 2**20
 """Float32 bytes of a block: small beside a tensor, large beside the cost of handing it to a thread."""
+ALIGNMENT = 32
+UINT32 = 4
+FIXED_BYTES = 24
+"""Magic, version and two counts; the metadata begins after them."""
 
 
 def quantize_gguf(
@@ -222,3 +226,43 @@ def _as_float32(data: bytes, type_: GGMLQuantizationType) -> np.ndarray:
     if type_ == GGMLQuantizationType.BF16:
         return (np.frombuffer(data, np.uint16).astype(np.uint32) << 16).view(np.float32)
     return np.ascontiguousarray(quants.dequantize(np.frombuffer(data, np.uint8), type_), np.float32).ravel()
+
+
+class Values:
+    """The metadata of a file as bytes, with some numbers changed: types and order of all others stay what they are."""
+
+    def __init__(self, source: Path, header: GgufHeader) -> None:
+        with source.open("rb") as stream:
+            stream.seek(FIXED_BYTES)
+            self.bytes = bytearray(stream.read(header.values_end - FIXED_BYTES))
+        self._places = header.places
+        self.count = len(header.values)
+
+    def set_number(self, name: str, value: int) -> None:
+        """Set an unsigned number of 32 bits."""
+        if name in self._places:
+            struct.pack_into("<I", self.bytes, self._places[name] - FIXED_BYTES, value)
+            return
+        data = name.encode()
+        self.bytes += struct.pack("<Q", len(data)) + data + struct.pack("<II", UINT32, value)
+        self.count += 1
+
+
+def header_bytes(values: Values, choices: Iterable[Choice]) -> bytes:
+    """Everything before the tensors' data, which come in the order of the choices."""
+    infos = bytearray()
+    offset = 0
+    count = 0
+    for choice in choices:
+        name, shape = choice.tensor.name.encode(), choice.tensor.shape
+        infos += struct.pack("<Q", len(name)) + name + struct.pack("<I", len(shape))
+        infos += struct.pack(f"<{len(shape)}Q", *shape) + struct.pack("<IQ", choice.type, offset)
+        offset += padded(choice.num_bytes)
+        count += 1
+    start = b"GGUF" + struct.pack("<IQQ", 3, count, values.count) + bytes(values.bytes) + bytes(infos)
+    return start.ljust(padded(len(start)), b"\0")
+
+
+def padded(num_bytes: int) -> int:
+    """Bytes with the padding after them."""
+    return -(-num_bytes // ALIGNMENT) * ALIGNMENT

@@ -19,7 +19,7 @@ class Config(Base):
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
     """Write `adapter.gguf` for the base `model`, a GGUF file or a model folder."""
-    from baihua.compress.lora import write_adapter
+    from baihua.compress.adapter import write_adapter
 
     num_matrices = write_adapter(inputs["adapter"], _model_of(inputs["model"]), out / FILE)
     return {"num_matrices": num_matrices, "file_bytes": (out / FILE).stat().st_size}

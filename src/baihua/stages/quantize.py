@@ -45,7 +45,7 @@ class Config(Base):
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
     """Write `model-LEVEL.gguf`, Modelfile, model card and checksums; fails if the f16 file disagrees with the model."""
-    from baihua.compress.write_levels import write_levels
+    from baihua.compress.export import write_levels
 
     source = _only_file(inputs["model"])
     importance = _collect(config, source, inputs.get("data"), out)
@@ -67,7 +67,7 @@ def estimate(
     config: Config, inputs: Mapping[str, Path], assumed: Mapping[str, Any], machine: "Machine"
 ) -> dict[str, Any]:
     """Disk that the files will take, and memory with which each will run, on whatever machine."""
-    from baihua.compress.forecast import forecast
+    from baihua.compress.fit import forecast
     from baihua.train.machines import known_shape
 
     model = _only_file(inputs["model"]) if "model" in inputs else None
@@ -93,7 +93,7 @@ def _only_file(model: Path) -> Path:
 def _collect(config: Config, source: Path, data: Path | None, out: Path) -> Mapping[str, "np.ndarray"]:
     """The importance matrix, where some level has a use for it and there is text to collect it from."""
     from baihua.compress import importance
-    from baihua.compress.importance_texts import read_texts
+    from baihua.compress.importance import read_texts
     from baihua.compress.levels import check_level
 
     # All names are checked before anything is computed.
@@ -132,10 +132,10 @@ def _compare(config: Config, folder: Path, data: Path | None, file: Path) -> dic
 
 def _write_around(source: Path, out: Path, levels: Sequence[Mapping[str, Any]]) -> None:
     """A Modelfile for the smallest file, the model card, and checksums of everything."""
-    from baihua.compress import model_card
+    from baihua.compress import card
 
     smallest = min(levels, key=lambda row: row["file_bytes"])
-    model_card.write_modelfile(out, smallest["file"], model_card.end_tokens(source))
-    facts = model_card.read_facts(source)
-    model_card.write_card(out, name=facts.base_model or source.resolve().stem, rows=levels, facts=facts)
-    model_card.write_checksums(out)
+    card.write_modelfile(out, smallest["file"], card.end_tokens(source))
+    facts = card.read_facts(source)
+    card.write_card(out, name=facts.base_model or source.resolve().stem, rows=levels, facts=facts)
+    card.write_checksums(out)

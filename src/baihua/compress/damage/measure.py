@@ -12,7 +12,7 @@ from baihua.chat.types import ChatModel
 from baihua.compress.damage.distance import Distance, Reference, Text, compare, record
 from baihua.compress.damage.replies import ReplyPair, ask
 from baihua.compress.damage.texts import LANGUAGES, Question, TextReader
-from baihua.compress.write_levels import describe_file
+from baihua.compress.export import describe_file
 from baihua.core.errors import InputError
 from baihua.core.log import progress_bar
 from baihua.statistics.clusters import Mean, mean, ratio

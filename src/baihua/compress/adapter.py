@@ -11,7 +11,7 @@ import peft
 from gguf import GGUFWriter
 from safetensors import safe_open
 
-from baihua.compress.gguf import interleave
+from baihua.compress.export import interleave
 from baihua.core.errors import InputError
 from baihua.core.files import appearing
 from baihua.model.adapter import WEIGHTS, read_config

@@ -19,8 +19,7 @@ from transformers import LlamaForCausalLM
 
 from baihua.backends.llama_cpp.scorer import open_scorer
 from baihua.backends.llama_cpp.tokenizer import GgufTokenizer
-from baihua.compress.gguf import write_gguf
-from baihua.compress.write_levels import write_levels
+from baihua.compress.export import write_gguf, write_levels
 from baihua.core.errors import InputError, RunError
 from baihua.modelfiles.gguf_header import read_header, read_model_header
 from baihua.modelfiles.tokenizers.pretokenizer import DEFINITIONS, build, name_of

@@ -12,8 +12,8 @@ import torch
 
 from baihua.backends.llama_cpp.chat import LlamaCppChat, open_chat
 from baihua.chat.types import Guidance, Sampling
-from baihua.compress.gguf import write_gguf
-from baihua.compress.lora import write_adapter
+from baihua.compress.adapter import write_adapter
+from baihua.compress.export import write_gguf
 from baihua.core.artifact import hash_file
 from baihua.core.errors import InputError
 from baihua.model.load import load_model
