@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
-import psutil
+from baihua.core.system import free_memory_bytes, total_memory_bytes
 
 GIB = 2**30
 NEEDED_DISK_BYTES = 4 * GIB
@@ -45,8 +45,8 @@ def _cores() -> Finding:
 
 
 def _memory() -> Finding:
-    free = psutil.virtual_memory().available
-    found = f"{free / GIB:.1f} of {psutil.virtual_memory().total / GIB:.1f} GiB free"
+    free, total = free_memory_bytes(), total_memory_bytes()
+    found = f"{free / GIB:.1f} of {total / GIB:.1f} GiB free"
     return Finding("memory", free >= NEEDED_MEMORY_BYTES, found, "close other programs: the demo needs 6 GiB")
 
 

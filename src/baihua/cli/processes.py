@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ import typer
 
 from baihua.core.env import Environment, expected_processes, variables_for_child
 from baihua.core.errors import LostPeerError, RunError
+from baihua.core.system import free_port
 
 if TYPE_CHECKING:
     from baihua.core.stage import Announce
@@ -40,7 +40,7 @@ def start(num_processes: int, words: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         shared = variables_for_child(
             MASTER_ADDR="127.0.0.1",
-            MASTER_PORT=str(_free_port()),
+            MASTER_PORT=str(free_port()),
             WORLD_SIZE=str(num_processes),
             LOCAL_WORLD_SIZE=str(num_processes),
             BAIHUA_REPORT_TO=folder,
@@ -118,9 +118,3 @@ def _join(work: "Callable[[Announce | None], None]", *, debug: bool) -> None:
     # What all do alike is said once.
     set_up(debug=debug, is_quiet=True)
     crew.follow(run)
-
-
-def _free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]

@@ -8,6 +8,7 @@ from typing import Any
 
 from baihua.core.artifact import hash_file, read_artifact
 from baihua.core.errors import InputError
+from baihua.core.files import write_text
 from baihua.core.run import lineage, located_artifact
 from baihua.modelfiles.gguf_header import read_header
 
@@ -169,4 +170,4 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _write(file: Path, lines: Sequence[str]) -> None:
-    file.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
+    write_text(file, "\n".join(lines) + "\n")

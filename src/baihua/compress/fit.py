@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 from gguf.constants import GGMLQuantizationType
 
 from baihua.compress.levels import choose_types
+from baihua.core.system import free_memory_bytes, total_memory_bytes
 from baihua.modelfiles.describe import Described, TensorShape, describe
 
 GIB = 2**30
@@ -102,10 +103,8 @@ MACHINES = (
 
 def this_machine() -> Machine:
     """This machine's memory that is free now."""
-    import psutil
-
-    found = psutil.virtual_memory()
-    return Machine("this machine", found.total, found.total - found.available, "what is free right now counts")
+    total = total_memory_bytes()
+    return Machine("this machine", total, total - free_memory_bytes(), "what is free right now counts")
 
 
 def memory(described: Described, level: str, num_ctx: int, num_slots: int = 1) -> Needed:

@@ -1,4 +1,4 @@
-"""JSON and JSON Lines with file and line in every error, and files that are written whole or not at all."""
+"""Reading and writing of JSON and JSON Lines, and files that are written completely or not at all."""
 
 import errno
 import json
@@ -25,38 +25,60 @@ def read_jsonl(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def write_jsonl(file: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write one object per line."""
-    with file.open("w", encoding="utf-8", newline="\n") as stream:
+    """Write one object per line; see `appearing`."""
+    with appearing(file) as partial, partial.open("w", encoding="utf-8", newline="\n") as stream:
         for row in rows:
             stream.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 def write_json(file: Path, value: Any) -> None:
-    """Write a JSON file so that a kill leaves the old one or the new one, never half."""
+    """Write an indented JSON file; see `appearing`."""
     with appearing(file) as partial, partial.open("w", encoding="utf-8", newline="\n") as stream:
         json.dump(value, stream, ensure_ascii=False, indent=2)
         stream.write("\n")
 
 
-@contextmanager
-def appearing(file: Path) -> Generator[Path]:
-    """A path to write to, which becomes `file` at the end and is gone after an error.
+def write_text(file: Path, text: str) -> None:
+    """Write a text in UTF-8 with line feeds; see `appearing`."""
+    with appearing(file) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")
 
-    The data is on the disk before the file has its name: after a power cut a file of that name is whole.
+
+@contextmanager
+def appearing(file: Path, *, is_shared: bool = False) -> Generator[Path]:
+    """A temporary path to write to; it is renamed to `file` at the end, and removed after an error.
+
+    The data is synced before the rename: a kill or a power cut leaves the old file or the new one, never half of one.
+    An existing file keeps its permissions. `is_shared` is for a file that several processes may write at the same
+    time: each gets its own temporary path.
     """
-    partial = file.with_name(file.name + ".partial")
+    partial = file.with_name(f"{file.name}.{os.getpid()}.partial" if is_shared else f"{file.name}.partial")
+    if file.exists():
+        partial.touch()
+        partial.chmod(file.stat().st_mode)
     try:
         yield partial
-        with partial.open("rb+") as written:
-            os.fsync(written.fileno())
+        sync(partial)
         partial.replace(file)
     except OSError as error:
         if error.errno is None:
-            # numpy says only how many numbers it could not write.
+            # numpy reports only how many numbers it could not write.
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(partial)) from error
         raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Force a file's data, or the names in a folder, onto the disk; Windows cannot open folders."""
+    if path.is_dir() and os.name != "posix":
+        return
+    # Windows syncs only what is open for writing.
+    handle = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _parse(line: str, *, where: str) -> dict[str, Any]:

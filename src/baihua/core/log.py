@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from baihua.core.files import write_text
+
 logger = logging.getLogger("baihua")
 
 
@@ -79,7 +81,7 @@ class MetricsFile:
         lines = self.file.read_text(encoding="utf-8").splitlines() if self.file.exists() else []
         found = [(line, _step(line, with_key)) for line in lines]
         kept = [line for line, number in found if number is not None and number <= step]
-        self.file.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        write_text(self.file, "".join(line + "\n" for line in kept))
 
 
 def _step(line: str, with_key: str) -> int | None:

@@ -1,6 +1,7 @@
 """Models and data sets from ModelScope, by its public HTTP interface."""
 
 import json
+import shutil
 import urllib.parse
 import urllib.request
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any, Literal
 
 from baihua.core.artifact import hash_file
 from baihua.core.errors import InputError
+from baihua.core.files import appearing
 
 ENDPOINT = "https://www.modelscope.cn"
 NUM_BUFFER_BYTES = 1 << 20
@@ -85,23 +87,23 @@ def _files(url: str, *, with_folders: bool = False) -> list[dict[str, Any]]:
 def _fetch(url: str, listed: dict[str, Any], file: Path) -> None:
     if _is_complete(file, listed):
         return
-    partial = file.with_name(file.name + ".partial")
-    try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as reply, partial.open("wb") as stream:
-            while block := reply.read(NUM_BUFFER_BYTES):
-                stream.write(block)
-    except OSError as error:
-        raise InputError(
-            f"ModelScope did not send {listed['Path']}: {error}", where=url, fix="run again when the network is back"
-        ) from error
-    if not _is_complete(partial, listed):
-        raise InputError(
-            f"{listed['Path']} arrived with {partial.stat().st_size:,} bytes and SHA-256 {hash_file(partial)}, "
-            f"announced were {listed.get('Size')} bytes and {listed.get('Sha256')}",
-            where=url,
-            fix="run again; if it stays so, the repository was changed while it was fetched",
-        )
-    partial.replace(file)
+    with appearing(file) as partial:
+        try:
+            with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as reply, partial.open("wb") as stream:
+                shutil.copyfileobj(reply, stream, NUM_BUFFER_BYTES)
+        except OSError as error:
+            raise InputError(
+                f"ModelScope did not send {listed['Path']}: {error}",
+                where=url,
+                fix="run the same command again when the network is back",
+            ) from error
+        if not _is_complete(partial, listed):
+            raise InputError(
+                f"{listed['Path']} arrived with {partial.stat().st_size:,} bytes and SHA-256 {hash_file(partial)}, "
+                f"expected {listed.get('Size')} bytes and {listed.get('Sha256')}",
+                where=url,
+                fix="run the same command again; if it fails again, the repository changed during the download",
+            )
 
 
 def _is_complete(file: Path, listed: dict[str, Any]) -> bool:

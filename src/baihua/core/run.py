@@ -14,7 +14,7 @@ import yaml
 from baihua.core import artifact, kinds
 from baihua.core.artifact import MANIFEST, hash_json, list_files, part_of, read_artifact
 from baihua.core.errors import InputError
-from baihua.core.files import write_json
+from baihua.core.files import write_json, write_text
 from baihua.core.recipe import STORE, Recipe, Step
 from baihua.core.stage import Announce, Given, Result, identity, run_stage
 
@@ -47,9 +47,7 @@ def run_recipe(
     """Run the steps, yielding each as it is done; `until` names the last step that is wanted."""
     folder = runs / recipe.name
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "recipe.yaml").write_text(
-        yaml.safe_dump(recipe.tree, allow_unicode=True, sort_keys=False), encoding="utf-8"
-    )
+    write_text(folder / "recipe.yaml", yaml.safe_dump(recipe.tree, allow_unicode=True, sort_keys=False))
     done: dict[str, Result] = {}
     for step in _wanted(recipe, until):
         given = {

@@ -23,7 +23,7 @@ from baihua.core.artifact import MANIFEST, Artifact, hash_json, read_artifact
 from baihua.core.config import Base, identifying
 from baihua.core.env import Environment, numeric_settings
 from baihua.core.errors import InputError, RunError
-from baihua.core.files import write_json
+from baihua.core.files import sync, write_json
 from baihua.core.log import logger
 from baihua.core.system import release_memory
 from baihua.core.tree import is_sequence
@@ -143,7 +143,7 @@ def _make(
 def _publish(partial: Path, folder: Path) -> None:
     """A finished folder gets its name."""
     partial.rename(folder)
-    _sync(folder.parent)
+    sync(folder.parent)
 
 
 class _FullDisk:
@@ -222,13 +222,3 @@ def _lock(file: Path) -> Generator[None]:
         yield
     finally:
         lock.release()
-
-
-def _sync(folder: Path) -> None:
-    """Make a rename durable where the system can (Windows cannot open folders)."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

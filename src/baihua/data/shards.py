@@ -7,10 +7,8 @@ one message with the role `document`, so that everything that looks at texts nee
 # pyarrow.compute makes its functions when it is imported.
 # pyright: reportAttributeAccessIssue=false
 
-import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from baihua.core.files import appearing
 from baihua.data.rows import DOCUMENT, DOCUMENTS_FILE, DOCUMENTS_SCHEMA, DROPPED_FILE, DROPPED_SCHEMA, FILE, SCHEMA
 
 # A shard is what a worker holds at once, and what a kill can cost.
@@ -63,21 +62,11 @@ def dropped_file(stem: Path) -> Path:
 
 def write_shard(stem: Path, kept: pa.Table, dropped: pa.Table) -> None:
     """Write both files of a shard; the caller's record, written after them, makes them count."""
-    # One row group each, so that a shard is a Source; lz4, as these files are soon read and removed.
+    # One row group each, so that a shard is a Source; lz4, as these files are soon read and removed. A worker outlives
+    # for a moment the run that was killed; what it still writes must not get in the way of the next.
     for table, file in ((kept, kept_file(stem)), (dropped, dropped_file(stem))):
-        with written_whole(file) as partial:
+        with appearing(file, is_shared=True) as partial:
             pq.write_table(table, partial, compression="lz4", row_group_size=max(1, table.num_rows))
-
-
-@contextmanager
-def written_whole(file: Path) -> Iterator[Path]:
-    """A path to write to that becomes the file at the end.
-
-    A worker outlives for a moment the run that was killed; what it still writes must not get in the way of the next.
-    """
-    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
-    yield partial
-    partial.replace(file)
 
 
 def publish(stems: Sequence[Sequence[Path]], out: Path, *, numbers_ids: bool = False) -> dict[str, Any]:

@@ -92,13 +92,13 @@ def _open_engine(config: Config) -> "Engine":
 def _write(damage: Mapping[str, Any], measured: "list[Measured]", out: Path) -> None:
     from baihua.compress.damage.chart import draw
     from baihua.compress.damage.tables import markdown
-    from baihua.core.files import write_json, write_jsonl
+    from baihua.core.files import write_json, write_jsonl, write_text
 
     write_json(out / "damage.json", damage)
-    (out / "damage.md").write_text(markdown(damage), encoding="utf-8", newline="\n")
+    write_text(out / "damage.md", markdown(damage))
     chart = draw(damage["levels"])
     if chart:
-        (out / "damage.svg").write_text(chart, encoding="utf-8", newline="\n")
+        write_text(out / "damage.svg", chart)
     rows = [
         {
             "level": level.level,

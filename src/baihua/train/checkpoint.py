@@ -6,7 +6,6 @@ a step depends on nothing that came before but the weights.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -21,7 +20,7 @@ from torch.distributed.tensor import DTensor
 
 from baihua.core.artifact import hash_file
 from baihua.core.errors import RunError
-from baihua.core.files import write_json
+from baihua.core.files import sync, write_json
 from baihua.core.log import logger
 from baihua.train.parallel import local
 
@@ -137,11 +136,11 @@ class Checkpoints:
         if self.share.is_main:
             files = {file.name: hash_file(file) for file in sorted(partial.iterdir())}
             write_json(partial / STATE, {"run_id": self.run_id, "files": files, **state})
-            _sync(partial)
+            sync(partial)
             # Only one that was damaged, and so passed over, can be in the way.
             shutil.rmtree(target, ignore_errors=True)
             partial.replace(target)
-            _sync(self.folder)
+            sync(self.folder)
         self.share.wait()
 
     def _newest_first(self) -> list[Path]:
@@ -182,7 +181,7 @@ def check_space(folder: Path, num_bytes: int) -> None:
 def _write_and_check(file: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write, sync, and compare what is read back bit by bit."""
     save_file(dict(tensors), file)
-    _sync(file)
+    sync(file)
     with safe_open(file, framework="pt") as stored:
         wrong = [name for name, tensor in tensors.items() if not _has_same_bits(stored.get_tensor(name), tensor.cpu())]
     if wrong:
@@ -264,14 +263,3 @@ def _warn_of_other_machine(before: Mapping[str, Any], now: Mapping[str, Any]) ->
     changed = [f"{name} was {before[name]}, is {now[name]}" for name in now if before.get(name) != now[name]]
     if changed:
         logger.warning("the result may differ in its last bits from a run without a break: %s", "; ".join(changed))
-
-
-def _sync(path: Path) -> None:
-    """Make a file, or the names in a folder, durable; Windows cannot open folders."""
-    if path.is_dir() and os.name != "posix":
-        return
-    handle = os.open(path, os.O_RDONLY if path.is_dir() or os.name == "posix" else os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -6,6 +6,7 @@ Apple GPUs (`mps`) take the same paths as other GPUs; they were tested with a st
 import psutil
 import torch
 
+from baihua.core import system
 from baihua.core.log import logger
 from baihua.model.load import Precision
 
@@ -46,7 +47,7 @@ def free_memory_bytes(device: torch.device) -> int:
         return torch.cuda.mem_get_info(device)[0]
     if device.type == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
-    return psutil.virtual_memory().available
+    return system.free_memory_bytes()
 
 
 def usable_memory_bytes(device: torch.device) -> int:

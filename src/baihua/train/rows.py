@@ -18,6 +18,7 @@ from safetensors.numpy import save_file
 
 from baihua.core.artifact import hash_file, hash_json
 from baihua.core.errors import InputError
+from baihua.core.files import appearing
 from baihua.core.log import logger
 from baihua.data.rows import Row, find_table, read_rows
 from baihua.model.examples import Encoder, Example, TextSize
@@ -170,9 +171,8 @@ def _write(file: Path, examples: Examples) -> None:
         "sizes": np.array(sizes, dtype=np.int64),
     }
     text = json.dumps(facts, ensure_ascii=False)
-    partial = file.with_name(f"{file.name}.{time.time_ns()}.partial")
-    save_file(arrays, partial, metadata={"facts": text, "sha256": _hash(text, arrays)})
-    partial.replace(file)
+    with appearing(file, is_shared=True) as partial:
+        save_file(arrays, partial, metadata={"facts": text, "sha256": _hash(text, arrays)})
 
 
 def _read(file: Path) -> Examples | None:

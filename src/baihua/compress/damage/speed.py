@@ -24,6 +24,7 @@ from baihua.backends.llama_cpp.api import Network, Vocabulary
 from baihua.backends.llama_cpp.server import default_num_threads
 from baihua.chat.stream import TextStream
 from baihua.core.errors import RunError
+from baihua.core.system import peak_memory_bytes
 from baihua.statistics.clusters import mean
 
 # A model that reads a text again and again goes on with it, so characters per token are those of Chinese.
@@ -31,7 +32,6 @@ PROMPT = (
     "春天来了，公园里的花都开了。老人们在树下下棋，孩子们在草地上放风筝。河边的柳树长出了新的叶子，燕子从南方飞回来。"
     "周末的时候，很多人带着家人到郊外去走一走，看看田里的油菜花，呼吸新鲜的空气。"
 )
-MACOS, WINDOWS = "darwin", "win32"
 
 
 def measure_speed(
@@ -79,21 +79,6 @@ def run(
         "num_repetitions": num_repetitions,
         "num_threads": num_threads,
     }
-
-
-def peak_memory_bytes() -> int:
-    """The largest resident memory of this process so far."""
-    if sys.platform == WINDOWS:
-        import psutil
-
-        return psutil.Process().memory_info().peak_wset  # pyright: ignore[reportAttributeAccessIssue]
-    if sys.platform == MACOS:
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # Linux hands ru_maxrss on from the parent through fork and exec; this one is the process's own.
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
 def _round(network: Network, vocabulary: Vocabulary, prompt: list[int], num_new_tokens: int) -> dict[str, float]:

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from baihua.core.files import appearing
 from baihua.data.batch import Batch
 from baihua.data.clean.table import Part
-from baihua.data.shards import Source, kept_file, written_whole
+from baihua.data.shards import Source, kept_file
 from baihua.data.workers import Call, Piece, run_pieces
 
 
@@ -71,7 +72,7 @@ def map_piece(
     found = vars(import_module(module))[function](texts, **arguments)
     arrays = {".npy": found[0], ".counts.npy": found[1]} if is_ragged else {".npy": found}
     for ending, array in arrays.items():
-        with written_whole(out.with_name(out.name + ending)) as partial, partial.open("wb") as stream:
+        with appearing(out.with_name(out.name + ending), is_shared=True) as partial, partial.open("wb") as stream:
             np.save(stream, array)
     return {"num_rows": len(texts)}
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from baihua.core.artifact import MANIFEST, read_artifact
+from baihua.core.files import write_text
 from baihua.data.inspect.figures import Figures, read_figures
 from baihua.data.inspect.topics import Topic, read_topics
 from baihua.report.bars import draw_bars, shorten
@@ -42,8 +43,8 @@ def write(inspection: Path, file: Path) -> Path:
     figures, topics = read_figures(inspection), read_topics(inspection)
     has_bars = Page(_title(inspection), _subtitle(figures), list(_sections(figures, topics, has_bars=True)))
     has_tables = Page(_title(inspection), _subtitle(figures), list(_sections(figures, topics, has_bars=False)))
-    file.write_text(to_html(has_bars), encoding="utf-8", newline="\n")
-    file.with_suffix(".md").write_text(to_markdown(has_tables), encoding="utf-8", newline="\n")
+    write_text(file, to_html(has_bars))
+    write_text(file.with_suffix(".md"), to_markdown(has_tables))
     return file
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from baihua.core.files import read_jsonl
+from baihua.core.files import read_jsonl, write_text
 from baihua.report import damage
 from baihua.report.before_after import before_after
 from baihua.report.page import Page, Reply, Section, to_html, to_markdown
@@ -52,8 +52,8 @@ def write(run_folder: Path) -> list[Path]:
     ]
     page = Page(run.recipe, f"Report of a Baihua run. Machine: {'; '.join(machines) or show(None)}", sections)
     html, markdown = run_folder / "report.html", run_folder / "report.md"
-    html.write_text(to_html(page), encoding="utf-8", newline="\n")
-    markdown.write_text(to_markdown(page), encoding="utf-8", newline="\n")
+    write_text(html, to_html(page))
+    write_text(markdown, to_markdown(page))
     return [html, markdown]
 
 

@@ -6,7 +6,6 @@ command and this client were tested against a server of ours; vLLM itself was ne
 
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from baihua.chat.tokenizer import FolderTokenizer, load_template
 from baihua.chat.types import FinishReason, Guidance, Likelihood, Piece, Sampling, Usage
 from baihua.core.env import variables_for_child
 from baihua.core.errors import InputError, RunError
+from baihua.core.system import free_port
 from baihua.serve.api.app import Opened
 from baihua.serve.web.pump import pass_on
 
@@ -117,7 +117,7 @@ def open_engine(folder: Path, *, num_slots: int, num_ctx: int) -> Opened:
     tokenizer = FolderTokenizer(folder)
     template = load_template("model", folder, tokenizer, None)
     end_ids = [tokenizer.controls[one] for one in (tokenizer.eos_token,) if one in tokenizer.controls]
-    port, key = _free_port(), secrets.token_urlsafe(32)
+    port, key = free_port(), secrets.token_urlsafe(32)
     process = subprocess.Popen(
         command(folder, port=port, num_slots=num_slots, num_ctx=num_ctx),
         stdout=sys.stderr,
@@ -185,9 +185,3 @@ def _wait_until_ready(engine: VllmEngine, process: "subprocess.Popen[bytes]") ->
         if time.monotonic() > deadline:
             raise RunError(f"vLLM was not ready after {MAX_START_SECONDS:,} s", fix="look at what it wrote above")
         time.sleep(1)
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]

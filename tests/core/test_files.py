@@ -1,6 +1,7 @@
-"""JSON Lines: file and line in every error, never half a file."""
+"""JSON Lines with file and line in every error; files that are written completely or not at all."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baihua.core.errors import InputError
-from baihua.core.files import read_jsonl, write_json, write_jsonl
+from baihua.core.files import appearing, read_jsonl, sync, write_json, write_jsonl, write_text
 
 PLAIN = st.text(st.characters(exclude_categories=["Cs"]))
 
@@ -58,3 +59,33 @@ def test_a_json_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -
     with pytest.raises(TypeError):
         write_json(tmp_path / "a.json", {"a": object()})
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"a": 1}
+
+
+def test_rows_that_cannot_be_written_leave_the_old_file(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "a.jsonl", [{"a": 1}])
+    with pytest.raises(TypeError):
+        write_jsonl(tmp_path / "a.jsonl", [{"a": 2}, {"a": object()}])
+    assert [row for _, row in read_jsonl(tmp_path / "a.jsonl")] == [{"a": 1}]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of Windows are others")
+def test_a_private_file_stays_private_when_it_is_replaced(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.touch(mode=0o600)
+    write_text(file, "白话\n")
+    assert (file.read_text(encoding="utf-8"), file.stat().st_mode & 0o777) == ("白话\n", 0o600)
+
+
+def test_two_writers_of_a_shared_file_do_not_meet(tmp_path: Path) -> None:
+    with appearing(tmp_path / "a", is_shared=True) as partial:
+        assert str(os.getpid()) in partial.name
+        partial.touch()
+        write_text(tmp_path / "a", "other")
+        assert partial.is_file()
+
+
+def test_files_and_folders_can_be_synced(tmp_path: Path) -> None:
+    write_text(tmp_path / "a", "1")
+    sync(tmp_path / "a")
+    sync(tmp_path)
