@@ -1,12 +1,10 @@
 """Replicas: what needs no Ray. With Ray, see test_serve_replicas.py."""
 
-import sys
-
 import pytest
 
 from baihua.chat.types import Piece, Usage
 from baihua.core.errors import InputError
-from baihua.serve.engines.cluster_ray import connect, threads_for
+from baihua.serve.engines.cluster_ray import threads_for
 from baihua.serve.engines.cluster_replica import MARK, PARCEL_SECONDS, Packer, Parcel, error_in
 
 
@@ -29,12 +27,6 @@ def test_replicas_share_the_cpus(num_replicas: int, cpus: list[int], wanted: int
 def test_too_many_replicas_are_refused(num_replicas: int, cpus: list[int], wanted: int | None, message: str) -> None:
     with pytest.raises(InputError, match=message):
         threads_for(num_replicas, cpus, num_threads=wanted)
-
-
-def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(InputError, match=r"pip install 'baihua\[cluster\]'"):
-        connect("local")
 
 
 def test_an_error_of_ours_is_found_in_a_traceback() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from baihua.chat.types import Guidance, Piece, Sampling, Usage
 from baihua.core.errors import InputError, RunError
-from baihua.serve.engines import cluster, cluster_ray
+from baihua.serve.engines import cluster
 from baihua.serve.engines.cluster import NUM_ATTEMPTS, ClusterEngine
 from baihua.serve.engines.cluster_replica import Opening, Parcel
 
@@ -136,18 +136,3 @@ def test_replicas_that_wait_for_too_long_are_told(
     monkeypatch.setattr(cluster, "MAX_START_SECONDS", 0)
     with pytest.raises(InputError, match=f"the replicas did not start within 0 s: {words}"):
         cluster._wait_until_running("m")
-
-
-@pytest.mark.parametrize("address", ["no address", "ray://127.0.0.1:1", "localhost:port"])
-def test_an_address_that_is_none_is_refused_at_once(address: str) -> None:
-    with pytest.raises(InputError, match="no Ray cluster answers: this is no HOST:PORT"):
-        cluster_ray.connect(address)
-
-
-def test_what_ray_says_when_it_cannot_join_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise RuntimeError("version mismatch\nlong explanation")
-
-    monkeypatch.setattr("ray.init", fail)
-    with pytest.raises(InputError, match=r"no Ray cluster answers: version mismatch\n  where: --cluster local"):
-        cluster_ray.connect("local")

@@ -71,5 +71,5 @@ def forbid_telemetry() -> None:
 
 
 def lock_private_ray() -> None:
-    """Give a Ray that this process will start a token of its own, without which nobody is let in."""
+    """Protect the Ray instance that this process will start with a random token, which its children inherit."""
     os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))

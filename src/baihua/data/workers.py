@@ -6,7 +6,6 @@ dies, only the rest is run. On a cluster every machine must see the files under 
 """
 
 import json
-import socket
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,11 +19,11 @@ from baihua.core.env import forbid_telemetry
 from baihua.core.errors import BaihuaError, InputError, RunError
 from baihua.core.files import write_json
 from baihua.core.log import logger, progress_bar
+from baihua.core.ray import connect
 
 # A dead worker takes its pieces with it. They are run again, unless they kill every worker.
 MAX_NUM_ATTEMPTS = 3
 MIN_NUM_SHOWN = 20
-CONNECT_SECONDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,37 +158,13 @@ def _read(out: Path) -> dict[str, Any]:
 
 @cache
 def _use_ray(address: str) -> int:
-    """Connect once, or start a Ray of this process alone; the number of CPUs there."""
-    try:
-        import ray  # pyright: ignore[reportMissingImports]  (the extra `cluster`)
-    except ImportError as error:
-        raise InputError(
-            "a cluster needs Ray, which is not installed", where="--cluster", fix="pip install 'baihua[cluster]'"
-        ) from error
+    """Let Daft work on a Ray cluster, or on a private Ray instance for `local`; return the number of its CPUs."""
+    connect(address, allows_client=True)
     import daft
+    import ray  # pyright: ignore[reportMissingImports]  (the extra `cluster`)
 
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
-    try:
-        if address == "local":
-            ray.init(address="local", include_dashboard=False, **options)
-        else:
-            _knock(address)
-            ray.init(address=address, **options)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise InputError(
-            f"no Ray cluster answers: {_first_line(error)}",
-            where=f"--cluster {address}",
-            fix="start one (ray start --head), check the address (HOST:PORT), or use --cluster local",
-        ) from error
     daft.set_runner_ray()
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
-
-
-def _knock(address: str) -> None:
-    """Fail at once where nobody listens: Ray would go on asking for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS):
-        pass
 
 
 def _worker_losses() -> tuple[type[BaseException], ...]:
