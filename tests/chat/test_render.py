@@ -164,7 +164,7 @@ def test_a_template_without_a_slot_for_the_input_joins_it_with_one_newline() -> 
 )
 def test_a_template_that_changes_the_texts_is_refused(jinja: str, text: str) -> None:
     template = Template("trimming", jinja, frozenset(CONTROLS), "<|im_start|>", "<|im_end|>")
-    with pytest.raises(InputError, match=r"template 'trimming' changes the texts(?s:.*)fix:   remove spaces"):
+    with pytest.raises(InputError, match=r"template 'trimming' changes the message texts(?s:.*)fix:   strip leading"):
         render([Message("user", text), Message("assistant", text)], template)
 
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from baihua.chat.templates.chatml import JINJA
-from baihua.chat.tokenizer import FolderTokenizer, begins_with_token, load_template
+from baihua.chat.template import OWN, load_template
+from baihua.chat.tokenizer import FolderTokenizer, begins_with_token
 from baihua.core.errors import InputError
 
 PLAIN = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -92,17 +92,15 @@ def test_a_folder_without_tokenizer_is_refused(tmp_path: Path) -> None:
         FolderTokenizer(tmp_path)
 
 
-def test_a_template_is_the_models_own_or_the_given_one(tiny_folder: Path, ours: FolderTokenizer) -> None:
-    own = load_template("model", tiny_folder, ours, None)
-    assert own == load_template("model", tiny_folder, ours, JINJA)
+def test_a_template_is_the_models_own_or_one_of_ours(tiny_folder: Path, ours: FolderTokenizer) -> None:
+    own = load_template(OWN, tiny_folder, ours)
+    assert own.jinja == load_template("chatml", tiny_folder, ours).jinja
     assert own.controls == frozenset(ours.controls)
 
 
 def test_a_model_without_a_template_of_its_own_says_what_to_name(tmp_path: Path, ours: FolderTokenizer) -> None:
-    with pytest.raises(
-        InputError, match=r"brings no chat template of its own\n.*\n  fix:   name one .*`template: chatml`"
-    ):
-        load_template("model", tmp_path, ours, None)
+    with pytest.raises(InputError, match=r"has no chat_template\.jinja\n.*\n  fix:   name a .*`template: chatml`"):
+        load_template(OWN, tmp_path, ours)
 
 
 def test_what_begins_a_text_is_said_by_tokenizer_json_where_the_settings_do_not() -> None:

@@ -233,7 +233,7 @@ def test_blanks_around_a_text_are_no_error_where_a_template_trims() -> None:
     wanted = encode(render([Message("user", "你好")], template, for_answer=True), opened.tokenizer).ids
     assert prompt_ids([Message("user", " 你好\n")], one) == wanted
     shouting = type(template)("shouts", chatml.JINJA.replace(TEXT, f"{TEXT} | upper"), template.controls)
-    with pytest.raises(InputError, match="'shouts' changes the texts"):
+    with pytest.raises(InputError, match="'shouts' changes the message texts"):
         prompt_ids([Message("user", "hello")], Served("m", opened.engine, opened.tokenizer, shouting, gate(), 0))
 
 

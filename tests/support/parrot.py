@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from baihua.chat.render import encode, render
-from baihua.chat.tokenizer import FolderTokenizer, load_template
+from baihua.chat.template import OWN, open_template
 from baihua.chat.types import Message
 from baihua.model import tiny
 
@@ -16,8 +16,7 @@ from baihua.model import tiny
 def make(folder: Path, answer: str, *, is_endless: bool = False) -> Path:
     """A folder whose model says `answer`, whose tokens must all differ, and stops, or says it for ever."""
     tiny.make(folder)
-    tokenizer = FolderTokenizer(folder)
-    template = load_template("own", folder, tokenizer, None)
+    tokenizer, template = open_template(OWN, folder)
     prompt = encode(render([Message("user", "?")], template, for_answer=True), tokenizer).ids
     ids = tokenizer.encode(answer)
     chain = [prompt[-1], *ids, ids[0] if is_endless else tokenizer.controls["<|im_end|>"]]

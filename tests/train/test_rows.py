@@ -138,7 +138,7 @@ def test_no_rows_are_an_error(encoder: Encoder) -> None:
 def test_a_row_that_the_template_refuses_is_named(encoder: Encoder) -> None:
     template = dataclasses.replace(encoder.template, jinja="{{ messages[0]['content'] | trim }}<|im_end|>")
     rows = [dataclasses.replace(make_rows(1)[0], messages=(Message("assistant", " 空格 "),))]
-    with pytest.raises(InputError, match="changes the texts") as error:
+    with pytest.raises(InputError, match="changes the message texts") as error:
         make_examples(rows, Encoder(encoder.tokenizer, template), max_length=512)
     assert "where: talks.jsonl:1" in str(error.value)
 

@@ -21,7 +21,8 @@ from baihua.backends.guidance import LARK_MARK, Guide, read_grammar, read_vocabu
 from baihua.backends.token_choice import Choice, TokenChooser
 from baihua.chat.render import Template, encode, render
 from baihua.chat.stream import TextStream
-from baihua.chat.tokenizer import FolderTokenizer, load_template
+from baihua.chat.template import OWN, open_template
+from baihua.chat.tokenizer import FolderTokenizer
 from baihua.chat.types import FinishReason, Guidance, Likelihood, Message, Piece, Sampling, Span, Usage
 from baihua.core.errors import InputError, TooLongError
 from baihua.modelfiles.families import family_of
@@ -170,8 +171,7 @@ def open_chat(folder: Path, *, device: str = "auto", num_threads: int | None = N
     model = _load(folder, device)
     if num_threads is not None:
         torch.set_num_threads(num_threads)
-    tokenizer = FolderTokenizer(folder)
-    template = load_template("the model's own", folder, tokenizer, None)
+    tokenizer, template = open_template(OWN, folder)
     return TransformersChat(
         model,
         tokenizer=tokenizer,

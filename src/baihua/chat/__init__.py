@@ -1,1 +1,1 @@
-"""Layer 2: conversations, how they are rendered, and the protocols of what can answer them."""
+"""Layer 2: conversations, their rendering, and the protocols of chat models, scorers and tokenizers."""

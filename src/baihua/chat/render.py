@@ -1,7 +1,7 @@
-"""A conversation becomes spans of text, and spans become token ids with a training mask.
+"""Rendering: a conversation becomes spans of text, and spans become token ids with a training mask.
 
-The same two functions serve training, evaluation, chat and server, so that a model is always asked
-exactly as it was taught.
+Training, evaluation, chat and server use these same two functions, so that a model is always prompted exactly as it
+was trained.
 """
 
 import functools
@@ -16,8 +16,8 @@ import jinja2.sandbox
 from baihua.chat.types import Message, Span, TextTokenizer, Tokens
 from baihua.core.errors import InputError
 
-# Sentinels stand for message texts while the template runs. They are private-use characters, so a
-# template cannot contain them; message texts may, since only the rendering without texts is searched.
+# Sentinels stand for message texts while the template runs. They are private-use characters, which no template
+# contains; message texts may contain them, since only the rendering without texts is searched.
 OPEN, CLOSE = "\ue000", "\ue001"
 SENTINEL = re.compile(f"{OPEN}(\\d+)([ci]){CLOSE}")
 INPUT_SLOT = re.compile(r"message(\.input\b|\[['\"]input['\"]\])")
@@ -25,12 +25,12 @@ INPUT_SLOT = re.compile(r"message(\.input\b|\[['\"]input['\"]\])")
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A Jinja chat template with the special tokens of the model it is used with."""
+    """A Jinja chat template with the special tokens of a model."""
 
     name: str
     jinja: str
     controls: frozenset[str]
-    """Texts that the model's tokenizer knows as control tokens."""
+    """Names of the control tokens in the model's tokenizer."""
     bos_token: str = ""
     eos_token: str = ""
 
@@ -38,14 +38,14 @@ class Template:
 def render(messages: Sequence[Message], template: Template, *, for_answer: bool = False) -> list[Span]:
     """Spans of a conversation; the answers and the token that ends each of them are trained.
 
-    An answer begins where the prompt that asks for it ends: a space that Vicuna's form has after `ASSISTANT:`, but
-    not its prompt, is trained as well, or the model would be asked for a token that it never learned to write.
-    With `for_answer` the text ends where the assistant's next answer begins. The texts of the spans,
-    joined, are exactly what the template itself renders; a template that changes the texts it is given
-    (trims them, say) is refused with an InputError, because then nobody could say which part is whose.
+    An answer begins where its prompt ends: Vicuna's form has a space after `ASSISTANT:` that is not in the prompt, so
+    that space is trained too, or the model would have to write a token it never learned. With `for_answer` the text
+    ends where the assistant's next answer begins. The texts of the spans, joined, are exactly what the template
+    renders. A template that changes the message texts (trims them, say) raises an InputError, because its output
+    cannot be divided into template and messages.
     """
-    if not _has_input_slot(template.jinja):
-        messages = [_join_input(message) for message in messages]
+    if not INPUT_SLOT.search(template.jinja):
+        messages = [Message(message.role, message.text) for message in messages]
     marked = [
         {"role": m.role, "content": f"{OPEN}{i}c{CLOSE}", "input": f"{OPEN}{i}i{CLOSE}" if m.input else None}
         for i, m in enumerate(messages)
@@ -56,18 +56,18 @@ def render(messages: Sequence[Message], template: Template, *, for_answer: bool 
     spans = list(_split(filled, messages, template, lead=_lead(marked, filled, template)))
     if "".join(span.text for span in spans) != whole:
         raise InputError(
-            f"template {template.name!r} changes the texts of this conversation while rendering them",
+            f"template {template.name!r} changes the message texts when it renders this conversation",
             where=_preview(messages),
-            fix="remove spaces and newlines around the texts, or name another `template`",
+            fix="strip leading and trailing whitespace from the texts, or name another `template`",
         )
     return spans
 
 
 def encode(spans: Sequence[Span], tokenizer: TextTokenizer) -> Tokens:
-    """Token ids and training mask, built together: control spans by name, all else as plain text.
+    """Token ids and training mask: control spans are looked up by name, all others are encoded as plain text.
 
-    Neighbouring plain spans with the same mask are joined first, so that the tokens are those of the
-    usual whole-text tokenization wherever the mask does not cut.
+    Adjacent plain spans with the same mask are joined first, so that the tokens are those of whole-text tokenization
+    except where the mask changes.
     """
     tokens = Tokens([], [])
     if tokenizer.bos_id is not None and not _starts_with(spans, tokenizer):
@@ -100,42 +100,34 @@ def _joined(spans: Sequence[Span]) -> Iterator[Span]:
         yield pending
 
 
-def _has_input_slot(jinja: str) -> bool:
-    return INPUT_SLOT.search(jinja) is not None
-
-
-def _join_input(message: Message) -> Message:
-    return Message(message.role, message.text) if message.input else message
-
-
 def _lead(marked: list[dict[str, str | None]], filled: str, template: Template) -> str:
-    """The blanks that a model writes before its answer: in the conversation, but not in the prompt that asks for it."""
+    """The whitespace before an answer that the model writes: in the conversation, but not in the prompt."""
     roles = [message["role"] for message in marked]
     turn = next((i for i, pair in enumerate(itertools.pairwise(roles), 1) if pair == ("user", "assistant")), None)
     if turn is None:
         return ""
     try:
-        asked = _fill(marked[:turn], template, for_answer=True)
-    except InputError:  # a template that cannot ask is refused when somebody asks
+        prompt = _fill(marked[:turn], template, for_answer=True)
+    except InputError:  # a template that cannot render a prompt raises this when a prompt is needed
         return ""
     before = filled.partition(f"{OPEN}{turn}c{CLOSE}")[0]
-    lead = before[len(asked) :] if before.startswith(asked) else ""
-    # A template without a prompt of its own has the whole header here, which the model never writes.
+    lead = before[len(prompt) :] if before.startswith(prompt) else ""
+    # Where a template ignores add_generation_prompt this is the whole header, which the model never writes.
     return lead if lead.isspace() else ""
 
 
 def _split(marked: str, messages: Sequence[Message], template: Template, *, lead: str) -> Iterator[Span]:
-    """Cut the rendering at its sentinels; what follows an answer is trained up to its first control token."""
+    """Split the rendering at its sentinels; text after an answer is trained up to its first control token."""
     position = 0
     is_after_answer = False
     for match in SENTINEL.finditer(marked):
         message = messages[int(match[1])]
         is_answer = message.role == "assistant"
         literal = marked[position : match.start()]
-        own = lead if is_answer and literal.endswith(lead) else ""
-        yield from _literal(literal.removesuffix(own), template, is_after_answer)
-        if own:
-            yield Span(own, is_trained=True)
+        written = lead if is_answer and literal.endswith(lead) else ""
+        yield from _literal(literal.removesuffix(written), template, is_after_answer)
+        if written:
+            yield Span(written, is_trained=True)
         yield Span(message.content if match[2] == "c" else message.input or "", is_trained=is_answer)
         is_after_answer = is_answer
         position = match.end()
@@ -153,8 +145,8 @@ def _literal(text: str, template: Template, is_after_answer: bool) -> Iterator[S
             is_trained = False
     if is_trained:
         raise InputError(
-            f"template {template.name!r} does not end an answer with a control token of this model's tokenizer; "
-            "a model trained with it would never stop",
+            f"template {template.name!r} does not end an answer with a control token of this model's tokenizer, "
+            "so a model trained with it would never stop",
             where=f"the text after an answer is {text!r}",
             fix=f"use a template that ends answers with one of: {', '.join(sorted(template.controls)[:8]) or 'none'}",
         )
@@ -178,21 +170,21 @@ def _fill(messages: list[dict[str, str | None]], template: Template, for_answer:
         raise InputError(
             f"template {template.name!r} cannot render this conversation: {error}",
             where=_preview(messages),
-            fix="see which roles and orders of turns the template accepts, or name another `template`",
+            fix="use the roles and the order of turns that the template accepts, or name another `template`",
         ) from error
 
 
 @functools.lru_cache(maxsize=16)
 def _compile(jinja: str) -> jinja2.Template:
-    # The sandbox and these two options are what transformers uses, so templates from model folders work.
-    globals_: dict[str, object] = {"raise_exception": _refuse}
+    # The same sandbox, options and extension as in transformers, so that templates from model folders work.
+    globals_: dict[str, object] = {"raise_exception": _raise_template_error}
     environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
     )
     return environment.from_string(jinja, globals=globals_)
 
 
-def _refuse(message: str) -> None:
+def _raise_template_error(message: str) -> None:
     raise jinja2.TemplateError(message)
 
 

@@ -1,13 +1,13 @@
-"""A stream of bytes becomes whole characters, cut before the first stop string."""
+"""Incremental decoding: bytes become whole characters, up to the first stop string."""
 
 import codecs
 from collections.abc import Sequence
 
 
 class TextStream:
-    """Holds back half characters and what may be the start of a stop string.
+    """Decodes UTF-8 piece by piece; holds back incomplete characters and a possible start of a stop string.
 
-    A Chinese character is often two or three tokens of a Latin-centred vocabulary, so bytes arrive in halves.
+    A Chinese character is often two or three tokens of a Latin-centred vocabulary, so bytes arrive incomplete.
     """
 
     def __init__(self, stop: Sequence[str] = ()) -> None:
@@ -17,11 +17,11 @@ class TextStream:
         self.is_stopped = False
 
     def push(self, data: bytes) -> str:
-        """Text that is now certain, possibly empty; nothing more after a stop string."""
+        """The text that can be released, possibly empty; always empty after a stop string."""
         return "" if self.is_stopped else self._release(self._decoder.decode(data))
 
     def finish(self) -> str:
-        """What was held back; half a character at the very end becomes U+FFFD."""
+        """The text held back; an incomplete last character becomes U+FFFD."""
         if self.is_stopped:
             return ""
         text = self._release(self._decoder.decode(b"", final=True), is_last=True) + self._held
@@ -33,7 +33,7 @@ class TextStream:
         cuts = [at for stop in self._stop if (at := self._held.find(stop)) >= 0]
         keep = max((_overlap(self._held, stop) for stop in self._stop), default=0)
         cut = len(self._held) - keep
-        # A stop string that may still become whole counts before one that is, if it begins earlier.
+        # An unfinished stop string takes precedence over a complete one that begins later.
         if cuts and (is_last or min(cuts) <= cut):
             self.is_stopped = True
             released, self._held = self._held[: min(cuts)], ""
@@ -43,6 +43,6 @@ class TextStream:
 
 
 def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of `text` that begins `stop`."""
+    """Length of the longest suffix of `text` that is a proper prefix of `stop`."""
     longest = min(len(text), len(stop) - 1)
     return next((n for n in range(longest, 0, -1) if text.endswith(stop[:n])), 0)

@@ -1,4 +1,4 @@
-"""Conversations, and the protocols of whatever answers or scores them.
+"""Conversations, sampling, streamed answers, and the protocols of chat models, scorers and tokenizers.
 
 T tokens, V vocabulary.
 """
@@ -17,7 +17,7 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn. `input` is the material of an instruction (Alpaca's second field), where it has one."""
+    """One message of a conversation; `input` is the material an instruction applies to (Alpaca's second field)."""
 
     role: Role
     content: str
@@ -25,16 +25,13 @@ class Message:
 
     @property
     def text(self) -> str:
-        """Content and input joined by one newline, for whatever has no slot of its own for the input."""
+        """Content and input joined by one newline, for templates and servers without a slot for the input."""
         return f"{self.content}\n{self.input}" if self.input else self.content
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A piece of a rendered conversation.
-
-    Only a span that the template owns may be a control token; text of users and data never is.
-    """
+    """A piece of a rendered conversation; only the template's own text may be a control token, never a message's."""
 
     text: str
     is_trained: bool = False
@@ -43,7 +40,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Token ids and, for each, whether the model is trained to produce it; both of length T."""
+    """Token ids, and for each whether it is trained; both of length T."""
 
     ids: list[int]
     is_trained: list[bool]
@@ -51,13 +48,13 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How to choose the next token; `temperature` 0 is greedy. `stop` strings end the answer unseen."""
+    """How to sample an answer; `temperature` 0 is greedy. A `stop` string ends the answer and is not part of it."""
 
     max_tokens: int = 512
     temperature: float = 0.7
     top_p: float = 0.9
     top_k: int = 40
-    # No repeat penalty: a vocabulary that spells characters in bytes repeats bytes in every honest sentence.
+    # No repeat penalty: where characters are spelled in bytes, every normal sentence repeats tokens.
     repeat_penalty: float = 1.0
     stop: tuple[str, ...] = ()
     seed: int | None = None
@@ -65,7 +62,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens read and written for one answer."""
+    """Tokens of a prompt and of its answer."""
 
     num_prompt_tokens: int
     num_answer_tokens: int
@@ -73,29 +70,29 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Guidance:
-    """What else the next token may depend on, where an engine knows it; each engine refuses what it does not know."""
+    """Constraints beyond Sampling that only some engines support; each engine rejects those that it does not."""
 
     grammar: str | None = None
-    """A grammar that the answer follows: llama.cpp's GBNF, or llguidance's Lark after a line `%llguidance {}`."""
+    """A grammar for the answer: llama.cpp's GBNF, or llguidance's Lark after a line `%llguidance {}`."""
     json_schema: str | None = None
-    """A JSON schema, as JSON, that the answer follows."""
+    """A JSON schema for the answer, as JSON."""
     num_top_logprobs: int | None = None
-    """Tells the log-probability of each token, and of so many likely ones beside it.
+    """Return each token's log-probability and this many top alternatives.
 
-    Where a character is several tokens, llama.cpp tells that of the last one alone.
+    Where a character is several tokens, llama.cpp returns only that of the last one.
     """
     presence_penalty: float = 0.0
-    """As OpenAI's, over the answer; llama.cpp counts the last 64 tokens, with those of the prompt."""
+    """As in OpenAI's API, over the answer; llama.cpp counts the last 64 tokens, the prompt's included."""
     frequency_penalty: float = 0.0
     min_p: float = 0.0
-    """Leaves out tokens that are less likely than this share of the likeliest one."""
+    """Exclude tokens less likely than this share of the likeliest one."""
     adapter: str | None = None
-    """One of the adapters that the engine holds; none without a name."""
+    """The name of an adapter that the engine has loaded; None for the base model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Likelihood:
-    """A token and its natural-log probability, and those of the likeliest tokens at its place."""
+    """A token with its natural-log probability, and the likeliest alternatives to it."""
 
     token: str
     token_bytes: bytes
@@ -105,7 +102,7 @@ class Likelihood:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of a streamed answer, always whole characters; the last one has finish reason and usage."""
+    """A part of a streamed answer in whole characters; the last one has finish reason and usage."""
 
     text: str
     finish_reason: FinishReason | None = None
@@ -114,7 +111,7 @@ class Piece:
 
 
 class ChatModel(Protocol):
-    """Anything that answers a conversation; safe to use from many threads."""
+    """Anything that answers a conversation; thread-safe."""
 
     name: str
 
@@ -123,28 +120,28 @@ class ChatModel(Protocol):
         ...
 
     def close(self) -> None:
-        """Free what the model holds."""
+        """Release the model's resources."""
         ...
 
 
 @runtime_checkable
 class LocalChat(ChatModel, Protocol):
-    """A ChatModel whose prompt can be seen and counted beforehand."""
+    """A ChatModel whose prompt can be shown and counted."""
 
     num_ctx: int
-    """Most tokens of a prompt and its answer together."""
+    """Context size: the most tokens of a prompt and its answer together."""
 
     def prompt(self, messages: Sequence[Message]) -> list[Span]:
-        """The conversation as the model reads it, up to where its answer begins."""
+        """The rendered conversation, up to where the answer begins."""
         ...
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
-        """How many tokens that prompt has."""
+        """Number of tokens in that prompt."""
         ...
 
 
 class Scorer(Protocol):
-    """Anything that gives numbers for a text."""
+    """Anything that gives the log-probabilities of a text."""
 
     def log_probs(self, ids: Sequence[int]) -> np.ndarray:
         """Natural-log probabilities_TV, float32: row t is the distribution of the token after ids[: t + 1]."""
@@ -152,7 +149,7 @@ class Scorer(Protocol):
 
 
 class TextTokenizer(Protocol):
-    """What rendering needs of a tokenizer: plain text stays plain, control tokens go by name."""
+    """A tokenizer for rendering: it never reads a control token from plain text; those are looked up by name."""
 
     @property
     def controls(self) -> Mapping[str, int]:
@@ -161,13 +158,13 @@ class TextTokenizer(Protocol):
 
     @property
     def bos_id(self) -> int | None:
-        """The token that this model wants before every text, where it wants one."""
+        """The token that must begin every text, if this model has one."""
         ...
 
     def encode(self, text: str) -> list[int]:
-        """Ids of plain text; a control token's name inside it is just letters."""
+        """Ids of plain text; the name of a control token in it is encoded as ordinary characters."""
         ...
 
     def token_bytes(self, token_id: int) -> bytes:
-        """The bytes that a token stands for; a character may span several tokens. Controls give none."""
+        """The bytes a token stands for, none for a control token; a character may span several tokens."""
         ...

@@ -12,8 +12,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, GenerationConfig, PreTrainedModel
 
-from baihua.chat.template import end_of_turn
-from baihua.chat.tokenizer import FolderTokenizer, load_template
+from baihua.chat.template import OWN, end_of_turn, load_template
+from baihua.chat.tokenizer import FolderTokenizer
 from baihua.core.artifact import MANIFEST, hash_file, hash_json
 from baihua.core.errors import InputError
 from baihua.core.log import logger
@@ -172,7 +172,7 @@ def _ends_of_turn(folder: Path, tokenizer: FolderTokenizer, *, is_own: bool) -> 
     if not _has_template(folder):
         return []
     try:
-        return [end_of_turn(load_template(TEMPLATE_FILE, folder, tokenizer, None))]
+        return [end_of_turn(load_template(OWN, folder, tokenizer))]
     except InputError as error:
         # A base model may bring a template that we cannot train with; it matters only to who uses it.
         if not is_own:

@@ -1,5 +1,5 @@
-"""One file per chat template; the file's name is the template's name in a recipe.
+"""Chat templates, one per file; the file's name is the template's name in a recipe.
 
-A file holds `JINJA`, and `CONTROLS`: the control tokens that its form expects of a model's tokenizer. The first
-begins a text and the last ends an answer, where the model's own names for these two are not at hand.
+A file defines `JINJA`, and `CONTROLS`: the control tokens that the template needs in a model's tokenizer. Where no
+tokenizer is open, the first serves as the begin-of-text token and the last as the token that ends an answer.
 """

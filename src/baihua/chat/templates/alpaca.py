@@ -1,7 +1,7 @@
-"""Stanford Alpaca's headings, in the variant of alpaca-lora that ends with a newline after `### Response:`.
+"""Stanford Alpaca's headings, in the variant of alpaca-lora with a newline after `### Response:`.
 
-A system message replaces the preamble. Later turns repeat the headings without the preamble (ours:
-Alpaca itself has one turn). Each answer ends with the model's end-of-sequence token.
+A system message replaces the preamble. Later turns repeat the headings without it, which is our extension: Alpaca
+has a single turn. Each answer ends with the model's end-of-sequence token.
 """
 
 CONTROLS = ("<s>", "</s>")

@@ -1,6 +1,6 @@
 """Stanford Alpaca's own form (alpaca-lora's `alpaca_legacy`): nothing follows `### Response:`, not even a newline.
 
-All else, the turns after the first included, is as in `alpaca`.
+Everything else, later turns included, is as in `alpaca`.
 """
 
 from baihua.chat.templates import alpaca

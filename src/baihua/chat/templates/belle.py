@@ -1,8 +1,8 @@
-"""BELLE's form since its SFT code of 2023 (`Human: \\n`, `Assistant: \\n`), repeated turn by turn after each end token.
+"""BELLE's format since its SFT code of 2023 (`Human: \\n`, `Assistant: \\n`), repeated for every turn.
 
-Models published before it were taught `Human: ...` on one line and need that form. There is no slot for an
-input: it follows the question after one newline. BELLE has no system message; ours stands before the first
-`Human:` with an empty line between.
+BELLE models from before it were trained with `Human: ...` on one line and need that format. There is no slot for
+an input: it follows the question after one newline. BELLE has no system message; ours precedes the first `Human:`,
+separated by an empty line.
 """
 
 CONTROLS = ("<s>", "</s>")

@@ -1,6 +1,6 @@
-"""ChatML: role headers and ends are control tokens; used by SmolLM2, Qwen3 (its thinking off) and many others.
+"""ChatML, with control tokens around every message; used by SmolLM2, Qwen3 (without thinking) and many others.
 
-No system message is added where a conversation has none.
+A conversation without a system message gets none.
 """
 
 CONTROLS = ("<|im_start|>", "<|im_end|>")

@@ -1,8 +1,8 @@
-"""Chinese-LLaMA-Alpaca's form in training: one preamble for all, and `### Response: ` with one space at its end.
+"""Chinese-LLaMA-Alpaca's format in training: always the same preamble, and `### Response: ` with a trailing space.
 
-Its servers used three other forms; a model asked in those is asked otherwise than it was taught. There is no
-slot for an input: it follows the instruction after one newline. A system message replaces the preamble, and
-later turns repeat the headings without it (ours: the original has one turn).
+Its servers used three other formats, which differ from what its models were trained on. There is no slot for an
+input: it follows the instruction after one newline. A system message replaces the preamble. Later turns repeat the
+headings without it, which is our extension: the original has a single turn.
 """
 
 CONTROLS = ("<s>", "</s>")

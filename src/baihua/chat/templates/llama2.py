@@ -1,8 +1,8 @@
-"""Llama-2-chat's form: every turn from its begin token to its end token, the system message inside the first.
+"""Llama-2-chat's format: begin and end tokens around every turn, the system message inside the first.
 
-As in Meta's code and in the template that the models bring, a space stands on both sides of an answer; the
-model writes both, since the prompt ends in `[/INST]`. Those also strip the texts, which we never do. No system
-message is added where a conversation has none; a later one opens the turn that it stands before.
+As in Meta's code and the models' own template, an answer has a space on both sides; the model writes both, since the
+prompt ends in `[/INST]`. Unlike them we never strip the texts. A conversation without a system message gets none; a
+later system message opens the turn that follows it.
 """
 
 CONTROLS = ("<s>", "</s>")

@@ -1,7 +1,7 @@
-"""Llama-3-Instruct's form: role headers and ends are control tokens, one begin token before everything.
+"""Llama-3-Instruct's format: control tokens around role headers and messages, one begin token before everything.
 
-The template that the models bring strips the texts, which we never do. No system message is added where a
-conversation has none (Llama 3.1 adds dates there).
+Unlike the models' own template we never strip the texts. A conversation without a system message gets none (Llama
+3.1 adds one with dates).
 """
 
 CONTROLS = ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")

@@ -1,8 +1,7 @@
-"""Qwen's ChatML: without a system message, `You are a helpful assistant.` is it.
+"""Qwen's ChatML, whose default system message is `You are a helpful assistant.`
 
-That is the sentence of Qwen1.5 and Qwen2. Qwen2.5 puts "You are Qwen, created by Alibaba Cloud." before it, which
-a chatbot of another name must not learn: give it as the system message where it is wanted. Qwen3 adds nothing,
-which is our `chatml`.
+That is the default of Qwen1.5 and Qwen2. Qwen2.5 prepends "You are Qwen, created by Alibaba Cloud.", which a chatbot
+with another name must not learn: give it as the system message where you want it. Qwen3 has no default; use `chatml`.
 """
 
 from baihua.chat.templates import chatml

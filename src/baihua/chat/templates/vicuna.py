@@ -1,8 +1,7 @@
-"""Vicuna v1.1 (FastChat's `vicuna_v1.1`): one line, no newline of its own, an end token after each answer.
+"""Vicuna v1.1 (FastChat's `vicuna_v1.1`): turns separated by spaces, an end token after each answer.
 
-Without a system message Vicuna's own is used, as it was in training; one that is given replaces it. The next
-turn follows the end token directly. The space before an answer is the model's to write: the prompt ends in
-`ASSISTANT:`.
+The default system message is Vicuna's own, as in its training. The next turn follows the end token directly. The
+model writes the space before an answer, since the prompt ends in `ASSISTANT:`.
 """
 
 CONTROLS = ("<s>", "</s>")

@@ -262,7 +262,7 @@ def _needs(config: Base) -> tuple[str, ...]:
 @cache
 def _count_tokens(tools: Tools) -> Callable[[Sequence[Any]], int]:
     """Tokens of rendered messages, by the model's own tokenizer and template."""
-    from baihua.chat.counting import token_counter
+    from baihua.chat.template import token_counter
 
     return token_counter(Path(tools.model or ""), template=tools.template)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from baihua.backends.http import explained, make_client
-from baihua.chat.tokenizer import FolderTokenizer, load_template
+from baihua.chat.template import OWN, open_template
 from baihua.chat.types import FinishReason, Guidance, Likelihood, Piece, Sampling, Usage
 from baihua.core.env import variables_for_child
 from baihua.core.errors import InputError, RunError
@@ -114,8 +114,7 @@ def open_engine(folder: Path, *, num_slots: int, num_ctx: int) -> Opened:
         raise InputError(
             "vLLM is not installed here", where="--engine vllm", fix="pip install vllm, on a machine with a CUDA GPU"
         )
-    tokenizer = FolderTokenizer(folder)
-    template = load_template("model", folder, tokenizer, None)
+    tokenizer, template = open_template(OWN, folder)
     end_ids = [tokenizer.controls[one] for one in (tokenizer.eos_token,) if one in tokenizer.controls]
     port, key = free_port(), secrets.token_urlsafe(32)
     process = subprocess.Popen(
