@@ -102,8 +102,11 @@ def test_the_prompt_is_shown(
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"messages": []}, "this row has no list of messages"),
-        ({"messages": [{"role": "tool", "content": ""}]}, "a message has no role of its own or no text"),
+        ({"messages": []}, "not a conversation: expected a list of turns under 'messages'; found []"),
+        (
+            {"messages": [{"role": "tool", "content": ""}]},
+            "not a conversation: a turn of 'tool': conversations with tools",
+        ),
     ],
 )
 def test_a_row_without_a_conversation_is_refused(

@@ -396,7 +396,7 @@ def test_a_file_without_questions_is_refused(tmp_path: Path) -> None:
 def test_a_question_that_cannot_be_read_is_refused(tmp_path: Path, line: str, why: str) -> None:
     file = tmp_path / "broken.jsonl"
     file.write_text(f'{{"question": "一加一等于几？"}}\n{line}\n', encoding="utf-8")
-    with pytest.raises(InputError, match=f"question 2 cannot be read: .*{why}"):
+    with pytest.raises(InputError, match=rf"this record cannot be read: .*{why}.*\n.*broken\.jsonl:2"):
         decontaminate.check_row(talk("你好", "好"), decontaminate.Config(files=[str(file)]))
 
 

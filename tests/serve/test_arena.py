@@ -19,10 +19,10 @@ from live_server import live
 from baihua.backends.replay import ReplayChat
 from baihua.chat.types import Message, Piece, Sampling, Usage
 from baihua.core.errors import InputError, RunError, TooLongError
+from baihua.data.formats.questions import Question
 from baihua.serve.arena import battles as battles_module
 from baihua.serve.arena.app import make_arena
 from baihua.serve.arena.battles import Battles
-from baihua.serve.arena.questions import Question, read_questions
 from baihua.serve.arena.table import make_table
 from baihua.serve.arena.votes import Votes, read_votes
 from baihua.serve.web.guard import Rules
@@ -182,7 +182,7 @@ def test_twenty_battles_at_once(web: httpx.Client) -> None:
 
 
 def test_a_set_is_walked_through_and_goes_on_after_a_restart(tmp_path: Path) -> None:
-    questions = [Question("q1", "常识", "水是什么？"), Question("q2", None, "火是什么？")]
+    questions = [Question("q1", ("水是什么？",), "常识"), Question("q2", ("火是什么？",))]
     for number, question in enumerate(questions):
         app = make_arena(make(tmp_path, questions=questions), rules=Rules())
         with live(app) as url, httpx.Client(base_url=url) as client:
@@ -263,49 +263,6 @@ def test_the_table_counts_and_rates() -> None:
     assert make_table([])["rows"] == []
     apart = [{"model_a": "p", "model_b": "q", "vote": "a"}, *votes]
     assert make_table(apart)["note"] == "not_connected"
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "wanted"),
-    [
-        ("a.txt", "水？\n\n火？\n", [(None, "水？"), (None, "火？")]),
-        ("a.jsonl", '{"question_id": 81, "category": "写作", "turns": ["写", "改"]}\n', [("写作", "写")]),
-        ("a.json", '[{"id": "x", "instruction": "做"}]', [(None, "做")]),
-        ("b.json", '{"question": "一"}\n{"question": "二"}\n', [(None, "一"), (None, "二")]),
-    ],
-)
-def test_questions_of_several_forms(tmp_path: Path, name: str, text: str, wanted: list[Any]) -> None:
-    (tmp_path / name).write_text(text, encoding="utf-8")
-    assert [(one.category, one.text) for one in read_questions(tmp_path / name)] == wanted
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "message"),
-    [
-        ("a.jsonl", '{"answer": 1}\n', "this row has no question"),
-        ("a.json", "{}", "this is no list of questions"),
-        ("a.json", "[1]", "this is no question"),
-        ("a.txt", "\n", "there is no question in it"),
-        ("a.txt", "同\n同\n", "two questions are called"),
-        ("none.txt", None, "there is no such file"),
-    ],
-)
-def test_files_without_questions_are_refused(tmp_path: Path, name: str, text: str | None, message: str) -> None:
-    if text is not None:
-        (tmp_path / name).write_text(text, encoding="utf-8")
-    with pytest.raises(InputError, match=message):
-        read_questions(tmp_path / name)
-    (tmp_path / "latin.txt").write_bytes(b"\xff\xfe")
-    with pytest.raises(InputError, match="the file is not UTF-8"):
-        read_questions(tmp_path / "latin.txt")
-
-
-@pytest.mark.shared
-@pytest.mark.parametrize("name", ["vicuna_bench/question.jsonl", "mt_bench/question.jsonl", "belle/eval_set.json"])
-def test_real_sets_are_read(name: str) -> None:
-    if not (SHARED / name).is_file():
-        pytest.skip(f"{name} is not beside the project")
-    assert len(read_questions(SHARED / name)) >= 80
 
 
 def test_the_verb_prints_a_table_and_refuses_what_is_no_arena(

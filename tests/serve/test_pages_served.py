@@ -13,9 +13,9 @@ from served_models import opened_with
 
 from baihua.backends.replay import ReplayChat
 from baihua.chat.types import Piece, Sampling
+from baihua.data.formats.questions import Question
 from baihua.serve.arena.app import make_arena
 from baihua.serve.arena.battles import Battles
-from baihua.serve.arena.questions import Question
 from baihua.serve.arena.votes import Votes, read_votes
 from baihua.serve.web.guard import Rules
 
@@ -84,7 +84,7 @@ def test_a_conversation_too_long_for_the_model_is_told(context: "BrowserContext"
 
 def test_the_arena_page_votes_on_the_real_server(context: "BrowserContext", tmp_path: Path) -> None:
     models = {name: ReplayChat({None: f"{name}的回答。"}, name=name) for name in ("甲型", "乙型")}
-    questions = [Question(f"q{number}", "常识", f"问题{number}？") for number in range(3)]
+    questions = [Question(f"q{number}", (f"问题{number}？",), "常识") for number in range(3)]
     votes = Votes(tmp_path / "votes.jsonl")
     battles = Battles(models, votes, questions=questions, sampling=Sampling(), rng=random.Random(3))
     with live(make_arena(battles, rules=Rules())) as url:

@@ -127,9 +127,11 @@ def test_a_row_of_any_file_can_be_loaded_by_its_line(tmp_path: Path) -> None:
     rows = ['{"messages": [{"role": "user", "content": "一", "input": "料"}]}', '{"other": 1}', '{"messages": [7]}']
     (tmp_path / "a.jsonl").write_text("\n".join(rows), encoding="utf-8")
     assert load(tmp_path, "a.jsonl:1") == load(tmp_path, "a.jsonl") == [Message("user", "一", "料")]
-    with pytest.raises(InputError, match=r"(?s)this row has no list of messages.*a\.jsonl:2"):
+    with pytest.raises(
+        InputError, match=r"(?s)not a conversation: expected a list of turns under 'messages'.*a\.jsonl:2"
+    ):
         load(tmp_path, "a.jsonl:2")
-    with pytest.raises(InputError, match=r"(?s)another role or no text.*a\.jsonl:3.*roles are system, user"):
+    with pytest.raises(InputError, match=r"(?s)expected role and content, found 7.*a\.jsonl:3.*roles: system, user"):
         load(tmp_path, "a.jsonl:3")
     with pytest.raises(InputError, match="the file has no row in line 9"):
         load(tmp_path, "a.jsonl:9")

@@ -44,9 +44,9 @@ def arena(
     from baihua.backends.choose import open_chat
     from baihua.chat.types import Sampling
     from baihua.core.env import Environment
+    from baihua.data.formats.questions import read_questions
     from baihua.serve.arena.app import make_arena
     from baihua.serve.arena.battles import Battles
-    from baihua.serve.arena.questions import read_questions
     from baihua.serve.arena.votes import Votes
     from baihua.serve.web.guard import Rules
     from baihua.serve.web.run import listen, read_key, run

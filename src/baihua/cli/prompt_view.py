@@ -2,13 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 from baihua.chat.render import Template, encode, render
-from baihua.chat.types import ROLES, Message, Role, TextTokenizer
-from baihua.core.errors import InputError
+from baihua.chat.types import TextTokenizer
 from baihua.core.files import read_jsonl
-from baihua.core.tree import is_mapping, is_sequence
+from baihua.data.formats.messages import read_messages
 from baihua.train.show import style_of
 
 
@@ -17,7 +15,7 @@ def print_prompt(model: Path, file: Path, *, as_json: bool) -> None:
     tokenizer, template = _open(model)
     found = []
     for number, row in read_jsonl(file):
-        messages = _messages(row, where=f"{file}:{number}")
+        messages = read_messages(row, where=f"{file}:{number}")
         spans = render(messages, template, for_answer=True)
         found.append((spans, encode(spans, tokenizer).ids))
     if as_json:
@@ -48,21 +46,3 @@ def _open(model: Path) -> tuple[TextTokenizer, Template]:
     from baihua.chat.template import OWN, open_template
 
     return open_template(OWN, model)
-
-
-def _messages(row: dict[str, Any], *, where: str) -> list[Message]:
-    turns = row.get("messages")
-    if not is_sequence(turns) or not turns:
-        raise InputError(
-            "this row has no list of messages", where=where, fix='write {"messages": [{"role": "user", "content": ""}]}'
-        )
-    return [_message(turn, where=where) for turn in turns]
-
-
-def _message(turn: object, *, where: str) -> Message:
-    known: dict[object, Role] = {role: role for role in ROLES}
-    if is_mapping(turn) and isinstance(turn.get("content"), str) and turn.get("role") in known:
-        return Message(known[turn["role"]], str(turn["content"]))
-    raise InputError(
-        "a message has no role of its own or no text", where=where, fix=f"roles are {', '.join(ROLES)}; content is text"
-    )

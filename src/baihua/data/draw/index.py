@@ -5,7 +5,6 @@ N rows of one or several files, numbered through from the first row of the first
 
 # ruff: noqa: N803, N815  (names of arrays end with their shape)
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -73,15 +72,6 @@ def read_index(paths: Sequence[Path]) -> Index:
         source.indices.to_numpy(),
         kinds.pop(),
     )
-
-
-def draw_keys(texts: Iterable[str], *, salt: str, num_texts: int) -> np.ndarray:
-    """One number_N per text, uint64, that the text and the salt fix alone.
-
-    The salt names the stage beside its seed: by the same hash, a subset would be cut out of one side of a split.
-    """
-    numbers = (int.from_bytes(hashlib.sha256(f"{salt}:{text}".encode()).digest()[:8], "big") for text in texts)
-    return np.fromiter(numbers, dtype=np.uint64, count=num_texts)
 
 
 def texts_of(array: pa.Array) -> Iterator[str]:

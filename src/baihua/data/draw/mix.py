@@ -18,7 +18,8 @@ import pyarrow as pa
 
 from baihua.core import kinds
 from baihua.core.errors import InputError
-from baihua.data.draw.index import NUM_ROWS_PER_GROUP, Index, draw_keys, read_batches, texts_of, write_batches
+from baihua.data.draw.hashed import hashed_numbers
+from baihua.data.draw.index import NUM_ROWS_PER_GROUP, Index, read_batches, texts_of, write_batches
 
 ALL = "all"
 PLACE = pa.field("place", pa.int64())
@@ -49,7 +50,7 @@ class Mixture:
         self.index = index
         self.roles = list(roles)
         self.seed = seed
-        keys_N = draw_keys(texts_of(index.ids_N), salt=f"mix:{seed}", num_texts=index.num_rows)
+        keys_N = hashed_numbers(texts_of(index.ids_N), salt=f"mix:{seed}", num_texts=index.num_rows)
         # Of a conversation that is there twice, the first comes first.
         self._order_N = np.argsort(keys_N, kind="stable")
 
@@ -161,7 +162,7 @@ def write_shuffled(index: Index, rows_E: np.ndarray, out: Path, *, seed: int) ->
     new_ids = name_copies(index, rows_E)
     ids_E = texts_of(index.ids_N.take(pa.array(rows_E)))
     final_ids = (new_ids.get(entry, row_id) for entry, row_id in enumerate(ids_E))
-    keys_E = draw_keys(final_ids, salt=f"mix order:{seed}", num_texts=len(rows_E))
+    keys_E = hashed_numbers(final_ids, salt=f"mix order:{seed}", num_texts=len(rows_E))
     place_E = np.empty(len(rows_E), dtype=np.int64)
     place_E[np.argsort(keys_E, kind="stable")] = np.arange(len(rows_E))
     folder = out / "bins"

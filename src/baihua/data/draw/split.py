@@ -5,10 +5,9 @@ N rows, G groups.
 
 # ruff: noqa: N806  (names of arrays end with their shape)
 
-import hashlib
-
 import numpy as np
 
+from baihua.data.draw.hashed import hashed_number
 from baihua.data.draw.index import Index
 
 
@@ -21,5 +20,4 @@ def find_heldout(index: Index, *, heldout_share: float, seed: int) -> np.ndarray
 
 def group_fraction(group: str, seed: int) -> float:
     """A number in [0, 1) that the group and the seed fix."""
-    digest = hashlib.sha256(f"{seed}:{group}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
+    return hashed_number(f"{seed}:{group}") / 2**64

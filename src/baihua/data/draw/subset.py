@@ -10,7 +10,8 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
-from baihua.data.draw.index import Index, draw_keys, texts_of
+from baihua.data.draw.hashed import hashed_numbers
+from baihua.data.draw.index import Index, texts_of
 
 By = Literal["all", "source"]
 
@@ -29,7 +30,7 @@ def _draw_order(index: Index, seed: int) -> np.ndarray:
     """Row numbers_N in the order of the hash of their group; within a group, which is drawn as one, of their id."""
     pairs = zip(texts_of(index.groups_N), texts_of(index.ids_N), strict=True)
     groups = (group or row_id for group, row_id in pairs)
-    keys_N = draw_keys(groups, salt=f"subset:{seed}", num_texts=index.num_rows)
+    keys_N = hashed_numbers(groups, salt=f"subset:{seed}", num_texts=index.num_rows)
     table = pa.table({"key": keys_N, "id": index.ids_N, "row": np.arange(index.num_rows)})
     return table.sort_by([("key", "ascending"), ("id", "ascending")])["row"].to_numpy()
 

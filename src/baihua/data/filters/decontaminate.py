@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo
 
@@ -18,11 +18,11 @@ from baihua.chat.types import Message
 from baihua.core import artifact
 from baihua.core.config import Base, content, located
 from baihua.core.errors import InputError
-from baihua.core.tree import is_mapping, is_sequence
 from baihua.data.clean.contract import Drop, Keep
 from baihua.data.clean.grams import grams, normalise
+from baihua.data.formats.questions import texts_in
 from baihua.data.read.files import STARTER, find_files
-from baihua.data.read.records import parse, read_records
+from baihua.data.read.records import read_objects
 
 
 def _find(name: str, info: ValidationInfo) -> str:
@@ -112,20 +112,7 @@ def _add(questions: Questions, label: str, found: set[str]) -> None:
 
 
 def _read_texts(file: Path, columns: Sequence[str]) -> Iterator[tuple[str, str]]:
-    for number, record in enumerate(read_records(file), start=1):
-        value = record.detail if record.reason else parse(record.raw)
-        if isinstance(value, str):
-            # Left out, it could be the very question that the data holds.
-            raise InputError(f"question {number} cannot be read: {value}", where=str(file), fix="mend the file")
-        for column in columns:
-            for text in _texts(value.get(column)):
-                yield f"question {number} of {file.name}", text
-
-
-def _texts(value: Any) -> list[str]:
-    """What a column asks: its text, its texts, or the user's messages among them."""
-    if isinstance(value, str):
-        return [value]
-    if is_mapping(value):
-        return _texts(value.get("content")) if value.get("role") == "user" else []
-    return [text for item in value for text in _texts(item)] if is_sequence(value) else []
+    # A record that cannot be read is an error: it could be the very question that the data holds.
+    for number, (_, record) in enumerate(read_objects(file), start=1):
+        for text in (text for column in columns for text in texts_in(record.get(column))):
+            yield f"question {number} of {file.name}", text

@@ -4,13 +4,13 @@ Each row draws one of several ways to ask for the reasoning and to give it, so t
 rather than one phrase.
 """
 
-import hashlib
 from typing import Any, Literal
 
 from pydantic import Field
 
 from baihua.chat.zh import is_mainly_chinese
 from baihua.core.config import Base
+from baihua.data.draw.hashed import hashed_number
 from baihua.data.formats.messages import make_pair
 from baihua.data.formats.text import find_wrong_text
 from baihua.data.rows import Bad, Draft
@@ -86,6 +86,5 @@ def _draw(question: str, config: Config) -> tuple[str, str]:
     language = config.language
     if language == "auto":
         language = "zh" if is_mainly_chinese(question) else "en"
-    digest = hashlib.sha256(f"{config.seed}\n{question}".encode(errors="surrogatepass")).digest()
     choices = TEMPLATES[language]
-    return choices[int.from_bytes(digest[:8]) % len(choices)]
+    return choices[hashed_number(f"{config.seed}\n{question}") % len(choices)]

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from baihua.chat.types import ROLES, Message
 from baihua.core.config import Base
+from baihua.core.errors import InputError
 from baihua.data.formats.text import LONGEST_DETAIL, explain
 from baihua.data.rows import Bad, Draft
 
@@ -50,6 +51,18 @@ def convert(record: dict[str, Any], config: Config) -> list[Draft] | Bad:
         return Bad("no_messages", explain(record, (config.column,), wanted="a list of turns"))
     messages = collect(map(_read_message, items))
     return messages if isinstance(messages, Bad) else [Draft(messages)]
+
+
+def read_messages(record: dict[str, Any], *, where: str) -> list[Message]:
+    """The conversation of a JSON object; where it has none, an InputError names its place, FILE:LINE."""
+    found = convert(record, Config())
+    if isinstance(found, Bad):
+        raise InputError(
+            f"not a conversation: {found.detail}",
+            where=where,
+            fix=f'write it as {{"messages": [{{"role": "user", "content": "..."}}]}}; roles: {", ".join(ROLES)}',
+        )
+    return list(found[0].messages)
 
 
 def are_turns(items: object, *, key: str) -> bool:

@@ -6,7 +6,6 @@ chatbot's, `{other}` for one of `others`. Contrast templates ask who somebody el
 The templates were written for this project and are in the public domain (CC0 1.0), as is what is made of them.
 """
 
-import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from typing import Literal
 from baihua.chat.types import Message
 from baihua.chat.zh import is_han
 from baihua.core.files import read_jsonl
+from baihua.data.draw.hashed import hashed_number
 from baihua.data.rows import Row, message_id, number_repeats
 
 FOLDER = Path(__file__).parent / "identity"
@@ -86,8 +86,7 @@ def _rows_of(template: Template, name: str, maker: str, num_answers: int, seed: 
 
 def _choose(wordings: Sequence[str], key: str, draw: int) -> str:
     """A wording that the key fixes; the next draw gives the next one."""
-    number = int.from_bytes(hashlib.sha256(f"identity:{key}".encode()).digest()[:8], "big")
-    return wordings[(number + draw) % len(wordings)]
+    return wordings[(hashed_number(f"identity:{key}") + draw) % len(wordings)]
 
 
 def _message(place: int, text: str, names: Mapping[str, str]) -> Message:

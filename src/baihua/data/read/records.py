@@ -206,6 +206,23 @@ def _read_parquet(stream: io.BufferedReader, *, is_packed: bool) -> Iterator[Rec
             yield Record(number, json.dumps(value, ensure_ascii=False, default=str))
 
 
+def read_objects(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line number and object of every record of a file; an InputError names the first one that cannot be read.
+
+    A file that is none of SUFFIXES is plain text: each line that is not blank is the object {"text": LINE}.
+    """
+    if not file.is_file():
+        raise InputError("no such file", where=str(file), fix="check the path")
+    is_plain = not file.name.lower().endswith(SUFFIXES)
+    for record in read_records(file):
+        value = f"{record.reason}: {record.detail}" if record.reason else record.raw
+        if not record.reason:
+            value = {"text": record.raw} if is_plain else parse(record.raw)
+        if isinstance(value, str):
+            raise InputError(f"this record cannot be read: {value}", where=f"{file}:{record.line}", fix="correct it")
+        yield record.line, value
+
+
 def parse(raw: str) -> dict[str, Any] | str:
     """The object that a record's text is, or a sentence about why it is none that can be used."""
     try:

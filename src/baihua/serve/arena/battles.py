@@ -11,7 +11,7 @@ from itertools import combinations
 from typing import Any
 
 from baihua.chat.types import ChatModel, Message, Sampling
-from baihua.serve.arena.questions import Question
+from baihua.data.formats.questions import Question
 from baihua.serve.arena.votes import Votes
 from baihua.serve.web.problem import Problem
 

@@ -5,12 +5,11 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-from baihua.chat.types import ROLES, Message, Role
+from baihua.chat.types import Message
 from baihua.core.errors import InputError
 from baihua.core.files import read_jsonl, write_jsonl
-from baihua.core.tree import is_mapping, is_sequence
+from baihua.data.formats.messages import read_messages
 
 FORM = '{"messages": [{"role": "user", "content": "..."}]}'
 WITH_LINE = re.compile(r"(?P<name>.+):(?P<line>[0-9]+)")
@@ -45,7 +44,7 @@ def load(folder: Path, name: str) -> list[Message]:
         what = "the file is empty" if number is None else f"the file has no row in line {number:,}"
         raise InputError(what, where=str(file), fix=f"write a conversation as {FORM}")
     line, row = found
-    return _messages(row, where=f"{file}:{line}")
+    return read_messages(row, where=f"{file}:{line}")
 
 
 def _reserve(wanted: Path) -> Path:
@@ -64,20 +63,3 @@ def _reserve(wanted: Path) -> Path:
 def _row(message: Message) -> dict[str, str]:
     row = {"role": message.role, "content": message.content}
     return row | {"input": message.input} if message.input else row
-
-
-def _messages(row: dict[str, Any], *, where: str) -> list[Message]:
-    turns = row.get("messages")
-    if not is_sequence(turns) or not turns:
-        raise InputError("this row has no list of messages", where=where, fix=f"write it as {FORM}")
-    return [_message(turn, where=where) for turn in turns]
-
-
-def _message(turn: object, *, where: str) -> Message:
-    roles: dict[object, Role] = {role: role for role in ROLES}
-    if is_mapping(turn) and turn.get("role") in roles and isinstance(turn.get("content"), str):
-        given = turn.get("input")
-        return Message(roles[turn["role"]], turn["content"], given if isinstance(given, str) and given else None)
-    raise InputError(
-        "a message of this row has another role or no text", where=where, fix=f"roles are {', '.join(ROLES)}"
-    )
