@@ -127,10 +127,10 @@ def measure(
 
     from baihua.core import kinds
     from baihua.modelfiles.shape import shape_of
-    from baihua.train.batches import Order
-    from baihua.train.estimate import Job, estimate_memory
-    from baihua.train.hardware import choose_device
+    from baihua.train.examples.batches import Order
     from baihua.train.loop import train
+    from baihua.train.plan.device import choose_device
+    from baihua.train.plan.memory import Job, estimate_memory
     from baihua.train.settings import Execution, Settings
 
     device = choose_device()

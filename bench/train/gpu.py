@@ -35,7 +35,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from baihua.core.system import release_memory
 from baihua.model.examples import Example, TextSize
 from baihua.model.memory import peak_memory_bytes
-from baihua.train.batches import Order
+from baihua.train.examples.batches import Order
 from baihua.train.loop import train
 from baihua.train.methods import full, lora
 from baihua.train.settings import Execution, Settings

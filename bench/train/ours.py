@@ -32,11 +32,11 @@ from baihua.data.rows import Row
 from baihua.model.examples import Encoder, Example
 from baihua.model.load import load_model
 from baihua.model.merge import attach
-from baihua.train.batches import Order
-from baihua.train.hardware import choose_precision
+from baihua.train.examples.batches import Order
+from baihua.train.examples.encode import make_examples
 from baihua.train.loop import train
 from baihua.train.methods import lora
-from baihua.train.rows import make_examples
+from baihua.train.plan.device import choose_precision
 from baihua.train.settings import Execution, Settings
 from baihua.train.work import METRICS
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from baihua.chat.tokenizer import FolderTokenizer
 from baihua.chat.types import Message
 from baihua.model import tiny
-from baihua.train.show import PROMPT, TRAINED, TRAINED_CONTROL, colour, show_examples
+from baihua.train.examples.preview import PROMPT, TRAINED, TRAINED_CONTROL, colour, show_examples
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from baihua.compress.fit import (
 from baihua.compress.levels import LEVELS
 from baihua.modelfiles.describe import Described, describe, describe_header
 from baihua.modelfiles.gguf_header import read_model_header
-from baihua.train.machines import known_shape
+from baihua.train.plan.machines import known_shape
 
 Capture = pytest.CaptureFixture[str]
 LLAMA_3_8B: dict[str, Any] = {

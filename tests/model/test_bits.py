@@ -16,9 +16,9 @@ from baihua.model.load import load_model
 from baihua.model.parity import log_probs_of
 from baihua.stages import bits as stage
 from baihua.stages import quantize
-from baihua.train.attention import use_document_attention
-from baihua.train.batches import collate
-from baihua.train.loss import TargetLoss, bits_per_char
+from baihua.train.examples.batches import collate
+from baihua.train.layers.attention import use_document_attention
+from baihua.train.layers.loss import TargetLoss, bits_per_char
 
 
 @pytest.fixture(scope="module")

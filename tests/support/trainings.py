@@ -10,7 +10,7 @@ from torch import nn
 
 from baihua.model.examples import Example
 from baihua.model.load import load_model
-from baihua.train.batches import Order
+from baihua.train.examples.batches import Order
 from baihua.train.methods import lora
 from baihua.train.settings import Execution, Settings
 from baihua.train.work import METRICS

@@ -10,10 +10,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from baihua.train import attention
-from baihua.train.attention import MAX_WHOLE_LENGTH, use_document_attention
-from baihua.train.batches import collate
-from baihua.train.loss import TargetLoss
+from baihua.train.examples.batches import collate
+from baihua.train.layers import attention
+from baihua.train.layers.attention import MAX_WHOLE_LENGTH, use_document_attention
+from baihua.train.layers.loss import TargetLoss
 
 WINDOW = 7
 MODELS: dict[str, dict[str, Any]] = {

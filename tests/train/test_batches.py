@@ -9,7 +9,7 @@ from documents import make_documents
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from baihua.train.batches import (
+from baihua.train.examples.batches import (
     LENGTH_MULTIPLE,
     Order,
     collate,

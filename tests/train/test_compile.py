@@ -8,7 +8,7 @@ import torch
 from conversations import encode_rows, make_rows
 
 from baihua.model.load import load_model
-from baihua.train.batches import Order
+from baihua.train.examples.batches import Order
 from baihua.train.loop import train
 from baihua.train.methods import full
 from baihua.train.settings import Execution, Settings

@@ -19,7 +19,7 @@ from trainings import EXECUTION, SETTINGS, Interrupted, KilledError, make_lora, 
 
 from baihua.core.errors import RunError
 from baihua.model.examples import Example, TextSize
-from baihua.train.batches import Batch, collate, plan_epoch
+from baihua.train.examples.batches import PackedBatch, collate, plan_epoch
 from baihua.train.guard import (
     LEAST_RATIO,
     MAX_SPIKES_IN_A_ROW,
@@ -29,8 +29,8 @@ from baihua.train.guard import (
     explained_memory,
     is_spike,
 )
-from baihua.train.loop import Outcome, open_accelerator, train
-from baihua.train.step import Step, take_step
+from baihua.train.loop import TrainingResult, open_accelerator, train
+from baihua.train.step import StepResult, take_step
 
 EVEN = [2.0] * NUM_NEEDED
 UNEVEN = [1.0, 3.0] * NUM_NEEDED
@@ -96,7 +96,7 @@ class Fixed(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.tensor([loss_per_target]))
 
-    def forward(self, batch: Batch) -> torch.Tensor:
+    def forward(self, batch: PackedBatch) -> torch.Tensor:
         return self.weight.sum() * len(batch.labels_N)
 
 
@@ -107,11 +107,11 @@ class Exploding(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(4))
 
-    def forward(self, batch: Batch) -> torch.Tensor:
+    def forward(self, batch: PackedBatch) -> torch.Tensor:
         return self.weight.sqrt().sum()
 
 
-def take(loss_of: nn.Module, recent: list[float]) -> Step:
+def take(loss_of: nn.Module, recent: list[float]) -> StepResult:
     """One step of two batches."""
     return take_step(
         loss_of,
@@ -173,7 +173,7 @@ NUM_STEPS = 30
 
 def train_with_hard_texts(
     hard_steps: list[int], out: Path, *, killed_after: int | None = None
-) -> tuple[Outcome, list[str]]:
+) -> tuple[TrainingResult, list[str]]:
     """A training of one row a step, whose rows of some steps are hard; what came out, and the ids of these rows."""
     model = make_outspoken()
     settings = replace(

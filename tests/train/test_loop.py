@@ -12,9 +12,9 @@ from trainings import EXECUTION, SETTINGS, is_equal, make_lora, read_metrics
 from baihua.core.errors import InputError
 from baihua.model.examples import Example
 from baihua.model.load import load_model
-from baihua.train.batches import Order, make_batches
+from baihua.train.examples.batches import Order, make_batches
+from baihua.train.layers.loss import TargetLoss
 from baihua.train.loop import open_accelerator, remove_checkpoints, train
-from baihua.train.loss import TargetLoss
 from baihua.train.schedule import factor
 from baihua.train.settings import Execution
 from baihua.train.step import evaluate
@@ -126,8 +126,8 @@ def test_the_best_weights_are_the_result_where_they_are_wanted(
 
 
 def make_model_attending(folder: Path, state: dict[str, torch.Tensor]) -> TargetLoss:
-    from baihua.train.attention import use_document_attention
-    from baihua.train.loss import causal_model
+    from baihua.train.layers.attention import use_document_attention
+    from baihua.train.layers.loss import causal_model
 
     model = make_lora(folder)
     model.load_state_dict(state, strict=False)

@@ -18,9 +18,9 @@ from torch.nn.functional import cross_entropy
 
 from baihua.core.errors import RunError
 from baihua.model.load import load_model
-from baihua.train.attention import use_document_attention
-from baihua.train.batches import collate
-from baihua.train.loss import (
+from baihua.train.examples.batches import collate
+from baihua.train.layers.attention import use_document_attention
+from baihua.train.layers.loss import (
     NUM_LOGITS_PER_LONG_SLICE,
     NUM_LOGITS_PER_SLICE,
     TargetLoss,

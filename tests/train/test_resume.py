@@ -15,8 +15,8 @@ from trainings import EXECUTION, SETTINGS, Interrupted, KilledError, is_equal, m
 
 from baihua.core.errors import RunError
 from baihua.model.examples import Example
-from baihua.train.batches import Order
 from baihua.train.checkpoint import STATE
+from baihua.train.examples.batches import Order
 from baihua.train.loop import train
 from baihua.train.work import CHECKPOINTS
 

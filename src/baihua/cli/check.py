@@ -13,7 +13,7 @@ from baihua.cli.options import RUNS, Debug, Extensions, Json, Runs, prepare
 
 if TYPE_CHECKING:
     from baihua.core.recipe import Recipe
-    from baihua.train.machines import Machine
+    from baihua.train.plan.machines import TrainingMachine
 
 FIGURES = ("memory_bytes", "seconds", "disk_bytes", "cost")
 
@@ -58,14 +58,14 @@ def check(
 
 def _estimate(
     recipe: "Recipe", runs: Path, name: str, assumed: Mapping[str, str]
-) -> "tuple[Machine | None, list[dict[str, Any]]]":
+) -> "tuple[TrainingMachine | None, list[dict[str, Any]]]":
     """The machine, and what each stage needs there; figures that nobody can know yet are missing."""
     from baihua.core.artifact import part_of
     from baihua.core.run import plan
     from baihua.core.stage import find_stage
 
     made = {item.step.name: item.folder for item in plan(recipe, runs) if item.is_reused}
-    place: Machine | None = None
+    place: TrainingMachine | None = None
     stages: list[dict[str, Any]] = []
     for step in recipe.steps:
         found: dict[str, Any] = {"name": step.name, "stage": step.stage, "is_built": step.name in made}
@@ -83,13 +83,13 @@ def _estimate(
     return place, stages
 
 
-def _find_machine(name: str) -> "Machine":
-    from baihua.train.machines import find_machine
+def _find_machine(name: str) -> "TrainingMachine":
+    from baihua.train.plan.machines import find_machine
 
     return find_machine(name)
 
 
-def _describe(stage: Mapping[str, Any], place: "Machine | None") -> str:
+def _describe(stage: Mapping[str, Any], place: "TrainingMachine | None") -> str:
     """A stage's figures for people."""
     lines = [f"{stage['name']} ({stage['stage']})"]
     if stage["memory_bytes"] is not None and place:

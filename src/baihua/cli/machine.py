@@ -70,7 +70,7 @@ def _torch() -> Finding:
 def _bfloat16() -> Finding:
     import torch
 
-    from baihua.train.hardware import has_bfloat16
+    from baihua.train.plan.device import has_bfloat16
 
     found = (
         "native, training is fast" if has_bfloat16(torch.device("cpu")) else "not native here, training uses float32"

@@ -103,9 +103,9 @@ def _join(work: "Callable[[Announce | None], None]", *, debug: bool) -> None:
     """Lead or follow in a crew that was started by us or by torchrun."""
     from baihua.core.log import set_up
     from baihua.core.stage import find_stage
-    from baihua.train.crew import Crew
+    from baihua.train.parallel.processes import JoinedProcesses
 
-    crew = Crew()
+    crew = JoinedProcesses()
     if crew.is_leader:
         work(crew.announce)
         crew.dismiss()

@@ -7,7 +7,7 @@ from baihua.chat.render import Template, encode, render
 from baihua.chat.types import TextTokenizer
 from baihua.core.files import read_jsonl
 from baihua.data.formats.messages import read_messages
-from baihua.train.show import style_of
+from baihua.train.examples.preview import style_of
 
 
 def print_prompt(model: Path, file: Path, *, as_json: bool) -> None:

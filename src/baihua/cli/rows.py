@@ -11,7 +11,7 @@ from baihua.core import kinds
 from baihua.core.errors import InputError
 from baihua.data.rows import DROPPED_FILE, find_table, read_rows, read_values
 from baihua.data.shards import holds_documents
-from baihua.train.show import style_of
+from baihua.train.examples.preview import style_of
 
 
 def print_rows(path: Path, *, count: int, template: str, as_json: bool) -> None:

@@ -15,7 +15,7 @@ from baihua.core.stage import Input
 if TYPE_CHECKING:
     import numpy as np
 
-    from baihua.train.machines import Machine
+    from baihua.train.plan.machines import TrainingMachine
 
 VERSION = 2
 INPUTS = {
@@ -64,11 +64,11 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]
 
 
 def estimate(
-    config: Config, inputs: Mapping[str, Path], assumed: Mapping[str, Any], machine: "Machine"
+    config: Config, inputs: Mapping[str, Path], assumed: Mapping[str, Any], machine: "TrainingMachine"
 ) -> dict[str, Any]:
     """Disk that the files will take, and memory with which each will run, on whatever machine."""
     from baihua.compress.fit import forecast
-    from baihua.train.machines import known_shape
+    from baihua.train.plan.machines import known_shape
 
     model = _only_file(inputs["model"]) if "model" in inputs else None
     widths = asdict(known_shape(assumed["model"])) if assumed.get("model") else None

@@ -14,7 +14,7 @@ from baihua.core.errors import InputError
 from baihua.core.kinds import OneOf
 from baihua.core.log import logger
 from baihua.core.stage import Input
-from baihua.train.config import Batches, Checkpoints, Examples, Optimizer, Running
+from baihua.train.config import BatchSettings, CheckpointSettings, ExampleSettings, OptimizerSettings, RunSettings
 from baihua.train.methods import lora
 from baihua.train.schedule import Config as Schedule
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from baihua.model.load import Precision
     from baihua.modelfiles.shape import Shape
-    from baihua.train import rows
-    from baihua.train.estimate import Job
-    from baihua.train.machines import Machine
+    from baihua.train.examples import encode as rows
+    from baihua.train.plan.machines import TrainingMachine
+    from baihua.train.plan.memory import Job
     from baihua.train.settings import Execution, Settings
 
 VERSION = 2
@@ -58,17 +58,17 @@ class Config(Base):
     """Most tokens of an example; see examples.over_long for longer rows."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """What to compute in; `auto` takes bfloat16 where the hardware has it. What is trained stays float32."""
-    examples: Examples = Examples()
+    examples: ExampleSettings = ExampleSettings()
     """How rows become examples."""
-    batches: Batches = Batches()
+    batches: BatchSettings = BatchSettings()
     """How much goes into an update and into a batch."""
     schedule: Schedule = Schedule()
     """The learning rate over time."""
-    optimizer: Optimizer = Optimizer()
+    optimizer: OptimizerSettings = OptimizerSettings()
     """AdamW, its weight decay and gradient clipping."""
-    checkpoints: Checkpoints = Checkpoints()
+    checkpoints: CheckpointSettings = CheckpointSettings()
     """When to save and to measure."""
-    running: Running = Running()
+    running: RunSettings = RunSettings()
     """Processes, memory, compiling, trackers."""
 
 
@@ -77,9 +77,9 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]
     import torch
 
     from baihua.model.memory import peak_memory_bytes
+    from baihua.train.examples.preview import show_examples
     from baihua.train.loop import open_accelerator, remove_checkpoints, train
-    from baihua.train.show import show_examples
-    from baihua.train.trackers import check_trackers
+    from baihua.train.metrics import check_trackers
 
     check_trackers(config.running.trackers)
     accelerator = open_accelerator()
@@ -127,8 +127,8 @@ def _utilization(
 ) -> dict[str, float]:
     """The share of the device's peak that the training's operations come to, recomputation included (MFU)."""
     from baihua.modelfiles.shape import shape_of
-    from baihua.train.estimate import operations_per_token
-    from baihua.train.machines import measure_speed
+    from baihua.train.plan.machines import measure_speed
+    from baihua.train.plan.memory import operations_per_token
 
     if "tokens_per_second" not in figures:
         return {}
@@ -136,18 +136,18 @@ def _utilization(
     return {"mfu": operations / (measure_speed(device, precision) * work.num_processes)}
 
 
-def _load_examples(config: Config, inputs: Mapping[str, Path]) -> "tuple[rows.Examples, rows.Examples | None]":
+def _load_examples(config: Config, inputs: Mapping[str, Path]) -> "tuple[rows.ExampleSet, rows.ExampleSet | None]":
     """The examples to learn, and those held out, which are always answers: they measure how well it answers."""
     from baihua.core.env import Environment, cache_folder
     from baihua.model.examples import Encoder
     from baihua.model.load import vocabulary_fingerprint
-    from baihua.train.rows import load_examples
+    from baihua.train.examples.encode import load_examples
 
     tokenizer, template = open_template(config.template, inputs["model"])
     vocabulary = vocabulary_fingerprint(inputs["model"])
     cache = cache_folder(Environment()) / "examples"
 
-    def load(role: str, encoder: Encoder) -> "rows.Examples":
+    def load(role: str, encoder: Encoder) -> "rows.ExampleSet":
         return load_examples(
             inputs[role],
             encoder,
@@ -162,8 +162,8 @@ def _load_examples(config: Config, inputs: Mapping[str, Path]) -> "tuple[rows.Ex
 
 
 def _settings(config: Config, lengths: list[int], device: "torch.device") -> "Settings":
-    from baihua.train.batches import Order, count_steps
-    from baihua.train.hardware import choose_precision
+    from baihua.train.examples.batches import Order, count_steps
+    from baihua.train.plan.device import choose_precision
     from baihua.train.settings import Settings
 
     order = Order(config.seed, config.batches.num_rows_per_step, config.batches.num_tokens_per_step)
@@ -210,15 +210,15 @@ def _capacity(config: Config, device: str) -> int:
 
 
 def estimate(
-    config: Config, inputs: Mapping[str, Path], assumed: Mapping[str, Any], machine: "Machine"
+    config: Config, inputs: Mapping[str, Path], assumed: Mapping[str, Any], machine: "TrainingMachine"
 ) -> dict[str, Any]:
     """What tuning would need on a machine; what depends on inputs that are not there yet is left out.
 
     `assumed` stands for them: `model` (a name in machines.yaml), `rows`, `tokens_per_row`, `target_share`.
     """
     from baihua.modelfiles.shape import shape_of
-    from baihua.train.estimate import count_trained
-    from baihua.train.machines import forecast, known_shape
+    from baihua.train.plan.machines import forecast, known_shape
+    from baihua.train.plan.memory import count_trained
 
     if not assumed.get("model") and "model" not in inputs:
         return {"unknown": "the model is not built yet: run its stage, or add --assume model=NAME"}
@@ -241,13 +241,13 @@ def estimate(
 
 
 def _plan_work(
-    config: Config, inputs: Mapping[str, Path], data: "rows.Examples", device: "torch.device", *, num_processes: int
+    config: Config, inputs: Mapping[str, Path], data: "rows.ExampleSet", device: "torch.device", *, num_processes: int
 ) -> "Job":
     """What is to be trained and how; warns where the estimate says that it will not fit."""
     from baihua.modelfiles.shape import shape_of
-    from baihua.train.estimate import estimate_memory
-    from baihua.train.hardware import usable_memory_bytes
-    from baihua.train.machines import choose_checkpointing, ways_to_fit
+    from baihua.train.plan.device import usable_memory_bytes
+    from baihua.train.plan.machines import choose_checkpointing, ways_to_fit
+    from baihua.train.plan.memory import estimate_memory
 
     shape = shape_of(inputs["model"])
     share = data.statistics()["target_share"]
@@ -273,8 +273,8 @@ def _job(
 ) -> "Job":
     import torch
 
-    from baihua.train.estimate import Job
-    from baihua.train.hardware import choose_precision
+    from baihua.train.plan.device import choose_precision
+    from baihua.train.plan.memory import Job
 
     method = config.method.model_dump()
     first_new = 0 if method.get("train_head") else method.get("first_new_token")

@@ -22,7 +22,7 @@ from baihua.core.artifact import hash_file
 from baihua.core.errors import RunError
 from baihua.core.files import sync, write_json
 from baihua.core.log import logger
-from baihua.train.parallel import local
+from baihua.train.parallel.sharding import local
 
 NUM_KEPT = 2
 STATE = "state.json"
@@ -49,7 +49,7 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class ProcessShare:
     """This process's part in writing, where each may hold shards of its own, and how it waits for the others."""
 
     process: int = 0
@@ -76,10 +76,10 @@ class Share:
 class Checkpoints:
     """The checkpoints of one run in a folder; `run_id` keeps those of another run from being continued."""
 
-    def __init__(self, folder: Path, *, run_id: str, share: Share | None = None) -> None:
+    def __init__(self, folder: Path, *, run_id: str, share: ProcessShare | None = None) -> None:
         self.folder = folder
         self.run_id = run_id
-        self.share = share or Share()
+        self.share = share or ProcessShare()
 
     def save(self, progress: Progress, weights: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
         """Write one checkpoint durably and read it back, then remove those before the last two."""

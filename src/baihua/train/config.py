@@ -7,7 +7,7 @@ from pydantic import Field
 from baihua.core.config import Base, execution
 
 
-class Examples(Base):
+class ExampleSettings(Base):
     """How rows become examples."""
 
     train_on: Literal["answers", "last_answer", "everything"] = "answers"
@@ -18,7 +18,7 @@ class Examples(Base):
     """Examples shown, coloured, before training starts; 0 shows none."""
 
 
-class Batches(Base):
+class BatchSettings(Base):
     """How much goes into an update, and how much a device reads at once."""
 
     num_rows_per_step: int = Field(default=16, ge=1)
@@ -29,7 +29,7 @@ class Batches(Base):
     """Most tokens that a device reads at once, at least `max_length`; by default 2,048, on a GPU 8,192."""
 
 
-class Optimizer(Base):
+class OptimizerSettings(Base):
     """AdamW's settings beside the learning rate."""
 
     kind: Literal["adamw", "adamw_8bit"] = "adamw"
@@ -40,7 +40,7 @@ class Optimizer(Base):
     """Gradients longer than this are shortened to it."""
 
 
-class Checkpoints(Base):
+class CheckpointSettings(Base):
     """When to save and to measure."""
 
     save_steps: Annotated[int, Field(ge=1)] = execution(200)
@@ -51,7 +51,7 @@ class Checkpoints(Base):
     """Whether the result is the weights with the best bits per character on `heldout` instead of the last ones."""
 
 
-class Running(Base):
+class RunSettings(Base):
     """How the work is done here; nothing in it changes more than the last bits of the result."""
 
     parallel: Literal["ddp", "fsdp"] = execution("ddp")

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from baihua.core.errors import RunError
-from baihua.train.batches import Batch
+from baihua.train.examples.batches import PackedBatch
 
 NUM_REMEMBERED = 100
 NUM_NEEDED = 20
@@ -17,7 +17,7 @@ NUM_DEVIATIONS, LEAST_RATIO = 6.0, 1.5
 MAX_SPIKES_IN_A_ROW = 3
 
 
-def check_finite(what: str, value: float, number: int, batches: Sequence[Batch]) -> None:
+def check_finite(what: str, value: float, number: int, batches: Sequence[PackedBatch]) -> None:
     """A RunError that names the rows when a loss or a gradient is no number any more."""
     if math.isfinite(value):
         return
@@ -47,7 +47,7 @@ def check_spikes(num_in_a_row: int, loss: float, recent: Sequence[float], number
     )
 
 
-def name_rows(batches: Sequence[Batch]) -> str:
+def name_rows(batches: Sequence[PackedBatch]) -> str:
     """The rows of batches, by id."""
     return ", ".join(row_id for batch in batches for row_id in batch.row_ids)
 

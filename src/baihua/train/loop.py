@@ -19,19 +19,20 @@ from torch import Tensor, nn
 from baihua.core.log import progress_bar
 from baihua.core.stopping import StopRequest
 from baihua.model.examples import Example
-from baihua.train import guard, optimizer, parallel
-from baihua.train.attention import use_document_attention
+from baihua.train import guard, optimizer
 from baihua.train.checkpoint import Progress
-from baihua.train.crew import explained_loss
-from baihua.train.loss import TargetLoss, causal_model
+from baihua.train.layers.attention import use_document_attention
+from baihua.train.layers.loss import TargetLoss, causal_model
+from baihua.train.metrics import Trackers
+from baihua.train.parallel import sharding
+from baihua.train.parallel.processes import explained_loss
 from baihua.train.settings import Execution, Settings
-from baihua.train.step import Step
-from baihua.train.trackers import Trackers
+from baihua.train.step import StepResult
 from baihua.train.work import CHECKPOINTS, Work
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class TrainingResult:
     """What training leaves: figures named as in the design, and the trained weights, whole, on the main process."""
 
     figures: dict[str, Any]
@@ -47,7 +48,7 @@ def train(
     settings: Settings,
     execution: Execution,
     rate_factor: Callable[[str], float] = lambda name: 1.0,
-) -> Outcome:
+) -> TrainingResult:
     """Train in place what is trainable in a model.
 
     Keeps `metrics.jsonl` and checkpoints in `out` and goes on from the newest of them; the caller removes
@@ -88,8 +89,8 @@ def train(
             work.save(progress, is_asked_to_stop=stop.is_asked)
             bar.advance(figures=_line(step))
         bits = work.finish(progress)
-    state = parallel.consolidate(trained, is_main=work.is_main)
-    return Outcome(_summary(progress) | bits | {"num_processes": accelerator.num_processes}, state)
+    state = sharding.consolidate(trained, is_main=work.is_main)
+    return TrainingResult(_summary(progress) | bits | {"num_processes": accelerator.num_processes}, state)
 
 
 def open_accelerator() -> Accelerator:
@@ -114,12 +115,12 @@ def _prepare(model: nn.Module, accelerator: Accelerator, settings: Settings, exe
         for layer in layers:
             layer.compile(dynamic=True)
     loss_of = TargetLoss(model, precision=settings.precision)
-    return parallel.distribute(
+    return sharding.distribute(
         loss_of, layers, kind=execution.parallel, accelerator=accelerator, precision=settings.precision
     )
 
 
-def _advance(progress: Progress, step: Step) -> Progress:
+def _advance(progress: Progress, step: StepResult) -> Progress:
     recent = progress.recent if step.is_skipped else (*progress.recent, step.loss)[-guard.NUM_REMEMBERED :]
     return replace(
         progress,
@@ -133,7 +134,7 @@ def _advance(progress: Progress, step: Step) -> Progress:
     )
 
 
-def _figures(step: Step, progress: Progress) -> dict[str, float | int]:
+def _figures(step: StepResult, progress: Progress) -> dict[str, float | int]:
     figures: dict[str, float | int] = {
         "step": progress.step,
         "loss": step.loss,
@@ -145,7 +146,7 @@ def _figures(step: Step, progress: Progress) -> dict[str, float | int]:
     return figures | ({"is_skipped": True} if step.is_skipped else {})
 
 
-def _line(step: Step) -> str:
+def _line(step: StepResult) -> str:
     tokens, chars = step.num_tokens / step.seconds, step.num_chars / step.seconds
     return f"loss {step.loss:.3f}  {tokens:,.0f} tokens/s  {chars:,.0f} characters/s"
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from baihua.model.load import Precision
 from baihua.train import optimizer, schedule
-from baihua.train.batches import Order
-from baihua.train.parallel import Kind as Parallel
+from baihua.train.examples.batches import Order
+from baihua.train.parallel.sharding import Kind as Parallel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

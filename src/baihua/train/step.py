@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from baihua.core.log import logger
 from baihua.model.examples import Example
 from baihua.train import guard
-from baihua.train.batches import Batch, make_batches
-from baihua.train.loss import bits_per_char
-from baihua.train.parallel import accumulating, clip
+from baihua.train.examples.batches import PackedBatch, make_batches
+from baihua.train.layers.loss import bits_per_char
+from baihua.train.parallel.sharding import accumulating, clip
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class StepResult:
     """What one step found and how much it read, over all processes."""
 
     loss: float
@@ -36,13 +36,13 @@ class Step:
 def take_step(
     loss_of: nn.Module,
     optimizer: torch.optim.Optimizer,
-    batches: Sequence[Batch],
+    batches: Sequence[PackedBatch],
     *,
     accelerator: Accelerator,
     max_grad_norm: float,
     recent: Sequence[float],
     number: int,
-) -> Step:
+) -> StepResult:
     """One update from all batches of a step; each target token weighs the same, in whatever batch it is.
 
     `recent` holds the losses of the steps before; a loss far above them leaves the weights alone and names the rows.
@@ -73,7 +73,7 @@ def take_step(
         optimizer.step()
     optimizer.zero_grad()
     seconds = time.monotonic() - started
-    return Step(loss_per_token, grad_norm, num_tokens, num_target_tokens, num_chars, seconds, is_skipped)
+    return StepResult(loss_per_token, grad_norm, num_tokens, num_target_tokens, num_chars, seconds, is_skipped)
 
 
 @torch.no_grad()
@@ -104,7 +104,7 @@ def sum_over_processes(tensor: Tensor, accelerator: Accelerator) -> Tensor:
     return cast(Tensor, accelerator.reduce(tensor, reduction="sum"))
 
 
-def _say_where(nats: Sequence[float], batches: Sequence[Batch], loss: float, number: int) -> None:
+def _say_where(nats: Sequence[float], batches: Sequence[PackedBatch], loss: float, number: int) -> None:
     """Warn of a jump, with the rows of the batch that is worst here."""
     worst = max(range(len(batches)), key=lambda i: nats[i] / max(1, len(batches[i].labels_N)))
     logger.warning(

@@ -15,11 +15,12 @@ from baihua.core.artifact import hash_json
 from baihua.core.log import MetricsFile, logger
 from baihua.core.system import release_memory
 from baihua.model.examples import Example
-from baihua.train import optimizer, parallel, schedule
-from baihua.train.batches import iterate_rows, make_batches
-from baihua.train.checkpoint import Checkpoints, Progress, Share
+from baihua.train import optimizer, schedule
+from baihua.train.checkpoint import Checkpoints, ProcessShare, Progress
+from baihua.train.examples.batches import iterate_rows, make_batches
+from baihua.train.parallel import sharding
 from baihua.train.settings import Execution, Settings
-from baihua.train.step import Step, evaluate, sum_over_processes, take_step
+from baihua.train.step import StepResult, evaluate, sum_over_processes, take_step
 
 METRICS, CHECKPOINTS = "metrics.jsonl", "checkpoints"
 
@@ -52,10 +53,10 @@ class Work:
     def checkpoints(self) -> Checkpoints:
         """Where the run can go on from."""
         accelerator = self.accelerator
-        share = Share(
+        share = ProcessShare(
             accelerator.process_index,
             accelerator.num_processes,
-            parallel.is_sharded(self.trained),
+            sharding.is_sharded(self.trained),
             accelerator.wait_for_everyone,
         )
         run_id = _run_id(self.settings, self.examples, self.trained)
@@ -75,7 +76,7 @@ class Work:
         lengths = [len(example.ids_T) for example in self.examples]
         return iterate_rows(lengths, self.settings.order, first_step=first_step, num_steps=self.settings.num_steps)
 
-    def take_step(self, rows: Sequence[int], progress: Progress) -> tuple[Step, float]:
+    def take_step(self, rows: Sequence[int], progress: Progress) -> tuple[StepResult, float]:
         """One update, and the learning rate it was made with; dropout depends on seed, step and process alone."""
         process = self.accelerator.process_index
         torch.manual_seed(random.Random(f"{self.settings.order.seed}-{progress.step}-{process}").getrandbits(63))

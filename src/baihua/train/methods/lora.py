@@ -69,7 +69,7 @@ def prepare(model: "PreTrainedModel", config: LoraFields) -> "PeftModel":
 
     _check_targets(model, config.target_modules)
 
-    from baihua.train.fused_lora import FusedLora
+    from baihua.train.layers.lora import FusedLora
 
     wanted = peft.LoraConfig(
         task_type=peft.TaskType.CAUSAL_LM,

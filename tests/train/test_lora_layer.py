@@ -8,7 +8,7 @@ import torch
 from documents import distance
 from torch import nn
 
-from baihua.train.fused_lora import FusedLora
+from baihua.train.layers.lora import FusedLora
 
 SHAPES = [(7, 6), (2, 7, 6)]
 

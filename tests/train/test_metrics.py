@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from baihua.core.errors import InputError
-from baihua.train.trackers import Trackers, check_trackers
+from baihua.train.metrics import Trackers, check_trackers
 
 MISSING = next((name for name in ("swanlab", "trackio", "wandb") if importlib.util.find_spec(name) is None), None)
 FIGURES = [{"loss": 2.5, "is_skipped": True}, {"loss": 1.25}]

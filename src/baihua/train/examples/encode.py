@@ -31,7 +31,7 @@ SECONDS_KEPT = 30 * 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
-class Examples:
+class ExampleSet:
     """The rows that can be trained on, as examples, and what became of the others."""
 
     kept: list[Example]
@@ -69,7 +69,7 @@ class Examples:
 
 def load_examples(
     path: Path, encoder: Encoder, *, vocabulary: str, max_length: int, over_long: OverLong, cache: Path
-) -> Examples:
+) -> ExampleSet:
     """The examples of a data artifact; made once for the same rows, tokenizer, template and rules, then read.
 
     `vocabulary` is the hash of whatever decides how a text becomes ids: the tokenizer's files.
@@ -84,7 +84,9 @@ def load_examples(
     return found
 
 
-def make_examples(rows: Sequence[Row], encoder: Encoder, *, max_length: int, over_long: OverLong = "split") -> Examples:
+def make_examples(
+    rows: Sequence[Row], encoder: Encoder, *, max_length: int, over_long: OverLong = "split"
+) -> ExampleSet:
     """Tokenise each row once; rows without a target are dropped and counted, more than 1 % of them are an error.
 
     Rows longer than `max_length` tokens are split between turns, dropped, or refused with an InputError.
@@ -113,7 +115,7 @@ def make_examples(rows: Sequence[Row], encoder: Encoder, *, max_length: int, ove
     if not kept or len(unexpected) > MAX_DROPPED_SHARE * len(rows):
         raise _nothing_to_learn(unexpected, num_rows=len(rows), max_length=max_length)
     reasons = Counter(reason for reason, _ in dropped)
-    return Examples(kept, len(rows), dict(sorted(reasons.items())), num_split, num_left_out)
+    return ExampleSet(kept, len(rows), dict(sorted(reasons.items())), num_split, num_left_out)
 
 
 def _split(row: Row, encoder: Encoder, max_length: int) -> tuple[list[Example], int]:
@@ -149,7 +151,7 @@ def _nothing_to_learn(dropped: list[tuple[str, Row]], *, num_rows: int, max_leng
     )
 
 
-def _write(file: Path, examples: Examples) -> None:
+def _write(file: Path, examples: ExampleSet) -> None:
     """Keep examples for the next run; entries that nobody used for a month make room."""
     file.parent.mkdir(parents=True, exist_ok=True)
     for old in sorted(file.parent.iterdir()):
@@ -175,8 +177,8 @@ def _write(file: Path, examples: Examples) -> None:
         save_file(arrays, partial, metadata={"facts": text, "sha256": _hash(text, arrays)})
 
 
-def _read(file: Path) -> Examples | None:
-    """Examples that were kept; None where there are none, or a file is damaged."""
+def _read(file: Path) -> ExampleSet | None:
+    """ExampleSet that were kept; None where there are none, or a file is damaged."""
     if not file.is_file():
         return None
     try:
@@ -199,7 +201,7 @@ def _read(file: Path) -> Examples | None:
         for row_id, ids_T, is_target_T, size in parts
     ]
     logger.info("%d tokenised examples read from the cache", len(kept))
-    return Examples(kept, **facts)
+    return ExampleSet(kept, **facts)
 
 
 def _hash(facts: str, arrays: Mapping[str, np.ndarray]) -> str:

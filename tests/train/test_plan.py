@@ -9,8 +9,8 @@ import pytest
 from baihua.cli.main import main
 from baihua.core.errors import InputError
 from baihua.modelfiles.shape import Shape
-from baihua.train.estimate import Job, estimate_memory
-from baihua.train.machines import choose_checkpointing, find_machine, forecast, known_shape, ways_to_fit
+from baihua.train.plan.machines import choose_checkpointing, find_machine, forecast, known_shape, ways_to_fit
+from baihua.train.plan.memory import Job, estimate_memory
 
 LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 RECIPE = """

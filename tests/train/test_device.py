@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from baihua.train.hardware import choose_device, choose_precision, free_memory_bytes, has_bfloat16
+from baihua.train.plan.device import choose_device, choose_precision, free_memory_bytes, has_bfloat16
 
 CPU, META, APPLE = (torch.device(name) for name in ("cpu", "meta", "mps"))
 

@@ -25,7 +25,7 @@ PATIENCE = timedelta(days=30)
 LOST = ("Connection closed by peer", "Connection reset by peer", "NCCL error", "Broken pipe", "remote process exited")
 
 
-class Crew:
+class JoinedProcesses:
     """All processes of this run, joined; the first one leads."""
 
     def __init__(self) -> None:

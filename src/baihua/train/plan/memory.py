@@ -1,6 +1,6 @@
 """How much memory a training will need, and how many operations, from the shape of its model alone; no torch needed.
 
-Every term says which tensors of ours or of transformers it counts; `tests/test_estimate.py` compares with what
+Every term says which tensors of ours or of transformers it counts; `tests/train/test_memory.py` compares with what
 autograd really keeps, `bench/train/estimate.py` with the measured peak of a process or a GPU.
 """
 

@@ -26,7 +26,7 @@ LENGTH_MULTIPLE = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class PackedBatch:
     """Documents end to end in one row; attention stays inside each (see `attention`), positions begin anew."""
 
     row_ids: tuple[str, ...]
@@ -44,7 +44,7 @@ class Batch:
     """Without padding."""
     num_chars: int
 
-    def to(self, device: torch.device) -> "Batch":
+    def to(self, device: torch.device) -> "PackedBatch":
         """The same batch on a device."""
         return replace(
             self,
@@ -65,7 +65,7 @@ class Order:
     num_tokens_per_step: int | None = None
 
 
-def collate(examples: Sequence[Example]) -> Batch:
+def collate(examples: Sequence[Example]) -> PackedBatch:
     """One batch of examples, end to end."""
     lengths = [len(example.ids_T) for example in examples]
     num_tokens = sum(lengths)
@@ -77,7 +77,7 @@ def collate(examples: Sequence[Example]) -> Batch:
     is_target_T[:num_tokens] = np.concatenate([example.is_target_T for example in examples])
     # The first token of a document is never a target, so no document predicts the next one's.
     targets_N = np.flatnonzero(is_target_T)
-    return Batch(
+    return PackedBatch(
         row_ids=tuple(example.row_id for example in examples),
         ids_T=torch.from_numpy(ids_T),
         positions_T=torch.from_numpy(np.concatenate([np.arange(length) for length in documents])),
@@ -173,7 +173,7 @@ def _spread(lengths: Sequence[int], longest_first: Sequence[int], num_batches: i
 
 def make_batches(
     examples: Sequence[Example], rows: Sequence[int], *, capacity: int, process: int = 0, num_processes: int = 1
-) -> list[Batch]:
+) -> list[PackedBatch]:
     """This process's batches of a step; one without targets stands for none, since it still has to meet the others."""
     lengths = [len(examples[row].ids_T) for row in rows]
     mine = pack(lengths, capacity=capacity, num_processes=num_processes)[process]
@@ -183,7 +183,7 @@ def make_batches(
     ]
 
 
-def _without_targets(example: Example) -> Batch:
+def _without_targets(example: Example) -> PackedBatch:
     batch = collate([example])
     nothing = batch.labels_N[:0]
     return replace(batch, row_ids=(), answered_N=nothing, labels_N=nothing, num_tokens=0, num_chars=0)

@@ -12,11 +12,11 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from baihua.model.examples import Example, TextSize
 from baihua.modelfiles.shape import read_shape
-from baihua.train.attention import use_document_attention
-from baihua.train.batches import Batch, collate
-from baihua.train.estimate import Job, count_trained, kept_per_token
-from baihua.train.loss import TargetLoss, causal_model
+from baihua.train.examples.batches import PackedBatch, collate
+from baihua.train.layers.attention import use_document_attention
+from baihua.train.layers.loss import TargetLoss, causal_model
 from baihua.train.methods.lora import LINEARS
+from baihua.train.plan.memory import Job, count_trained, kept_per_token
 
 # No width equals the number of tokens, so what is kept for each token can be told from copies of weights.
 NUM_TOKENS, VOCABULARY = 512, 520
@@ -49,7 +49,7 @@ def make(folder: Path, num_layers: int) -> Path:
     return folder
 
 
-def kept_bytes(model: torch.nn.Module, precision: Any, batch: Batch) -> tuple[int, int]:
+def kept_bytes(model: torch.nn.Module, precision: Any, batch: PackedBatch) -> tuple[int, int]:
     """Bytes that autograd keeps in the layers of a model, each storage once, without the weights; and the trained."""
     causal = causal_model(model)
     use_document_attention(causal)
@@ -69,7 +69,7 @@ def kept_bytes(model: torch.nn.Module, precision: Any, batch: Batch) -> tuple[in
     return found, sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
 
 
-def make_batch() -> Batch:
+def make_batch() -> PackedBatch:
     rng = np.random.default_rng(0)
     is_target = np.arange(128) >= 64
     size = TextSize(1, 1)

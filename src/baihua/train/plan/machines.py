@@ -12,7 +12,7 @@ import yaml
 from baihua.core import kinds
 from baihua.core.errors import InputError
 from baihua.modelfiles.shape import Shape, read_shape
-from baihua.train.estimate import Job, estimate_memory, operations_per_token
+from baihua.train.plan.memory import Job, estimate_memory, operations_per_token
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +26,7 @@ Wanted = bool | Literal["auto"]
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class TrainingMachine:
     """Devices of one kind, what they can do, and what of it a training reaches."""
 
     name: str
@@ -45,7 +45,7 @@ class Machine:
     currency: str | None = None
 
 
-def find_machine(name: str) -> Machine:
+def find_machine(name: str) -> TrainingMachine:
     """A machine of machines.yaml, or `this` one, whose speed is measured for half a second."""
     table = _read()
     if name == THIS:
@@ -54,7 +54,7 @@ def find_machine(name: str) -> Machine:
         known = [THIS, *table["machines"]]
         raise InputError(kinds.unknown(name, known, what="machine"), where="--machine", fix=f"add it to {FILE}")
     facts = table["machines"][name]
-    return Machine(
+    return TrainingMachine(
         name,
         "cuda",
         facts["num_devices"],
@@ -78,7 +78,7 @@ def known_shape(name: str) -> Shape:
 
 
 def forecast(
-    shape: Shape, job: Job, machine: Machine, *, num_tokens: float | None, wanted: Wanted = False
+    shape: Shape, job: Job, machine: TrainingMachine, *, num_tokens: float | None, wanted: Wanted = False
 ) -> dict[str, Any]:
     """What a training needs there: memory of each device, and where the number of tokens is known, time and money.
 
@@ -166,11 +166,11 @@ def measure_speed(device: "torch.device", precision: "Precision") -> float:
     return 2 * size**3 * num_products / (time.monotonic() - started)
 
 
-def _measure(shares: Mapping[str, float], shares_cpu: Mapping[str, float]) -> Machine:
+def _measure(shares: Mapping[str, float], shares_cpu: Mapping[str, float]) -> TrainingMachine:
     """This machine: its first GPU's memory, or what is free; and the speed of a product of matrices."""
     import torch
 
-    from baihua.train.hardware import choose_device, choose_precision, usable_memory_bytes
+    from baihua.train.plan.device import choose_device, choose_precision, usable_memory_bytes
 
     device = choose_device()
     precision = choose_precision("auto", device)
@@ -180,4 +180,4 @@ def _measure(shares: Mapping[str, float], shares_cpu: Mapping[str, float]) -> Ma
         shares = dict.fromkeys(shares, shares_cpu[precision])
     count = 1 if is_cpu else torch.accelerator.device_count()
     name = f"this ({os.cpu_count()} cores)" if is_cpu else f"this ({torch.cuda.get_device_name(device)})"
-    return Machine(name, "cpu" if is_cpu else "cuda", count, usable_memory_bytes(device), speed, shares)
+    return TrainingMachine(name, "cpu" if is_cpu else "cuda", count, usable_memory_bytes(device), speed, shares)

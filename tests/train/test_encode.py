@@ -15,7 +15,7 @@ from baihua.core.errors import InputError
 from baihua.data.rows import Row, write_rows
 from baihua.model import tiny
 from baihua.model.examples import Encoder
-from baihua.train.rows import SECONDS_KEPT, Examples, load_examples, make_examples
+from baihua.train.examples.encode import SECONDS_KEPT, ExampleSet, load_examples, make_examples
 
 WITHOUT_ANSWER = (Message("user", "没有回答"),)
 
@@ -164,7 +164,7 @@ class Kept:
     def change_rows(self, rows: list[Row]) -> None:
         write_rows(rows, self.data)
 
-    def load(self, **changes) -> tuple[Examples, int]:
+    def load(self, **changes) -> tuple[ExampleSet, int]:
         """The examples, and how many conversations were tokenised for them."""
         template = dataclasses.replace(
             self.encoder.template, jinja=self.encoder.template.jinja + changes.pop("jinja", "")
@@ -182,10 +182,10 @@ def kept(tmp_path: Path, encoder: Encoder) -> Kept:
     return Kept(tmp_path, encoder)
 
 
-def equal(one: Examples, other: Examples) -> bool:
+def equal(one: ExampleSet, other: ExampleSet) -> bool:
     """Whether two sets of examples have the same fields, arrays by value and type."""
 
-    def plain(examples: Examples) -> list:
+    def plain(examples: ExampleSet) -> list:
         arrays = [[(array.dtype, array.tolist()) for array in (e.ids_T, e.is_target_T)] for e in examples.kept]
         parts = [arrays, [[e.row_id, e.text, e.target_text, e.is_cut] for e in examples.kept]]
         return [parts, dataclasses.replace(examples, kept=[])]

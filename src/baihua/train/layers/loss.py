@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from baihua.core.errors import RunError
 from baihua.model.load import Precision
-from baihua.train.batches import Batch
+from baihua.train.examples.batches import PackedBatch
 
 # Logits alive at once: 32 MiB of float32, which stay near the core. A whole batch at 49,152 tokens would take 200 MB
 # a thousand targets, three times over.
@@ -31,7 +31,7 @@ class TargetLoss(nn.Module):
         self.model = model
         self.precision = precision
 
-    def forward(self, batch: Batch) -> Tensor:
+    def forward(self, batch: PackedBatch) -> Tensor:
         """Nats, summed over the batch's targets, float32; divide by the number of targets of the whole step."""
         causal = causal_model(self.model)
         device = batch.ids_T.device.type

@@ -1,0 +1,1 @@
+"""Rows to examples, and examples to packed batches."""

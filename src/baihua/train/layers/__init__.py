@@ -1,0 +1,1 @@
+"""What training puts in place of a layer of transformers or PEFT: attention, LoRA, and the loss of the output layer."""

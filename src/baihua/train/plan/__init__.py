@@ -1,0 +1,1 @@
+"""Planning a training: memory, machines, time and cost."""
