@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,13 +19,14 @@ from gguf.constants import GGMLQuantizationType
 
 from baihua.backends.llama_cpp.library import open_library
 from baihua.backends.llama_cpp.scorer import open_scorer
-from baihua.compress import opening, quantize
+from baihua.compress import opening
 from baihua.compress.export import write_gguf, write_levels
-from baihua.compress.levels import LEVELS
+from baihua.compress.levels import LEVELS, choose_types
 from baihua.compress.opening import check_opens
-from baihua.compress.quantize import quantize_gguf
+from baihua.compress.quantize import cut_into_blocks, quantize_block, quantize_gguf
 from baihua.core.artifact import hash_file
 from baihua.core.errors import InputError, RunError
+from baihua.modelfiles.describe import describe_header
 from baihua.modelfiles.gguf_header import read_model_header
 
 IDS = [3 + i * 37 % 500 for i in range(200)]
@@ -62,9 +64,8 @@ def test_every_tensor_is_near_its_source_and_the_file_answers(level: str, source
     reference.close()
 
 
-def test_a_tensor_is_what_ggml_makes_of_it_at_once(source: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(quantize, "BLOCK_BYTES", 5 * 4 * 256)
-    quantize_gguf(source, tmp_path / "m.gguf", level="q4_k_m", num_threads=3)
+def test_a_tensor_is_what_ggml_makes_of_it_at_once(source: Path, tmp_path: Path) -> None:
+    quantize_gguf(source, tmp_path / "m.gguf", level="q4_k_m", num_threads=3, block_bytes=5 * 4 * 256)
     name = "blk.0.ffn_up.weight"
     weights = np.ascontiguousarray(weights_of(source)[name])
     found = next(tensor for tensor in GGUFReader(tmp_path / "m.gguf").tensors if tensor.name == name)
@@ -75,10 +76,9 @@ def test_a_tensor_is_what_ggml_makes_of_it_at_once(source: Path, tmp_path: Path,
     assert np.array_equal(found.data.ravel(), wanted)
 
 
-def test_threads_and_blocks_do_not_change_a_byte(source: Path, tmp_path: Path, monkeypatch: Any) -> None:
+def test_threads_and_blocks_do_not_change_a_byte(source: Path, tmp_path: Path) -> None:
     quantize_gguf(source, tmp_path / "one.gguf", level="q3_k_m", num_threads=1)
-    monkeypatch.setattr(quantize, "BLOCK_BYTES", 3 * 4 * 256)
-    quantize_gguf(source, tmp_path / "many.gguf", level="q3_k_m", num_threads=4)
+    quantize_gguf(source, tmp_path / "many.gguf", level="q3_k_m", num_threads=4, block_bytes=3 * 4 * 256)
     assert hash_file(tmp_path / "one.gguf") == hash_file(tmp_path / "many.gguf")
 
 
@@ -108,7 +108,9 @@ def test_full_precision_goes_from_one_form_to_another(level: str, source: Path, 
 
 def test_a_quantized_file_is_quantized_again_only_when_forced(source: Path, tmp_path: Path) -> None:
     quantize_gguf(source, tmp_path / "q8.gguf", level="q8_0")
-    with pytest.raises(InputError, match=r"quantized already \(it has tensors of Q8_0\)(.|\n)*fix:.*requantize=true"):
+    with pytest.raises(
+        InputError, match=r"already quantized \(it has tensors of type Q8_0\)(.|\n)*fix:.*requantize=true"
+    ):
         quantize_gguf(tmp_path / "q8.gguf", tmp_path / "q4.gguf", level="q4_0")
     assert not (tmp_path / "q4.gguf").exists()
     quantize_gguf(tmp_path / "q8.gguf", tmp_path / "q4.gguf", level="q4_0", is_forced=True)
@@ -150,7 +152,7 @@ def damaged(source: Path, copy: Path, value: float, type_: type = np.float16) ->
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_one_number_that_is_none_is_found_and_nothing_is_left(value: float, source: Path, tmp_path: Path) -> None:
     copy = damaged(source, tmp_path / "copy.gguf", value)
-    with pytest.raises(RunError, match=r"'blk\.1\.ffn_down\.weight' holds values that are not finite(.|\n)*fix:"):
+    with pytest.raises(RunError, match=r"'blk\.1\.ffn_down\.weight' has NaN or infinite values(.|\n)*fix:"):
         quantize_gguf(copy, tmp_path / "m.gguf", level="q4_k_m")
     assert [file.name for file in tmp_path.iterdir()] == ["copy.gguf"]
 
@@ -162,21 +164,27 @@ def test_a_number_beyond_float16_is_found(source: Path, tmp_path: Path) -> None:
         quantize_gguf(copy, tmp_path / "m.gguf", level="f16")
 
 
-def test_a_file_that_shrinks_meanwhile_is_an_error(source: Path, tmp_path: Path, monkeypatch: Any) -> None:
+def first_block(source: Path) -> dict[str, Any]:
+    """Arguments of `quantize_block` for the first block of a q4_0 file."""
+    header = read_model_header(source)
+    blocks = cut_into_blocks(header, choose_types(describe_header(header), "q4_0"))
+    wanted = next(block for block in blocks if block.choice.type == GGMLQuantizationType.Q4_0)
+    return {"block": wanted, "source": source, "data_start": header.data_start, "importance": {}}
+
+
+def test_a_file_that_shrinks_meanwhile_is_an_error(source: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copyfile(source, tmp_path / "copy.gguf"))
-    header = read_model_header(copy)
-    monkeypatch.setattr(quantize, "read_model_header", lambda _: header)
-    os.truncate(copy, header.data_start + 1000)
-    with pytest.raises(RunError, match=r"the file ended inside tensor '.*'(.|\n)*do not change it meanwhile"):
-        quantize_gguf(copy, tmp_path / "m.gguf", level="q4_0")
+    given = first_block(copy)
+    os.truncate(copy, given["data_start"] + 1000)
+    with pytest.raises(RunError, match=r"the file ended inside tensor '.*'(.|\n)*do not change the file while"):
+        quantize_block(**given, library=open_library())
 
 
-def test_a_build_of_ggml_that_writes_something_else_is_refused(source: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    library = open_library()
-    monkeypatch.setattr(quantize, "open_library", lambda: type("Other", (), {"ggml_quantize_chunk": lambda *_: 7})())
+def test_a_build_of_ggml_that_writes_something_else_is_refused(source: Path) -> None:
+    other = SimpleNamespace(ggml_quantize_chunk=lambda *_: 7)
     with pytest.raises(RunError, match=r"ggml wrote 7 bytes for (.|\n)*install the tested version of xllamacpp"):
-        quantize_gguf(source, tmp_path / "m.gguf", level="q4_0")
-    assert library.ggml_row_size(int(GGMLQuantizationType.Q4_0), 32) == 18
+        quantize_block(**first_block(source), library=other)
+    assert open_library().ggml_row_size(int(GGMLQuantizationType.Q4_0), 32) == 18
 
 
 def test_a_file_that_llama_cpp_does_not_open_is_removed(source: Path, tmp_path: Path) -> None:
@@ -227,11 +235,12 @@ def test_a_folder_is_not_quantized_in_one_step(source: Path, tmp_path: Path) -> 
 def test_killed_and_run_again_it_writes_the_same(source: Path, tmp_path: Path) -> None:
     quantize_gguf(source, tmp_path / "wanted.gguf", level="iq4_xs")
     code = (
-        "import sys; from pathlib import Path; from baihua.compress import export, quantize;"
-        "quantize.BLOCK_BYTES = 8192; export.write_levels(Path(sys.argv[1]), Path(sys.argv[2]), ['iq4_xs'])"
+        "import sys; from pathlib import Path; from baihua.compress.quantize import quantize_gguf;"
+        "source, file = map(Path, sys.argv[1:]); quantize_gguf(source, file, level='iq4_xs', block_bytes=8192)"
     )
     out = tmp_path / "out"
-    command = [sys.executable, "-c", code, str(source), str(out)]
+    write_levels(source, out, [])
+    command = [sys.executable, "-c", code, str(out / "model-f16.gguf"), str(out / "model-iq4_xs.gguf")]
     rng = random.Random(5)
     for _ in range(2):
         child = subprocess.Popen(command)
@@ -241,6 +250,7 @@ def test_killed_and_run_again_it_writes_the_same(source: Path, tmp_path: Path) -
         time.sleep(rng.random() * 0.2)
         child.send_signal(signal.SIGKILL)
         child.wait()
-        assert hash_file(out / "model-f16.gguf") == hash_file(source)
-    subprocess.run(command, check=True)
+        written = out / "model-iq4_xs.gguf"
+        assert not written.exists() or hash_file(written) == hash_file(tmp_path / "wanted.gguf")
+    write_levels(source, out, ["iq4_xs"])
     assert hash_file(out / "model-iq4_xs.gguf") == hash_file(tmp_path / "wanted.gguf")

@@ -15,9 +15,9 @@ from safetensors import safe_open
 from baihua.chat.tokenizer import adds_bos
 from baihua.compress.levels import FLOATS, LEVELS, Choice, check_level, choose_types
 from baihua.compress.opening import check_opens
-from baihua.compress.quantize import Importance, quantize_gguf
+from baihua.compress.quantize import Importance, not_finite, quantize_gguf
 from baihua.core.artifact import MANIFEST
-from baihua.core.errors import InputError, RunError
+from baihua.core.errors import InputError
 from baihua.core.files import appearing
 from baihua.core.log import logger
 from baihua.modelfiles.describe import Folder, Stored, describe_header, head_dim_of, read_folder
@@ -195,17 +195,6 @@ def interleave(weights: torch.Tensor, num_heads: int) -> torch.Tensor:
 def _convert(weights: torch.Tensor, choice: Choice, folder: Path) -> np.ndarray:
     """The bytes of a tensor in the type that was chosen."""
     converted = weights.to(DTYPES[choice.type]).contiguous()
-    if not bool(torch.isfinite(converted).all()):
-        refuse_infinite(weights, choice.tensor.name, folder)
+    if not torch.isfinite(converted).all():
+        raise not_finite(choice.tensor.name, folder, is_source_finite=bool(torch.isfinite(weights).all()))
     return converted.view(torch.uint8).numpy()
-
-
-def refuse_infinite(weights: torch.Tensor, name: str, where: Path) -> None:
-    """Say why a tensor cannot be written: its own values, or the range of float16."""
-    if not bool(torch.isfinite(weights).all()):
-        raise RunError(
-            f"tensor {name!r} holds values that are not finite numbers",
-            where=str(where),
-            fix="the training has diverged: go back to an earlier checkpoint",
-        )
-    raise RunError(f"tensor {name!r} holds values beyond float16's 65,504", where=str(where), fix="use the level bf16")
