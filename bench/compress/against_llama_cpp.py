@@ -11,14 +11,10 @@ by more than 0.1 % or a mean KL by more than 10 %.
 import argparse
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
-from baihua.backends.llama_cpp import chat as llama_cpp
-from baihua.backends.llama_cpp import scorer as llama_cpp_scorer
 from baihua.backends.llama_cpp.tokenizer import GgufTokenizer
-from baihua.compress.damage.distance import Distance
-from baihua.compress.damage.measure import Engine, compare_file, record_file
+from baihua.compress.damage.distance import Distance, compare, record, score
 from baihua.compress.damage.texts import TextReader, has_conversations
 from baihua.compress.export import write_gguf
 from baihua.compress.quantize import quantize_gguf
@@ -53,12 +49,11 @@ def main() -> int:
     if source.is_dir():
         source = options.work / "model-f16.gguf"
         write_gguf(options.model, source, level="f16")
-    engine = Engine(partial(llama_cpp_scorer.open_scorer, num_threads=options.threads), llama_cpp.open_chat, None)
     tokenizer = GgufTokenizer(source)
     template = tokenizer.template() if has_conversations(options.data) else None
     texts = TextReader(tokenizer, template, max_length=MAX_LENGTH).read(options.data, num_texts=options.texts)
     scratch = options.work / "reference.scratch"
-    reference = record_file(engine, source, texts, scratch)
+    reference = record(scratch, texts, score(source, texts, num_threads=options.threads))
     print(
         "| level | MB ours | size, ours/theirs | tensors | other type | other bytes | KL ours | KL theirs | ratio | p |"
     )
@@ -68,9 +63,8 @@ def main() -> int:
         ours, theirs = (options.work / f"{who}-{level}.gguf" for who in ("ours", "theirs"))
         quantize_gguf(source, ours, level=level)
         subprocess.run([options.llama_cpp, "-c", THEIRS, source, theirs, level], check=True, capture_output=True)
-        row, is_level_far = compare_two(
-            ours, theirs, [compare_file(engine, f, texts, reference) for f in (ours, theirs)]
-        )
+        scored = [score(file, texts, num_threads=options.threads) for file in (ours, theirs)]
+        row, is_level_far = compare_two(ours, theirs, [compare(reference, one) for one in scored])
         print(f"| {level} | {' | '.join(row)} |", flush=True)
         is_far |= is_level_far
     scratch.unlink()

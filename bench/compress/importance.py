@@ -10,15 +10,11 @@ and the English texts of HELDOUT, and a paired test over the texts.
 
 import argparse
 import sys
-from functools import partial
 from pathlib import Path
 
-from baihua.backends.llama_cpp import chat as llama_cpp
-from baihua.backends.llama_cpp import scorer as llama_cpp_scorer
 from baihua.backends.llama_cpp.tokenizer import GgufTokenizer
 from baihua.compress import importance
-from baihua.compress.damage.distance import Distance, Text
-from baihua.compress.damage.measure import Engine, compare_file, record_file
+from baihua.compress.damage.distance import Distance, Text, compare, record, score
 from baihua.compress.damage.texts import LANGUAGES, TextReader, has_conversations
 from baihua.compress.export import write_gguf
 from baihua.compress.quantize import quantize_gguf
@@ -52,15 +48,15 @@ def main() -> int:
         f"importance matrix: {len(found)} matrices from {sum(map(len, learnt)):,} tokens of {len(learnt)} Chinese rows"
     )
     texts = reader.read(options.heldout, num_texts=options.texts)
-    engine = Engine(partial(llama_cpp_scorer.open_scorer, num_threads=options.threads), llama_cpp.open_chat, None)
     scratch = options.work / "reference.scratch"
-    reference = record_file(engine, source, texts, scratch)
+    reference = record(scratch, texts, score(source, texts, num_threads=options.threads))
     print("\n| level | text | n | KL without | KL with | lower by | difference ± se | p |\n" + "|---" * 8 + "|")
     for level in options.levels:
         files = {name: options.work / f"{name}-{level}.gguf" for name in ("without", "with")}
         quantize_gguf(source, files["without"], level=level)
         quantize_gguf(source, files["with"], level=level, importance=found)
-        distances = {name: compare_file(engine, file, texts, reference) for name, file in files.items()}
+        scored = {name: score(file, texts, num_threads=options.threads) for name, file in files.items()}
+        distances = {name: compare(reference, one) for name, one in scored.items()}
         for language in LANGUAGES:
             chosen = [number for number, text in enumerate(texts) if text.language == language]
             print(f"| {level} | {language} | {len(chosen)} | {row(distances, chosen)} |", flush=True)

@@ -23,10 +23,11 @@ from baihua.compress.damage import speed
 from baihua.compress.damage.advice import advise
 from baihua.compress.damage.chart import draw
 from baihua.compress.damage.distance import Text, check_space, compare, kl, record
-from baihua.compress.damage.measure import figures, find_levels
+from baihua.compress.damage.figures import level_figures
+from baihua.compress.damage.measure import find_levels
 from baihua.compress.damage.replies import ReplyPair, edit_distance
 from baihua.compress.damage.tables import markdown
-from baihua.compress.damage.texts import Question, TextReader, has_conversations
+from baihua.compress.damage.texts import Prompt, TextReader, has_conversations
 from baihua.compress.export import write_gguf
 from baihua.compress.quantize import quantize_gguf
 from baihua.core.errors import InputError, RunError
@@ -98,15 +99,14 @@ def random_log_probs(num_rows: int, num_tokens: int, *, seed: int, scale: float 
 @pytest.mark.parametrize("scale", [0.5, 2.0, 4.0, 8.0], ids=["flat", "soft", "sharp", "certain"])
 def test_rounded_log_probabilities_give_the_same_divergence(tmp_path: Path, scale: float) -> None:
     texts = [make_text([number, *range(200)]) for number in range(3)]
-    first = {text.ids[0]: random_log_probs(201, 2_000, seed=text.ids[0], scale=scale) for text in texts}
+    first = [random_log_probs(201, 2_000, seed=number, scale=scale).astype(np.float64) for number in range(3)]
     noise = random_log_probs(201, 2_000, seed=9, scale=1.0)
-    reference = record(tmp_path / "scratch", texts, lambda ids: first[ids[0]], num_tokens=2_000)
-    for number, text in enumerate(texts):
-        exact = first[number].astype(np.float64)
-        level = exact + 0.2 * noise
-        level -= np.log(np.exp(level).sum(axis=1, keepdims=True))
+    reference = record(tmp_path / "scratch", texts, (exact.astype(np.float32) for exact in first))
+    levels = [exact + 0.2 * noise for exact in first]
+    levels = [level - np.log(np.exp(level).sum(axis=1, keepdims=True)) for level in levels]
+    distances = compare(reference, (level.astype(np.float32) for level in levels))
+    for exact, level, found in zip(first, levels, distances, strict=True):
         wanted = (np.exp(exact) * (exact - level)).sum(axis=1)[:-1]
-        found = compare(reference, number, text, level.astype(np.float32))
         assert found.kl_T.shape == (200,)
         assert abs(found.kl_T.mean() - wanted.mean()) < 1e-5
         assert found.num_same_top == (exact.argmax(axis=1) == level.argmax(axis=1))[:-1].sum()
@@ -120,13 +120,13 @@ def test_the_divergence_of_a_distribution_from_itself_is_nothing() -> None:
 def test_bits_are_those_of_the_counted_tokens(tmp_path: Path) -> None:
     even = np.full((4, 8), -np.log(8), dtype=np.float32)
     text = Text("x", "zh", "", [1, 2, 3, 4], np.array([False, False, True, True]), 2)
-    reference = record(tmp_path / "scratch", [text], lambda ids: even, num_tokens=8)
+    reference = record(tmp_path / "scratch", [text], [even])
     assert reference.bits == [pytest.approx(6.0)]
-    assert figures([text], [compare(reference, 0, text, even)])["bits_per_char_zh"] == pytest.approx(3.0)
+    assert level_figures(compare(reference, [even]))["bits_per_char_zh"] == pytest.approx(3.0)
 
 
 def test_a_disk_that_is_too_small_is_said_before_work_begins(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"need 1000000000\.00 GB of disk (?s:.*) are free(?s:.*)lower `num_texts`"):
+    with pytest.raises(RunError, match=r"needs 1000000000\.00 GB of disk (?s:.*) are free(?s:.*)lower `num_texts`"):
         check_space(tmp_path, 10**18)
 
 
@@ -173,13 +173,13 @@ def test_questions_are_what_comes_before_the_first_answer_and_fit(gguf: Path, tm
     ]
     write_rows(rows, tmp_path)
     tokenizer = GgufTokenizer(gguf / "model-f16.gguf")
-    found = TextReader(tokenizer, tokenizer.template(), max_length=100).questions(tmp_path, num_questions=2)
-    assert found == [Question("b", "chat", (system, user)), Question("c", "", (user,))]
+    found = TextReader(tokenizer, tokenizer.template(), max_length=100).prompts(tmp_path, num_prompts=2)
+    assert found == [Prompt("b", "chat", (system, user)), Prompt("c", "", (user,))]
 
 
 def test_data_without_a_text_is_refused(gguf: Path, tmp_path: Path) -> None:
     reader = TextReader(GgufTokenizer(gguf / "model-f16.gguf"), None, max_length=512)
-    with pytest.raises(InputError, match=r"no text has a second token(?s:.*)give conversations or documents"):
+    with pytest.raises(InputError, match=r"no text has two tokens(?s:.*)give conversations or documents"):
         reader.read(write_documents(tmp_path, ""), num_texts=5)
 
 
@@ -206,7 +206,7 @@ def test_the_edit_distance_is_levenshteins(first: str, second: str) -> None:
     [("", "", 0.0), ("你好", "你好", 0.0), ("你好", "你们好吗", 0.5), ("", "好", 1.0)],
 )
 def test_a_reply_differs_by_a_share_of_the_longer_one(reference: str, level: str, distance: float) -> None:
-    pair = ReplyPair(Question("q", "", (Message("user", "?"),)), reference, level)
+    pair = ReplyPair(Prompt("q", "", (Message("user", "?"),)), reference, level)
     assert pair.distance == distance and pair.is_changed == (distance > 0)
 
 
@@ -236,7 +236,9 @@ def test_speed_is_measured_in_a_process_of_its_own(gguf: Path) -> None:
 
 
 def test_a_process_that_fails_says_why(gguf: Path) -> None:
-    with pytest.raises(RunError, match=r"ended with status 1: (?s:.*)do not fit the model's context of 1024(?s:.*)fix"):
+    with pytest.raises(
+        RunError, match=r"ended with status 1: (?s:.*)do not fit into the model's context of 1024(?s:.*)fix"
+    ):
         speed.measure_speed(gguf / "model-q8_0.gguf", num_threads=1, num_prompt_tokens=1000, num_new_tokens=100)
 
 
@@ -308,7 +310,7 @@ def test_documents_in_one_language_give_its_figures_only(gguf: Path, tmp_path: P
     [
         (["q8_0"], None, r"no file to compare with: expected model-f16\.gguf, found q8_0(?s:.*)with f16 among"),
         ([], None, "found none"),
-        (["f16"], None, "there is only f16(?s:.*)write one more level"),
+        (["f16"], None, "the only level is f16(?s:.*)add another level"),
         (["f16", "q8_0"], ["q2_k"], "no file of level q2_k; there are: f16, q8_0(?s:.*)correct `levels`"),
     ],
     ids=["no reference", "nothing", "no level", "unknown level"],

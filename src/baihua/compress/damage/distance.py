@@ -1,23 +1,25 @@
-"""How far a level's predictions are from the reference's, text by text and position by position.
+"""The distance between a level's predictions and the reference's, text by text and position by position.
 
 T tokens, V vocabulary. A text of T tokens has T - 1 positions: its first token is given, never predicted.
 """
 
 # ruff: noqa: N803, N806, N815  (names of tensors end with their shape)
 
+import itertools
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from baihua.backends.llama_cpp.scorer import open_scorer
 from baihua.core.errors import RunError
+from baihua.core.log import progress_bar
 
-LogProbs = Callable[[Sequence[int]], np.ndarray]
-"""Token ids to natural-log probabilities_TV, as a Scorer gives them."""
-# A second table of a whole text's probabilities need not fit into memory.
+# A second table of a whole text's probabilities may not fit into memory, so rows are converted in parts.
 NUM_ROWS = 64
 BYTES_PER_LOG_PROB = 2
 
@@ -28,7 +30,7 @@ class Text:
 
     row_id: str
     language: str
-    """`zh` or `en`; empty for a text that belongs to neither figure."""
+    """`zh` or `en`; empty for a text that counts only in its category."""
     category: str
     ids: list[int]
     is_counted_T: np.ndarray
@@ -37,10 +39,11 @@ class Text:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Distance:
-    """One text as a level sees it, beside the reference."""
+    """One text at a level, compared with the reference."""
 
+    text: Text
     kl_T: np.ndarray
-    """Nats of KL divergence, reference to level, at each position."""
+    """KL divergence from reference to level at each position, in nats."""
     num_same_top: int
     """Positions with the same most likely token."""
     bits: float
@@ -48,10 +51,11 @@ class Distance:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Reference:
-    """What the reference says about each text; its log-probabilities lie in a scratch file, 2 bytes each."""
+class RecordedScores:
+    """The reference's predictions for each text; its log-probabilities are in a scratch file, 2 bytes each."""
 
     file: Path
+    texts: Sequence[Text]
     num_tokens: int
     starts: list[int]
     """Position in the file at which each text begins."""
@@ -60,62 +64,80 @@ class Reference:
     bits: list[float]
 
     def read(self, number: int) -> np.ndarray:
-        """Log-probabilities_TV of one text, float16; mapped, not loaded."""
+        """Log-probabilities_TV of one text, float16; memory-mapped."""
         shape = (len(self.tops[number]), self.num_tokens)
         offset = self.starts[number] * self.num_tokens * BYTES_PER_LOG_PROB
         return np.memmap(self.file, dtype=np.float16, mode="r", offset=offset, shape=shape)
 
 
+def score(file: Path, texts: Sequence[Text], *, num_threads: int | None = None) -> Iterator[np.ndarray]:
+    """Natural-log probabilities_TV of each text in turn, by llama.cpp; the model is closed after the last."""
+    with closing(open_scorer(file, num_threads)) as scorer, progress_bar(f"score {file.stem}", len(texts)) as bar:
+        for text in texts:
+            yield scorer.log_probs(text.ids)
+            bar.advance()
+
+
+def record(scratch: Path, texts: Sequence[Text], scores: Iterable[np.ndarray]) -> RecordedScores:
+    """Keep the reference's log-probabilities_TV of every text in a file."""
+    lengths = [len(text.ids) - 1 for text in texts]
+    starts = list(itertools.accumulate(lengths[:-1], initial=0))
+    num_tokens, tops, bits = 0, list[np.ndarray](), list[float]()
+    with scratch.open("wb") as stream:
+        for text, log_probs_TV in zip(texts, scores, strict=True):
+            if not num_tokens:
+                num_tokens = log_probs_TV.shape[1]
+                check_space(scratch.parent, sum(lengths) * num_tokens * BYTES_PER_LOG_PROB)
+            tops.append(log_probs_TV[:-1].argmax(axis=1))
+            bits.append(_bits(text, log_probs_TV))
+            for part in _parts(lengths[len(tops) - 1]):
+                stream.write(log_probs_TV[part].astype(np.float16).tobytes())
+    return RecordedScores(scratch, texts, num_tokens, starts, tops, bits)
+
+
 def check_space(folder: Path, num_bytes: int) -> None:
-    """Refuse to begin what the disk cannot hold."""
+    """Refuse to start with too little free disk space."""
     free = shutil.disk_usage(folder).free
     if num_bytes > free:
         raise RunError(
-            f"the reference's probabilities need {num_bytes / 1e9:.2f} GB of disk while the levels are compared, "
+            f"comparing the levels needs {num_bytes / 1e9:.2f} GB of disk for the reference's probabilities, "
             f"{free / 1e9:.2f} GB are free",
             where=str(folder),
             fix="free some space, or lower `num_texts` or `max_length`",
         )
 
 
-def record(file: Path, texts: Sequence[Text], log_probs: LogProbs, *, num_tokens: int) -> Reference:
-    """Score every text with the reference and keep its log-probabilities in a file."""
-    lengths = [len(text.ids) - 1 for text in texts]
-    check_space(file.parent, sum(lengths) * num_tokens * BYTES_PER_LOG_PROB)
-    starts = [sum(lengths[:number]) for number in range(len(texts))]
-    reference = Reference(file, num_tokens, starts, [], [])
-    with file.open("wb") as stream:
-        for text in texts:
-            log_probs_TV = log_probs(text.ids)[:-1]
-            reference.tops.append(log_probs_TV.argmax(axis=1))
-            reference.bits.append(_bits(text, log_probs_TV))
-            for start in range(0, len(log_probs_TV), NUM_ROWS):
-                stream.write(log_probs_TV[start : start + NUM_ROWS].astype(np.float16).tobytes())
-    return reference
-
-
-def compare(reference: Reference, number: int, text: Text, log_probs_TV: np.ndarray) -> Distance:
-    """A level's log-probabilities of the text of that number against the reference's."""
-    log_probs_TV, wanted_TV = log_probs_TV[:-1], reference.read(number)
-    parts = [slice(start, start + NUM_ROWS) for start in range(0, len(log_probs_TV), NUM_ROWS)]
-    return Distance(
-        kl_T=np.concatenate([kl(wanted_TV[part], log_probs_TV[part]) for part in parts]),
-        num_same_top=int((log_probs_TV.argmax(axis=1) == reference.tops[number]).sum()),
-        bits=_bits(text, log_probs_TV),
-        reference_bits=reference.bits[number],
-    )
+def compare(reference: RecordedScores, scores: Iterable[np.ndarray]) -> list[Distance]:
+    """Compare a level's log-probabilities_TV of the reference's texts with the reference's own."""
+    found: list[Distance] = []
+    for number, (text, log_probs_TV) in enumerate(zip(reference.texts, scores, strict=True)):
+        wanted_TV = reference.read(number)
+        found.append(
+            Distance(
+                text=text,
+                kl_T=np.concatenate([kl(wanted_TV[part], log_probs_TV[part]) for part in _parts(len(wanted_TV))]),
+                num_same_top=int((log_probs_TV[:-1].argmax(axis=1) == reference.tops[number]).sum()),
+                bits=_bits(text, log_probs_TV),
+                reference_bits=reference.bits[number],
+            )
+        )
+    return found
 
 
 def kl(first_TV: np.ndarray, second_TV: np.ndarray) -> np.ndarray:
     """KL divergence_T of the first distribution to the second, in nats, given log-probabilities.
 
-    The first may be rounded to float16, which moves each by up to 1 in 2,000 of itself. Made to sum to one again, so
-    that what is lost here is gained there, they change the mean by less than 1e-5: on six texts of 50 to 95 tokens with
-    SmolLM2 by 1e-6 at q8_0 (KL 0.008) and 7e-6 at q2_k (KL 0.7).
+    The first may be rounded to float16, which moves each value by up to 1 in 2,000. It is normalised again, so that
+    losses and gains cancel and the mean moves by less than 1e-5: on six texts of 50 to 95 tokens with SmolLM2 by 1e-6
+    at q8_0 (KL 0.008) and 7e-6 at q2_k (KL 0.7).
     """
     first_TV = first_TV.astype(np.float32)
     first_TV -= np.log(np.exp(first_TV).sum(axis=1, keepdims=True, dtype=np.float64)).astype(np.float32)
     return (np.exp(first_TV) * (first_TV - second_TV)).sum(axis=1, dtype=np.float64)
+
+
+def _parts(num_rows: int) -> list[slice]:
+    return [slice(start, min(start + NUM_ROWS, num_rows)) for start in range(0, num_rows, NUM_ROWS)]
 
 
 def _bits(text: Text, log_probs_TV: np.ndarray) -> float:

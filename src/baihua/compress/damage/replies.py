@@ -1,20 +1,17 @@
-"""Do a level's greedy replies differ from the reference's, and by how many characters?"""
+"""Greedy replies of a level compared with the reference's, character by character."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-from baihua.chat.types import ChatModel, Sampling
-from baihua.chat.zh import is_mainly_chinese
-from baihua.compress.damage.texts import Question
+from baihua.compress.damage.texts import Prompt
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyPair:
-    """What the reference and a level said to one question."""
+    """The replies of the reference and of a level to one prompt."""
 
-    question: Question
+    prompt: Prompt
     reference: str
     level: str
 
@@ -25,31 +22,20 @@ class ReplyPair:
 
     @property
     def distance(self) -> float:
-        """Character edits over the longer reply's length, 0 to 1; 0 for two empty replies."""
+        """Character edits divided by the longer reply's length, 0 to 1; 0 for two empty replies."""
         length = max(len(self.reference), len(self.level))
         return edit_distance(self.reference, self.level) / length if length else 0.0
 
-    @property
-    def language(self) -> str:
-        """The question's language: zh, or en for all else."""
-        return "zh" if is_mainly_chinese(self.question.text) else "en"
-
-
-def ask(model: ChatModel, questions: Iterable[Question], *, max_tokens: int) -> list[str]:
-    """The greedy reply to each question, each on its own."""
-    sampling = Sampling(max_tokens=max_tokens, temperature=0.0)
-    return ["".join(piece.text for piece in model.stream(q.messages, sampling)) for q in questions]
-
 
 def edit_distance(first: str, second: str) -> int:
-    """The fewest insertions, deletions and replacements of a character that make one text of the other (Levenshtein).
+    """Fewest insertions, deletions and replacements of characters that turn one text into the other (Levenshtein).
 
-    The usual table, a row at a time; time grows with the product of the lengths.
+    One row of the usual table at a time; time grows with the product of the lengths.
     """
-    places = np.arange(len(second) + 1)
-    row, codes = places, np.array([ord(char) for char in second], dtype=np.int64)
+    columns = np.arange(len(second) + 1)
+    row, codes = columns, np.array([ord(char) for char in second], dtype=np.int64)
     for number, char in enumerate(first, start=1):
         row = np.concatenate([[number], np.minimum(row[1:] + 1, row[:-1] + (codes != ord(char)))])
-        # An insertion costs one for each place to the right: what counts is the smallest value less its place so far.
-        row = np.minimum.accumulate(row - places) + places
+        # An insertion costs one per column to the right, so compare values less their column.
+        row = np.minimum.accumulate(row - columns) + columns
     return int(row[-1])

@@ -1,22 +1,18 @@
-"""How fast a GGUF file reads and writes on this machine, and how much memory that takes.
+"""Speed and peak memory of a GGUF file on this machine.
 
-Measured in a process of its own, because memory's peak is a process's and other work leaves threads and caches behind:
-
-    python -m baihua.compress.damage.speed FILE [--threads N] [--prompt-tokens 256] [--new-tokens 64] [--repetitions 3]
-
-prints one JSON object. Speeds are medians over the repetitions; `_se` is the standard error of their mean, which tells
-how noisy the machine was. `peak_memory_bytes` is the largest resident memory of that process: Python itself (some
-60 MB) and every page of the mapped file that was touched count, and so does a second, rearranged copy of the weights,
-which llama.cpp makes for some levels.
+Both are measured in a child process, because peak memory belongs to a process and other work leaves threads and caches
+behind. Speeds are medians over the repetitions; `_se` is the standard error of their mean, which shows how noisy the
+machine was. `peak_memory_bytes` is the largest resident memory of the process: it includes Python itself (some 60 MB),
+every page of the mapped file that was touched, and the second, rearranged copy of the weights that llama.cpp makes at
+some levels.
 """
 
-import argparse
 import json
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +23,7 @@ from baihua.core.errors import RunError
 from baihua.core.system import peak_memory_bytes
 from baihua.statistics.clusters import mean
 
-# A model that reads a text again and again goes on with it, so characters per token are those of Chinese.
+# A model that reads a text repeatedly continues it, so characters per token are those of Chinese.
 PROMPT = (
     "春天来了，公园里的花都开了。老人们在树下下棋，孩子们在草地上放风筝。河边的柳树长出了新的叶子，燕子从南方飞回来。"
     "周末的时候，很多人带着家人到郊外去走一走，看看田里的油菜花，呼吸新鲜的空气。"
@@ -38,10 +34,10 @@ def measure_speed(
     file: Path, *, num_threads: int | None = None, num_prompt_tokens: int = 256, num_new_tokens: int = 64
 ) -> dict[str, Any]:
     """Speeds and peak memory of a file, measured in a child process."""
-    numbers = {"--prompt-tokens": num_prompt_tokens, "--new-tokens": num_new_tokens, "--threads": num_threads}
-    options = [word for name, number in numbers.items() if number for word in (name, str(number))]
-    # -P: a file of the folder that we happen to run in must not be imported in place of a package.
-    command = [sys.executable, "-P", "-m", __name__, str(file), *options]
+    settings = {"num_threads": num_threads or default_num_threads()}
+    settings |= {"num_prompt_tokens": num_prompt_tokens, "num_new_tokens": num_new_tokens}
+    # -P: a file in the current folder must not be imported in place of a package.
+    command = [sys.executable, "-P", "-m", __name__, str(file), json.dumps(settings)]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
     if done.returncode:
         last = done.stderr.strip().splitlines()[-5:]
@@ -54,9 +50,9 @@ def measure_speed(
 
 
 def run(
-    file: Path, *, num_threads: int, num_prompt_tokens: int, num_new_tokens: int, num_repetitions: int
+    file: Path, *, num_threads: int, num_prompt_tokens: int, num_new_tokens: int, num_repetitions: int = 3
 ) -> dict[str, Any]:
-    """Read a prompt and go on greedily, several times, in this process; the first reading only warms up."""
+    """Read a prompt and continue it greedily, several times, in this process; the first reading only warms up."""
     vocabulary = Vocabulary(file)
     once = vocabulary.encode(PROMPT)
     first = [vocabulary.bos_id] if vocabulary.adds_bos and vocabulary.bos_id is not None else []
@@ -64,7 +60,7 @@ def run(
     network = Network(file, num_ctx=num_prompt_tokens + num_new_tokens + 1, num_threads=num_threads, num_outputs=1)
     if network.num_ctx < num_prompt_tokens + num_new_tokens:
         raise RunError(
-            f"{num_prompt_tokens} + {num_new_tokens} tokens do not fit the model's context of {network.num_ctx}",
+            f"{num_prompt_tokens} + {num_new_tokens} tokens do not fit into the model's context of {network.num_ctx}",
             where=str(file),
             fix="measure fewer tokens",
         )
@@ -72,7 +68,7 @@ def run(
     rounds = [_round(network, vocabulary, prompt, num_new_tokens) for _ in range(num_repetitions)]
     network.close()
     vocabulary.close()
-    return dict(_figures(rounds)) | {
+    return _figures(rounds) | {
         "peak_memory_bytes": peak_memory_bytes(),
         "num_prompt_tokens": num_prompt_tokens,
         "num_new_tokens": num_new_tokens,
@@ -99,33 +95,16 @@ def _round(network: Network, vocabulary: Vocabulary, prompt: list[int], num_new_
     }
 
 
-def _figures(rounds: list[dict[str, float]]) -> Iterator[tuple[str, float]]:
+def _figures(rounds: Sequence[dict[str, float]]) -> dict[str, float]:
+    found: dict[str, float] = {}
     for name in rounds[0]:
         values = [one[name] for one in rounds]
-        yield name, round(statistics.median(values), 2)
-        found = mean(values)
-        if found and found.standard_error is not None:
-            yield f"{name}_se", round(found.standard_error, 3)
-
-
-def main() -> None:
-    """Measure and print one line of JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("file", type=Path)
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--prompt-tokens", type=int, default=256)
-    parser.add_argument("--new-tokens", type=int, default=64)
-    parser.add_argument("--repetitions", type=int, default=3)
-    options = parser.parse_args()
-    figures = run(
-        options.file,
-        num_threads=options.threads or default_num_threads(),
-        num_prompt_tokens=options.prompt_tokens,
-        num_new_tokens=options.new_tokens,
-        num_repetitions=options.repetitions,
-    )
-    sys.stdout.write(json.dumps(figures) + "\n")
+        found[name] = round(statistics.median(values), 2)
+        spread = mean(values)
+        if spread and spread.standard_error is not None:
+            found[f"{name}_se"] = round(spread.standard_error, 3)
+    return found
 
 
 if __name__ == "__main__":
-    main()
+    print(json.dumps(run(Path(sys.argv[1]), **json.loads(sys.argv[2]))))  # noqa: T201

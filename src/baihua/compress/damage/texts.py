@@ -1,28 +1,32 @@
-"""Which texts and questions damage is measured on, and how they become tokens."""
+"""Texts and prompts that damage is measured on, as tokens."""
 
-# ruff: noqa: N806  (names of tensors end with their shape)
+
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from baihua.backends.llama_cpp.tokenizer import GgufTokenizer
 from baihua.chat.render import Template, encode, render
 from baihua.chat.types import Message, TextTokenizer
 from baihua.chat.zh import is_mainly_chinese
 from baihua.compress.damage.distance import Text
 from baihua.core.errors import InputError
-from baihua.data.rows import Row, find_table, read_rows, read_values
-from baihua.model.examples import Encoder, Example
+from baihua.data.rows import DOCUMENT, Row, find_table, read_rows, read_values
+from baihua.data.shards import holds_documents
+from baihua.model.examples import Encoder
 
 LANGUAGES = ("zh", "en")
+# More characters than tokens have on average, so that a whole book is not tokenized for its first page.
+MAX_CHARS_PER_TOKEN = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """What a model is asked: everything before the first answer."""
+class Prompt:
+    """The messages of a conversation that precede its first answer."""
 
     row_id: str
     category: str
@@ -30,12 +34,12 @@ class Question:
 
     @property
     def text(self) -> str:
-        """The question as a person reads it."""
+        """The user's part, for people."""
         return "\n".join(message.text for message in self.messages if message.role == "user")
 
 
 class TextReader:
-    """Turns data into texts and questions of at most `max_length` tokens; documents need no template."""
+    """Turns data into texts and prompts of at most `max_length` tokens; documents need no template."""
 
     def __init__(self, tokenizer: TextTokenizer, template: Template | None, *, max_length: int) -> None:
         self._tokenizer = tokenizer
@@ -43,86 +47,102 @@ class TextReader:
         self._max_length = max_length
 
     def read(self, data: Path, *, num_texts: int) -> list[Text]:
-        """At most `num_texts` of each language: mainly Chinese, and all else.
+        """At most `num_texts` texts that are mainly Chinese, and as many others, Chinese first.
 
-        The smallest ids come first; being hashes of the content, they are a draw that repeats.
+        The smallest ids come first: they are hashes of the content, so the same rows are drawn every time.
         """
         texts: list[Text] = []
         left = dict.fromkeys(LANGUAGES, num_texts)
-        for row_id, category, messages, document in _read(data):
-            language = "zh" if is_mainly_chinese(document or _text(messages)) else "en"
+        for row in _read_sorted(data):
+            language = "zh" if is_mainly_chinese("\n".join(message.text for message in row.messages)) else "en"
             if not left[language]:
                 continue
-            text = self._document(row_id, document, language) if document else None
-            text = text or self.conversation(row_id, messages, language=language, category=category)
+            is_document = row.messages[0].role == DOCUMENT
+            text = self._document(row, language) if is_document else self._conversation(row, language)
             if len(text.ids) > 1:
                 texts.append(text)
                 left[language] -= 1
         if not texts:
             raise InputError(
-                "no text has a second token, so there is nothing to measure",
+                "no text has two tokens, so nothing can be measured",
                 where=str(data),
                 fix="give conversations or documents in Chinese, in English or in both",
             )
         return sorted(texts, key=lambda text: LANGUAGES.index(text.language))
 
-    def conversation(self, row_id: str, messages: Sequence[Message], *, language: str = "", category: str = "") -> Text:
-        """A conversation as the template renders it; its answers count for bits and characters."""
-        assert self._encoder, "whoever has conversations gives a template"
-        example: Example = self._encoder.cut(self._encoder.encode(row_id, messages), self._max_length)
-        ids = example.ids_T.tolist()
-        return Text(row_id, language, category, ids, example.is_target_T, example.target_text.num_chars)
+    def prompts(self, data: Path, *, num_prompts: int) -> list[Prompt]:
+        """Prompts of at most `num_prompts` conversations, smallest ids first; too long ones are skipped."""
+        prompts = (
+            Prompt(row.id, _category(row), tuple(itertools.takewhile(lambda m: m.role != "assistant", row.messages)))
+            for row in sorted(read_rows(data), key=lambda row: row.id)
+        )
+        return list(itertools.islice(filter(self._fits, prompts), num_prompts))
 
-    def questions(self, data: Path, *, num_questions: int) -> list[Question]:
-        """The first question of at most so many conversations, smallest ids first; one that is too long is left out."""
-        rows = sorted(read_rows(data), key=lambda row: row.id)
-        questions = (Question(row.id, _category(row), tuple(_until_answer(row.messages))) for row in rows)
-        return list(itertools.islice(filter(self._fits, questions), num_questions))
+    def answered(self, prompt: Prompt, reply: str) -> Text:
+        """A prompt with a reply, which counts only in its category."""
+        row = Row(prompt.row_id, (*prompt.messages, Message("assistant", reply)), meta={"category": prompt.category})
+        return self._conversation(row, language="")
 
-    def answered(self, question: Question, reply: str) -> Text:
-        """A question with a reply, for the figures of its category alone."""
-        messages = (*question.messages, Message("assistant", reply))
-        return self.conversation(question.row_id, messages, category=question.category)
-
-    def _fits(self, question: Question) -> bool:
-        assert self._encoder, "whoever has questions gives a template"
-        spans = render(question.messages, self._encoder.template, for_answer=True)
+    def _fits(self, prompt: Prompt) -> bool:
+        assert self._encoder, "prompts need a template"
+        spans = render(prompt.messages, self._encoder.template, for_answer=True)
         return len(encode(spans, self._tokenizer).ids) <= self._max_length
 
-    def _document(self, row_id: str, document: str, language: str) -> Text:
+    def _conversation(self, row: Row, language: str) -> Text:
+        """A conversation as the template renders it; its answers count for bits and characters."""
+        assert self._encoder, "conversations need a template"
+        example = self._encoder.cut(self._encoder.encode(row.id, row.messages), self._max_length)
+        num_chars = example.target_text.num_chars
+        return Text(row.id, language, _category(row), example.ids_T.tolist(), example.is_target_T, num_chars)
+
+    def _document(self, row: Row, language: str) -> Text:
         first = [] if self._tokenizer.bos_id is None else [self._tokenizer.bos_id]
-        # No token stands for less than a byte, so what is cut off here would not fit.
-        ids = (first + self._tokenizer.encode(document[: self._max_length * 16]))[: self._max_length]
-        is_counted_T = np.ones(len(ids), dtype=bool)
+        document = row.messages[0].text[: self._max_length * MAX_CHARS_PER_TOKEN]
+        ids = (first + self._tokenizer.encode(document))[: self._max_length]
         data = b"".join(map(self._tokenizer.token_bytes, ids[1:]))
         # Bytes 10xxxxxx continue a character; a character counts where it starts.
-        return Text(row_id, language, "", ids, is_counted_T, sum(byte & 0xC0 != 0x80 for byte in data))
+        num_chars = sum(byte & 0xC0 != 0x80 for byte in data)
+        return Text(row.id, language, "", ids, np.ones(len(ids), dtype=bool), num_chars)
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """The texts that are scored and the prompts that are answered."""
+
+    texts: Sequence[Text]
+    prompts: Sequence[Prompt]
+    reader: TextReader
+
+    def answered(self, replies: Sequence[str]) -> list[Text]:
+        """Prompts that have a category, with the reference's replies: the texts on which categories are compared."""
+        answered = zip(self.prompts, replies, strict=True)
+        # Some templates trim their texts, and the renderer refuses a template that changes a text.
+        return [self.reader.answered(prompt, reply.strip()) for prompt, reply in answered if prompt.category]
+
+
+def read_material(
+    reference: Path, data: Path, questions: Path | None, *, num_texts: int, num_replies: int, max_length: int
+) -> Material:
+    """Texts from `data` and prompts from `questions`, else from `data`, with the tokenizer of a GGUF file."""
+    asked = questions or (data if has_conversations(data) else None)
+    tokenizer = GgufTokenizer(reference)
+    reader = TextReader(tokenizer, tokenizer.template() if asked else None, max_length=max_length)
+    prompts = reader.prompts(asked, num_prompts=num_replies) if asked and num_replies else []
+    return Material(reader.read(data, num_texts=num_texts), prompts, reader)
 
 
 def has_conversations(data: Path) -> bool:
     """Whether data is conversations, not documents."""
-    import pyarrow.parquet as pq
-
-    return "text" not in pq.read_schema(find_table(data)).names
+    return not holds_documents(find_table(data))
 
 
-def _until_answer(messages: Iterable[Message]) -> Iterable[Message]:
-    return itertools.takewhile(lambda message: message.role != "assistant", messages)
-
-
-def _read(data: Path) -> list[tuple[str, str, tuple[Message, ...], str]]:
-    """Id, category, messages and text of every row, smallest ids first; a document has no messages."""
+def _read_sorted(data: Path) -> list[Row]:
+    """Every row with text, smallest ids first; a document is one message of the role `document`."""
     if has_conversations(data):
-        rows = [(row.id, _category(row), row.messages, "") for row in read_rows(data)]
-    else:
-        records = read_values(find_table(data))
-        rows = [(record["id"], "", (), record["text"]) for record in records if record["text"].strip()]
-    return sorted(rows, key=lambda row: row[0])
+        return sorted(read_rows(data), key=lambda row: row.id)
+    records = sorted(read_values(find_table(data)), key=lambda record: record["id"])
+    return [Row(record["id"], (Message(DOCUMENT, record["text"]),)) for record in records if record["text"].strip()]
 
 
 def _category(row: Row) -> str:
     return str(row.meta.get("category") or "")
-
-
-def _text(messages: Sequence[Message]) -> str:
-    return "\n".join(message.text for message in messages)

@@ -1,0 +1,90 @@
+"""The figures of a level: means over texts and replies, with standard errors that take texts as the unit."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from baihua.compress.damage.distance import Distance, RecordedScores, Text
+from baihua.compress.damage.replies import ReplyPair
+from baihua.compress.damage.texts import LANGUAGES
+from baihua.statistics.clusters import Mean, mean, ratio
+
+Figures = dict[str, Any]
+
+
+def reference_figures(reference: RecordedScores) -> Figures:
+    """Bits per character of the reference itself, by language."""
+    found: Figures = {}
+    for language in LANGUAGES:
+        scored = zip(reference.texts, reference.bits, strict=True)
+        chosen = [(text, bits) for text, bits in scored if text.language == language]
+        texts = [text for text, _ in chosen]
+        found |= _counts(texts, f"_{language}") | _bits_per_char(texts, [bits for _, bits in chosen], f"_{language}")
+    return found
+
+
+def level_figures(distances: Sequence[Distance]) -> Figures:
+    """A level's distances by language; a language without texts has no figures."""
+    found: Figures = {}
+    for language in LANGUAGES:
+        found |= _summary([d for d in distances if d.text.language == language], f"_{language}")
+    return found
+
+
+def reply_figures(pairs: Sequence[ReplyPair]) -> Figures:
+    """Share of changed replies, and the mean edit distance relative to the longer reply."""
+    if not pairs:
+        return {}
+    changed = _with_error("changed_reply_share", mean([float(pair.is_changed) for pair in pairs]))
+    return {"num_replies": len(pairs)} | changed | _with_error("mean_edit_distance", mean([p.distance for p in pairs]))
+
+
+def category_figures(level: str, distances: Sequence[Distance], pairs: Sequence[ReplyPair]) -> list[Figures]:
+    """One row for each category of the prompts."""
+    names = {distance.text.category for distance in distances} | {pair.prompt.category for pair in pairs}
+    return [
+        {"level": level, "category": name}
+        | _summary([distance for distance in distances if distance.text.category == name], "")
+        | reply_figures([pair for pair in pairs if pair.prompt.category == name])
+        for name in sorted(names - {""})
+    ]
+
+
+def _summary(distances: Sequence[Distance], suffix: str) -> Figures:
+    if not distances:
+        return {}
+    texts, bits = [d.text for d in distances], [d.bits for d in distances]
+    kl_T = np.concatenate([d.kl_T for d in distances])  # noqa: N806
+    num_positions = [len(d.kl_T) for d in distances]
+    return (
+        _counts(texts, suffix)
+        | _with_error(f"mean_kl{suffix}", ratio([float(d.kl_T.sum()) for d in distances], num_positions))
+        | {f"median_kl{suffix}": float(np.median(kl_T))}
+        | {f"p99_kl{suffix}": float(np.quantile(kl_T, 0.99)), f"max_kl{suffix}": float(kl_T.max())}
+        | _with_error(f"same_top_share{suffix}", ratio([d.num_same_top for d in distances], num_positions))
+        | _bits_per_char(texts, bits, suffix)
+        # Both are of the same texts, so their ratio is known far better than either.
+        | _with_error(f"bits_per_char_ratio{suffix}", ratio(bits, [d.reference_bits for d in distances]))
+    )
+
+
+def _counts(texts: Sequence[Text], suffix: str) -> Figures:
+    if not texts:
+        return {}
+    return {
+        f"num_texts{suffix}": len(texts),
+        f"num_positions{suffix}": sum(len(text.ids) - 1 for text in texts),
+        f"num_chars{suffix}": sum(text.num_chars for text in texts),
+    }
+
+
+def _bits_per_char(texts: Sequence[Text], bits: Sequence[float], suffix: str) -> Figures:
+    return _with_error(f"bits_per_char{suffix}", ratio(bits, [text.num_chars for text in texts]))
+
+
+def _with_error(name: str, found: Mean | None) -> Figures:
+    """A figure and its standard error, where they exist."""
+    if found is None:
+        return {}
+    return {name: found.value} | ({} if found.standard_error is None else {f"{name}_se": found.standard_error})
