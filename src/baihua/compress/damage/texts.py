@@ -1,7 +1,5 @@
 """Texts and prompts that damage is measured on, as tokens."""
 
-
-
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
