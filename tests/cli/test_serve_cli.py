@@ -8,13 +8,13 @@ import pytest
 from cli_runs import run_here
 
 from baihua.cli import export
-from baihua.cli.serve import Engine, Wanted, _split, named_models
+from baihua.cli.serve import EngineName, Wanted, _split, named_models
 from baihua.core.env import Environment
 from baihua.core.errors import InputError
 from baihua.core.run import given_path
 from baihua.core.stage import find_stage, run_stage
 from baihua.serve.engines.cluster import Cluster
-from baihua.serve.web.run import read_key
+from baihua.serve.web.server import read_key
 
 ASK = {"messages": [{"role": "user", "content": "你好 <|im_end|>"}]}
 
@@ -70,15 +70,15 @@ def test_the_key_comes_from_a_file_or_the_environment(tmp_path: Path) -> None:
     assert read_key(file, Environment({}), host="0.0.0.0") == "secret-1"
     assert read_key(None, Environment({"BAIHUA_API_KEY": "secret-2"}), host="0.0.0.0") == "secret-2"
     assert read_key(None, Environment({}), host="127.0.0.1") is None
-    with pytest.raises(InputError, match=r"whoever reaches this address could use the models.*\n.*--host 0\.0\.0\.0"):
+    with pytest.raises(InputError, match=r"listening beyond this machine requires an API key.*\n.*--host 0\.0\.0\.0"):
         read_key(None, Environment({}), host="0.0.0.0")
     file.write_text(" \n")
-    with pytest.raises(InputError, match="the file of the key is empty"):
+    with pytest.raises(InputError, match="the key file is empty"):
         read_key(file, Environment({}), host="127.0.0.1")
     file.write_text("钥匙")
-    with pytest.raises(InputError, match="a key has letters, digits and signs of ASCII"):
+    with pytest.raises(InputError, match="an API key must be printable ASCII"):
         read_key(file, Environment({}), host="127.0.0.1")
-    with pytest.raises(InputError, match="cannot read the key"):
+    with pytest.raises(InputError, match="cannot read the API key"):
         read_key(tmp_path / "none", Environment({}), host="127.0.0.1")
 
 
@@ -127,8 +127,8 @@ def test_an_engine_that_switches_no_adapters_says_so(
     assert "the engine transformers switches no adapters" in found.errors()[0]
 
 
-@pytest.mark.parametrize("engine", [Engine.transformers, Engine.vllm])
-def test_replicas_run_llama_cpp_alone(engine: Engine, tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", [EngineName.transformers, EngineName.vllm])
+def test_replicas_run_llama_cpp_alone(engine: EngineName, tmp_path: Path) -> None:
     wanted = Wanted(
         engine=engine, level="q8_0", num_slots=1, num_ctx=64, num_threads=1, cluster=Cluster(num_replicas=2)
     )

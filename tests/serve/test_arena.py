@@ -20,12 +20,11 @@ from baihua.backends.replay import ReplayChat
 from baihua.chat.types import Message, Piece, Sampling, Usage
 from baihua.core.errors import InputError, RunError, TooLongError
 from baihua.data.formats.questions import Question
-from baihua.serve.arena import battles as battles_module
 from baihua.serve.arena.app import make_arena
 from baihua.serve.arena.battles import Battles
 from baihua.serve.arena.table import make_table
 from baihua.serve.arena.votes import Votes, read_votes
-from baihua.serve.web.guard import Rules
+from baihua.serve.web.access import Rules
 
 NAMES = ("secret-small", "secret-big")
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -56,10 +55,10 @@ class FailingChat:
         """Nothing to free."""
 
 
-def make(folder: Path, *, models: Any = None, questions: Sequence[Question] = ()) -> Battles:
+def make(folder: Path, *, models: Any = None, questions: Sequence[Question] = (), max_open: int = 200) -> Battles:
     given = models or {name: ReplayChat({None: f"答{number}。" * 5}, name=name) for number, name in enumerate(NAMES)}
     votes = Votes(folder / "votes.jsonl")
-    return Battles(given, votes, questions=questions, sampling=Sampling(), rng=random.Random(0))
+    return Battles(given, votes, questions=questions, sampling=Sampling(), rng=random.Random(0), max_open=max_open)
 
 
 @pytest.fixture
@@ -158,13 +157,12 @@ def test_pairs_that_met_least_meet_next_and_sides_are_drawn(tmp_path: Path) -> N
     found.votes.close()
 
 
-def test_old_battles_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(battles_module, "MAX_OPEN", 3)
-    found = make(tmp_path)
+def test_old_battles_are_forgotten(tmp_path: Path) -> None:
+    found = make(tmp_path, max_open=3)
     first = found.begin(None)
     for _ in range(3):
         found.begin(None)
-    with pytest.raises(Exception, match="no such battle: it was too long ago"):
+    with pytest.raises(Exception, match="unknown battle: it expired"):
         found.find(first.id)
     found.votes.close()
 
@@ -234,16 +232,16 @@ def test_a_torn_line_is_left_out_and_not_glued(tmp_path: Path, caplog: pytest.Lo
     votes.add({"model_a": "a", "model_b": "b", "vote": "a"})
     votes.close()
     assert [row["vote"] for row in read_votes(file)] == ["b", "a"]
-    assert "votes.jsonl:2: a vote that was not written to its end" in caplog.text
+    assert "votes.jsonl:2: skipped a vote that was not completely written" in caplog.text
 
 
 def test_a_file_of_votes_has_one_arena_and_only_votes(tmp_path: Path) -> None:
     votes = Votes(tmp_path / "votes.jsonl")
-    with pytest.raises(InputError, match="another arena writes votes into this file"):
+    with pytest.raises(InputError, match="another arena is writing to this vote file"):
         Votes(tmp_path / "votes.jsonl")
     votes.close()
     (tmp_path / "other.jsonl").write_text('{"question": "x"}\n')
-    with pytest.raises(InputError, match=r"this is no vote.*\n.*other\.jsonl:1"):
+    with pytest.raises(InputError, match=r"not a vote: expected model_a, model_b, vote.*\n.*other\.jsonl:1"):
         read_votes(tmp_path / "other.jsonl")
 
 

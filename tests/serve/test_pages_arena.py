@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 from page_server import PageServer, Reply
 
-from baihua.serve.web.problem import Problem
+from baihua.serve.web.errors import HttpError
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Page
@@ -120,7 +120,7 @@ def test_an_answerer_that_fails_is_told_and_ends_the_battle(arena: "Page", arena
 
 
 def test_a_battle_that_the_server_forgot_can_be_left(arena: "Page", arena_server: PageServer) -> None:
-    arena_server.vote_problem = Problem(404, "no such battle")
+    arena_server.vote_problem = HttpError(404, "no such battle")
     ask(arena, "你好")
     wait_for_votes(arena)
     arena.click(".vote-a")

@@ -7,7 +7,7 @@ import pytest
 from page_reading import texts, wait_for
 from page_server import PageServer, Reply
 
-from baihua.serve.web.problem import Problem
+from baihua.serve.web.errors import HttpError
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -114,15 +114,15 @@ def test_an_answer_cut_at_its_limit_can_go_on(chat: "Page", server: PageServer, 
 @pytest.mark.parametrize(
     ("problem", "shown"),
     [
-        (Problem(429, "full", retry_after=7), ("现在提问的人太多", "约 7 秒后可以再试")),
-        (Problem(503, "stopping", retry_after=1), ("服务器正忙或正在停止", "秒后可以再试")),
-        (Problem(400, "long", code="context_length_exceeded"), ("超过了模型能读的长度",)),
-        (Problem(404, "no model 'x'"), ("服务器上没有这个", "no model 'x'")),
-        (Problem(400, "temperature: too high"), ("服务器没有给出回答", "temperature: too high")),
+        (HttpError(429, "full", retry_after=7), ("现在提问的人太多", "约 7 秒后可以再试")),
+        (HttpError(503, "stopping", retry_after=1), ("服务器正忙或正在停止", "秒后可以再试")),
+        (HttpError(400, "long", code="context_length_exceeded"), ("超过了模型能读的长度",)),
+        (HttpError(404, "no model 'x'"), ("服务器上没有这个", "no model 'x'")),
+        (HttpError(400, "temperature: too high"), ("服务器没有给出回答", "temperature: too high")),
     ],
 )
 def test_a_refusal_is_told_calmly_and_can_be_tried_again(
-    chat: "Page", server: PageServer, say: Say, problem: Problem, shown: tuple[str, ...]
+    chat: "Page", server: PageServer, say: Say, problem: HttpError, shown: tuple[str, ...]
 ) -> None:
     server.replies = [Reply(problem=problem), Reply("这次行了。")]
     say("你好")

@@ -17,7 +17,7 @@ from baihua.data.formats.questions import Question
 from baihua.serve.arena.app import make_arena
 from baihua.serve.arena.battles import Battles
 from baihua.serve.arena.votes import Votes, read_votes
-from baihua.serve.web.guard import Rules
+from baihua.serve.web.access import Rules
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext

@@ -25,9 +25,9 @@ from baihua.compress.export import write_gguf
 from baihua.core import kinds
 from baihua.core.errors import InputError, TooLongError
 from baihua.serve.api.answer import prompt_ids
-from baihua.serve.api.engine import Served
-from baihua.serve.api.gate import Gate
+from baihua.serve.api.engine import ServedModel
 from baihua.serve.api.openapi import describe
+from baihua.serve.api.request_queue import RequestQueue
 from baihua.serve.engines import llama_cpp, transformers
 
 SPLIT = "鲸吞🎉"
@@ -132,7 +132,7 @@ def test_a_grammar_and_a_schema_are_followed(web: httpx.Client) -> None:
         ({"grammar": 'root ::= "\x1b"'}, "invalid_value", "a control character"),
         ({"messages": []}, "invalid_value", "messages: List should have at least 1 item"),
         ({"messages": [{"role": "user", "content": "长" * 5_000}]}, "context_length_exceeded", "the context holds 512"),
-        ({"messages": [*ASK, {"role": "assistant", "content": "好"}]}, None, "there is nothing to answer"),
+        ({"messages": [*ASK, {"role": "assistant", "content": "好"}]}, None, "end with a user message"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "invalid_value", "messages.0.role"),
         ({"temperature": "0.5"}, "invalid_value", "temperature: Input should be a valid number"),
         ({"temperature": -1}, "invalid_value", "greater than or equal to 0"),
@@ -212,7 +212,7 @@ def test_controls_that_a_user_types_stay_text(name: str, engine: str, tmp_path: 
         opened = llama_cpp.open_engine(tmp_path / "m.gguf", num_slots=1, num_ctx=512, num_threads=1, adapters={})
     else:
         opened = transformers.open_engine(folder, num_slots=1)
-    one = Served("m", opened.engine, opened.tokenizer, opened.template, gate(), 0)
+    one = ServedModel("m", opened.engine, opened.tokenizer, opened.template, queue(), 0)
     controls = set(opened.tokenizer.controls.values())
     typed = [Message("system", "规"), Message("user", "你好" + "".join(opened.tokenizer.controls) + "好")]
     ids, plain = (prompt_ids(messages, one) for messages in (typed, [typed[0], Message("user", "你好")]))
@@ -221,20 +221,20 @@ def test_controls_that_a_user_types_stay_text(name: str, engine: str, tmp_path: 
     opened.engine.close()
 
 
-def gate() -> Gate:
-    return Gate(num_slots=1, max_waiting=1, max_wait_seconds=1)
+def queue() -> RequestQueue:
+    return RequestQueue(num_slots=1, max_waiting=1, max_wait_seconds=1)
 
 
 def test_blanks_around_a_text_are_no_error_where_a_template_trims() -> None:
     opened = opened_with(ScriptedEngine(END))
     trimming = chatml.JINJA.replace(TEXT, f"{TEXT} | trim")
     template = type(opened.template)("trims", trimming, opened.template.controls)
-    one = Served("m", opened.engine, opened.tokenizer, template, gate(), 0)
+    one = ServedModel("m", opened.engine, opened.tokenizer, template, queue(), 0)
     wanted = encode(render([Message("user", "你好")], template, for_answer=True), opened.tokenizer).ids
     assert prompt_ids([Message("user", " 你好\n")], one) == wanted
     shouting = type(template)("shouts", chatml.JINJA.replace(TEXT, f"{TEXT} | upper"), template.controls)
     with pytest.raises(InputError, match="'shouts' changes the message texts"):
-        prompt_ids([Message("user", "hello")], Served("m", opened.engine, opened.tokenizer, shouting, gate(), 0))
+        prompt_ids([Message("user", "hello")], ServedModel("m", opened.engine, opened.tokenizer, shouting, queue(), 0))
 
 
 def test_a_build_of_llama_cpp_without_llguidance_is_given_no_lark(

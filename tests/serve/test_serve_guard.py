@@ -14,10 +14,10 @@ from starlette.requests import Request
 from starlette.testclient import TestClient
 from starlette.types import Message
 
-from baihua.serve.web.body import parse, read_json
-from baihua.serve.web.guard import is_loopback
+from baihua.serve.web.access import is_loopback
+from baihua.serve.web.errors import HttpError
 from baihua.serve.web.pages import POLICY, read_page
-from baihua.serve.web.problem import Problem
+from baihua.serve.web.request_body import parse_json, read_json
 
 KEY = "correct-horse"
 ASK = {"model": "m", "messages": [{"role": "user", "content": "你好"}]}
@@ -117,24 +117,24 @@ def test_a_body_that_is_too_large_is_refused_with_and_without_its_length() -> No
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"[" * 100 + b"]" * 100, "nests deeper than 32"),
-        (b"{" * 100_000, "nests deeper than 32"),
-        (b'{"a": NaN}', "NaN is no number of JSON"),
-        (b"[-Infinity]", "-Infinity is no number"),
+        (b"[" * 100 + b"]" * 100, "nested deeper than 32"),
+        (b"{" * 100_000, "nested deeper than 32"),
+        (b'{"a": NaN}', "NaN is not a JSON number"),
+        (b"[-Infinity]", "-Infinity is not a JSON number"),
         (b"1" * 5_000, "a number has more than 400 digits"),
         (b'"\\ud800"', "not valid Unicode"),
         (b'{"\\udfff": 1}', "not valid Unicode"),
         (b'"\xff"', "not valid Unicode"),
-        (b"{", "this is not JSON"),
-        (b"", "this is not JSON"),
-        (b"\xef\xbb\xbf{}", "this is not JSON"),
+        (b"{", "invalid JSON"),
+        (b"", "invalid JSON"),
+        (b"\xef\xbb\xbf{}", "invalid JSON"),
         ('{"a": 1}'.encode("utf-16"), "not valid Unicode"),
     ],
 )
 def test_what_is_no_json_is_refused(data: bytes, message: str) -> None:
-    with pytest.raises(Problem, match=message) as caught:
-        parse(data, max_depth=32)
-    assert caught.value.status == 400
+    with pytest.raises(HttpError, match=message) as caught:
+        parse_json(data, max_depth=32)
+    assert caught.value.status_code == 400
 
 
 VALUES = st.recursive(
@@ -152,20 +152,20 @@ VALUES = st.recursive(
 
 @given(VALUES)
 def test_what_is_json_is_read(value: object) -> None:
-    assert parse(json.dumps(value).encode(), max_depth=32) == value
-    assert parse(json.dumps(value, ensure_ascii=False).encode(), max_depth=32) == value
+    assert parse_json(json.dumps(value).encode(), max_depth=32) == value
+    assert parse_json(json.dumps(value, ensure_ascii=False).encode(), max_depth=32) == value
 
 
 @given(st.binary(max_size=60))
 def test_whatever_comes_it_is_json_or_a_problem(data: bytes) -> None:
     try:
-        parse(data, max_depth=8)
-    except Problem as problem:
-        assert problem.status == 400
+        parse_json(data, max_depth=8)
+    except HttpError as error:
+        assert error.status_code == 400
 
 
 def test_brackets_in_texts_do_not_count() -> None:
-    assert parse(b'"' + b"[" * 100 + b'\\"{"', max_depth=3) == "[" * 100 + '"{'
+    assert parse_json(b'"' + b"[" * 100 + b'\\"{"', max_depth=3) == "[" * 100 + '"{'
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_brackets_in_texts_do_not_count() -> None:
     ["../app.py", "..", "", ".", "/etc/passwd", "a/../../x", "..\\web\\run.py", "C:\\x", "none.js", "vendor", "a\0b"],
 )
 def test_pages_are_those_of_the_folder_alone(name: str) -> None:
-    with pytest.raises(Problem, match="no such page"):
+    with pytest.raises(HttpError, match="page not found"):
         read_page(name)
 
 
@@ -202,5 +202,5 @@ def test_a_request_that_breaks_off_is_no_mistake_of_ours() -> None:
     app, _ = make({})
     headers = [(b"content-type", b"application/json")]
     request = Request({"type": "http", "method": "POST", "headers": headers, "app": app}, receive)
-    with pytest.raises(Problem, match="the request broke off"):
+    with pytest.raises(HttpError, match="the client disconnected before"):
         asyncio.run(read_json(request))

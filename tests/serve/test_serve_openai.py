@@ -146,7 +146,7 @@ def test_keys_and_queues_become_the_clients_own_errors() -> None:
         first = pool.submit(right.chat.completions.create, model="m", messages=ASK)
         while not stuck.asked:
             pass
-        with pytest.raises(openai.RateLimitError, match="too many requests wait"):
+        with pytest.raises(openai.RateLimitError, match="the request queue is full"):
             right.chat.completions.create(model="m", messages=ASK)
         with pytest.raises(openai.InternalServerError, match="took longer"):
             first.result()

@@ -69,7 +69,7 @@ def test_another_address_needs_a_key(endless: Path, tmp_path: Path) -> None:
         cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert found.returncode == 2
-    assert "whoever reaches this address could use the models" in found.stderr
+    assert "listening beyond this machine requires an API key" in found.stderr
 
 
 def test_a_port_that_is_taken_is_an_error(server: tuple[subprocess.Popen[str], str], endless: Path) -> None:
@@ -79,4 +79,4 @@ def test_a_port_that_is_taken_is_an_error(server: tuple[subprocess.Popen[str], s
         [sys.executable, "-m", "baihua", "serve", *words], capture_output=True, text=True, timeout=60, check=False
     )
     assert found.returncode == 2
-    assert "cannot listen here" in found.stderr
+    assert "cannot listen on this address" in found.stderr

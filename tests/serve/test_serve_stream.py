@@ -16,7 +16,7 @@ from served_models import opened_with
 from baihua.chat.types import Piece, Usage
 from baihua.core.errors import InputError, RunError
 from baihua.serve.api.app import Limits
-from baihua.serve.web.pump import pump
+from baihua.serve.web.threads import iterate_in_thread
 
 ASK = {"model": "m", "messages": [{"role": "user", "content": "你好"}], "stream": True}
 COMPLETIONS = "/v1/chat/completions"
@@ -112,7 +112,10 @@ def test_an_engine_that_ends_without_an_end_is_an_error() -> None:
     engine = ScriptedEngine(Piece("一半"))
     with served({"m": opened_with(engine)}) as url:
         found = httpx.post(url + COMPLETIONS, json=ASK | {"stream": False})
-    assert (found.status_code, found.json()["error"]["message"]) == (500, "the answer broke off")
+    assert (found.status_code, found.json()["error"]["message"]) == (
+        500,
+        "the engine ended the answer before it was complete",
+    )
 
 
 @pytest.mark.parametrize("num_before", [0, 1])
@@ -146,7 +149,7 @@ def test_closed_gates_turn_away_and_running_answers_finish() -> None:
     with live(app) as url, httpx.stream("POST", url + COMPLETIONS, json=ASK) as response:
         lines = response.iter_lines()
         next(lines)
-        api.close_gates()
+        api.close_queues()
         found = httpx.post(url + COMPLETIONS, json=ASK)
         assert (found.status_code, found.json()["error"]["code"]) == (503, "stopping")
         assert httpx.get(f"{url}/health").status_code == 503
@@ -162,7 +165,7 @@ def test_pieces_cross_over_in_order_and_errors_with_them() -> None:
     async def work(threads: ThreadPoolExecutor) -> list[int]:
         found: list[int] = []
         with pytest.raises(RunError, match="no more numbers"):
-            async for number in pump(lambda: count(200), threads=threads):
+            async for number in iterate_in_thread(lambda: count(200), threads=threads):
                 found.append(number)
         return found
 
@@ -182,7 +185,7 @@ def test_closing_the_pump_closes_the_iterator_on_its_own_thread() -> None:
             closed_by.append(threading.current_thread().name)
 
     async def work(threads: ThreadPoolExecutor) -> None:
-        numbers = pump(endless, threads=threads)
+        numbers = iterate_in_thread(endless, threads=threads)
         await anext(numbers)
         await numbers.aclose()
 
@@ -191,8 +194,9 @@ def test_closing_the_pump_closes_the_iterator_on_its_own_thread() -> None:
     assert closed_by == ["reader_0"]
 
 
-def test_usage_comes_last_where_it_is_asked_for() -> None:
-    engine = ScriptedEngine(Piece("好"), Piece("", "length", Usage(7, 9)))
+@pytest.mark.parametrize("num_before", [0, 1])
+def test_usage_comes_last_where_it_is_asked_for(num_before: int) -> None:
+    engine = ScriptedEngine(*[Piece("好")] * num_before, Piece("", "length", Usage(7, 9)))
     with served({"m": opened_with(engine)}) as url:
         asked = ASK | {"stream_options": {"include_usage": True}}
         with httpx.stream("POST", url + COMPLETIONS, json=asked) as response:

@@ -8,10 +8,11 @@ from contextlib import contextmanager
 import uvicorn
 from starlette.applications import Starlette
 
-from baihua.serve.api.app import Limits, Opened, serve
+from baihua.serve.api.app import Limits, serve
+from baihua.serve.api.engine import LoadedModel
 from baihua.serve.api.routes import Api
-from baihua.serve.web.guard import Rules
-from baihua.serve.web.run import listen
+from baihua.serve.web.access import Rules
+from baihua.serve.web.server import listen
 
 
 @contextmanager
@@ -30,14 +31,14 @@ def live(app: Starlette) -> Iterator[str]:
 
 
 @contextmanager
-def served(opened: Mapping[str, Opened], *, key: str | None = None, limits: Limits | None = None) -> Iterator[str]:
+def served(opened: Mapping[str, LoadedModel], *, key: str | None = None, limits: Limits | None = None) -> Iterator[str]:
     """Serve models; the address."""
     with live(make(opened, key=key, limits=limits)[0]) as url:
         yield url
 
 
 def make(
-    opened: Mapping[str, Opened], *, key: str | None = None, limits: Limits | None = None
+    opened: Mapping[str, LoadedModel], *, key: str | None = None, limits: Limits | None = None
 ) -> tuple[Starlette, Api]:
     """The application without a port."""
     return serve(opened, rules=Rules(key=key), limits=limits or Limits())

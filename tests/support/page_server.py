@@ -13,13 +13,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from baihua.serve.web.access import Rules
 from baihua.serve.web.app import make_app
-from baihua.serve.web.body import read_json
-from baihua.serve.web.guard import Rules
+from baihua.serve.web.errors import HttpError
+from baihua.serve.web.event_stream import EventStream
 from baihua.serve.web.pages import page_routes
-from baihua.serve.web.problem import Problem
-from baihua.serve.web.run import listen
-from baihua.serve.web.stream import EventStream
+from baihua.serve.web.request_body import read_json
+from baihua.serve.web.server import listen
 
 Event = dict[str, object]
 
@@ -32,7 +32,7 @@ class Reply:
     num_chars_per_piece: int = 3
     seconds_per_piece: float = 0.0
     finish: str = "stop"
-    problem: Problem | None = None
+    problem: HttpError | None = None
     is_broken: bool = False
     """Ends without a word, as when the server dies."""
     error: str | None = None
@@ -57,7 +57,7 @@ class PageServer:
     num_left: int = 0
     """Answers that the client did not wait for."""
     votes: list[dict[str, str]] = field(default_factory=list)
-    vote_problem: Problem | None = None
+    vote_problem: HttpError | None = None
     table: Event | None = None
     address: str = ""
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from baihua.chat.types import Guidance, Piece, Sampling, Usage
 from baihua.core.errors import BaihuaError
-from baihua.serve.web.pump import pass_on
+from baihua.serve.web.threads import send_all
 
 END = Piece("", "stop", Usage(1, 2))
 
@@ -43,7 +43,7 @@ class ScriptedEngine:
 
     def run(self, ids: Sequence[int], sampling: Sampling, guidance: Guidance, receive: Callable[[Piece], bool]) -> None:
         """Hand each piece of `generate` over."""
-        pass_on(self.generate(ids, sampling, guidance), receive)
+        send_all(self.generate(ids, sampling, guidance), receive)
 
     def embed(self, ids: Sequence[int]) -> np.ndarray:
         """A vector that points to one side."""

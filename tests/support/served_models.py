@@ -8,8 +8,7 @@ from types import MappingProxyType
 from baihua.chat.render import Template
 from baihua.chat.templates import chatml
 from baihua.chat.types import TextTokenizer
-from baihua.serve.api.app import Opened
-from baihua.serve.api.engine import Engine
+from baihua.serve.api.engine import Engine, LoadedModel
 from baihua.serve.engines import llama_cpp
 
 
@@ -28,14 +27,14 @@ class ByteTokenizer:
         return bytes([token_id]) if token_id < 256 else b""
 
 
-def opened_with(engine: Engine) -> Opened:
+def opened_with(engine: Engine) -> LoadedModel:
     """An engine with ChatML and a token for each byte."""
     tokenizer: TextTokenizer = ByteTokenizer()
-    return Opened(engine, tokenizer, Template("chatml", chatml.JINJA, frozenset(ByteTokenizer.controls)))
+    return LoadedModel(engine, tokenizer, Template("chatml", chatml.JINJA, frozenset(ByteTokenizer.controls)))
 
 
 @contextmanager
-def opened_file(file: Path, *, num_slots: int = 2) -> Iterator[Opened]:
+def opened_file(file: Path, *, num_slots: int = 2) -> Iterator[LoadedModel]:
     """A GGUF file as a server opens it."""
     opened = llama_cpp.open_engine(file, num_slots=num_slots, num_ctx=512, num_threads=1, adapters={})
     try:

@@ -48,8 +48,8 @@ def arena(
     from baihua.serve.arena.app import make_arena
     from baihua.serve.arena.battles import Battles
     from baihua.serve.arena.votes import Votes
-    from baihua.serve.web.guard import Rules
-    from baihua.serve.web.run import listen, read_key, run
+    from baihua.serve.web.access import Rules
+    from baihua.serve.web.server import listen, read_key, run
 
     found = named_models(models or [], runs)
     if len(found) < 2:

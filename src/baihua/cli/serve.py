@@ -17,12 +17,12 @@ from baihua.cli.talk import find_model
 from baihua.core.errors import InputError
 
 if TYPE_CHECKING:
-    from baihua.serve.api.app import Opened
+    from baihua.serve.api.engine import LoadedModel
     from baihua.serve.engines.cluster import Cluster
 
 
-class Engine(StrEnum):
-    """What computes."""
+class EngineName(StrEnum):
+    """The engines that can run a model."""
 
     llama_cpp = "llama_cpp"
     transformers = "transformers"
@@ -41,7 +41,7 @@ def serve(
     api_key_file: Annotated[
         Path | None, typer.Option(help="File with the key that clients must send (or BAIHUA_API_KEY).")
     ] = None,
-    engine: Annotated[Engine, typer.Option(help="What computes.")] = Engine.llama_cpp,
+    engine: Annotated[EngineName, typer.Option(help="The engine that runs the model.")] = EngineName.llama_cpp,
     level: Annotated[str, typer.Option(help="GGUF level in which a model folder is exported, once.")] = "q8_0",
     slots: Annotated[int, typer.Option(min=1, max=256, help="Answers that each model writes at once.")] = 4,
     context: Annotated[int, typer.Option(min=64, help="Tokens of a conversation with its answer.")] = 4096,
@@ -64,8 +64,8 @@ def serve(
     from baihua.core.env import Environment
     from baihua.serve.api.app import Limits
     from baihua.serve.api.app import serve as make_server
-    from baihua.serve.web.guard import Rules
-    from baihua.serve.web.run import listen, read_key, run
+    from baihua.serve.web.access import Rules
+    from baihua.serve.web.server import listen, read_key, run
 
     prepare(debug=debug)
     key = read_key(api_key_file, Environment(), host=host)
@@ -88,33 +88,33 @@ def serve(
     url = _announce(list(api.models), at.getsockname()[:2], has_key=key is not None)
     if open_page:
         webbrowser.open(url)
-    run(app, at, on_stop=api.close_gates)
+    run(app, at, on_stop=api.close_queues)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
     """How each model is opened."""
 
-    engine: Engine
+    engine: EngineName
     level: str
     num_slots: int
     num_ctx: int
     num_threads: int | None
     cluster: "Cluster | None" = None
 
-    def open(self, path: Path, runs: Path, *, adapters: Mapping[str, Path]) -> "Opened":
+    def open(self, path: Path, runs: Path, *, adapters: Mapping[str, Path]) -> "LoadedModel":
         """Open a model, exported first where its engine needs a GGUF file."""
-        if self.engine is not Engine.llama_cpp and adapters:
+        if self.engine is not EngineName.llama_cpp and adapters:
             raise InputError(f"the engine {self.engine} switches no adapters", where="--adapter", fix="merge it first")
-        if self.engine is not Engine.llama_cpp and self.cluster:
+        if self.engine is not EngineName.llama_cpp and self.cluster:
             raise InputError(
                 f"replicas run llama.cpp, not {self.engine}", where="--replicas", fix="leave out --engine or --replicas"
             )
-        if self.engine is Engine.transformers:
+        if self.engine is EngineName.transformers:
             from baihua.serve.engines import transformers
 
             return transformers.open_engine(path, num_slots=self.num_slots, num_threads=self.num_threads)
-        if self.engine is Engine.vllm:
+        if self.engine is EngineName.vllm:
             from baihua.serve.engines import vllm
 
             return vllm.open_engine(path, num_slots=self.num_slots, num_ctx=self.num_ctx)

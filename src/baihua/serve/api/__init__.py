@@ -1,1 +1,1 @@
-"""OpenAI's API over models that are open here."""
+"""OpenAI's API for models that this process serves."""

@@ -1,4 +1,4 @@
-"""From a request to pieces of an answer: prompt, place in the queue, time limit."""
+"""Generating an answer: prompt, queue, time limit and metrics."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -11,31 +11,32 @@ from time import perf_counter
 from baihua.chat.render import encode, render
 from baihua.chat.types import Guidance, Message, Piece, Sampling
 from baihua.core.errors import InputError, TooLongError
-from baihua.serve.api.engine import Served
+from baihua.serve.api.engine import ServedModel
 from baihua.serve.api.metrics import Metrics
-from baihua.serve.web.problem import Problem
-from baihua.serve.web.pump import receive_all
+from baihua.serve.web.errors import HttpError
+from baihua.serve.web.threads import run_in_thread
 
 
 @dataclass(frozen=True, slots=True)
-class Workshop:
-    """What all answers of a server share."""
+class Runtime:
+    """Threads, time limit and metrics shared by all answers of a server."""
 
     threads: Executor
-    """One thread for each answer that is being written."""
+    """One thread for each answer being generated."""
     max_seconds: float
-    """Longest time for an answer, its wait included."""
+    """Longest time for an answer, queueing included."""
     metrics: Metrics
 
 
-def prompt_ids(messages: Sequence[Message], served: Served) -> list[int]:
-    """Token ids of a conversation up to where its answer begins; texts of clients stay texts.
+def prompt_ids(messages: Sequence[Message], served: ServedModel) -> list[int]:
+    """Token ids of a conversation up to where its answer begins; control tokens in the clients' texts stay text.
 
-    Many templates trim texts, and the renderer refuses those that change what they are given: then they get what is
-    left of it without blanks around.
+    Many templates trim texts, and the renderer refuses templates that change the texts they are given. In that case the
+    texts are trimmed here first.
     """
     if messages[-1].role == "assistant":
-        raise Problem(400, "the last message is the assistant's own: there is nothing to answer", param="messages")
+        message = "the last message has the role 'assistant'; end with a user message to answer"
+        raise HttpError(400, message, param="messages")
     try:
         spans = render(messages, served.template, for_answer=True)
     except InputError:
@@ -46,46 +47,39 @@ def prompt_ids(messages: Sequence[Message], served: Served) -> list[int]:
     return encode(spans, served.tokenizer).ids
 
 
-def check_fits(ids: Sequence[int], served: Served) -> int:
-    """Room that is left for an answer, in tokens; a TooLongError where there is none."""
+def check_fits(ids: Sequence[int], served: ServedModel) -> int:
+    """Tokens left for an answer; a TooLongError if there are none."""
     room = served.engine.num_ctx - len(ids)
     if room <= 0:
         raise TooLongError(
-            f"the prompt has {len(ids):,} tokens, the context holds {served.engine.num_ctx:,} with the answer",
+            f"the prompt has {len(ids):,} tokens; the context holds {served.engine.num_ctx:,} including the answer",
             fix="shorten the messages",
         )
     return room
 
 
-async def write_answer(
-    served: Served, ids: Sequence[int], sampling: Sampling, guidance: Guidance, *, workshop: Workshop
+async def generate_answer(
+    served: ServedModel, ids: Sequence[int], sampling: Sampling, guidance: Guidance, *, runtime: Runtime
 ) -> AsyncGenerator[Piece]:
-    """Yield an answer when its turn has come; closing this cancels it and frees its place."""
+    """Wait for a slot and yield the answer; closing this generator cancels the answer and frees its slot."""
     started = perf_counter()
     has_text = False
-    reading = receive_all(partial(served.engine.run, ids, sampling, guidance), threads=workshop.threads)
-    async with served.gate.enter(), aclosing(reading) as pieces:
-        while (piece := await _next(pieces, workshop.max_seconds - (perf_counter() - started))) is not None:
+    answer = run_in_thread(partial(served.engine.run, ids, sampling, guidance), threads=runtime.threads)
+    async with served.queue.slot(), aclosing(answer) as pieces:
+        while (piece := await _next(pieces, runtime.max_seconds - (perf_counter() - started))) is not None:
             if piece.text and not has_text:
                 has_text = True
-                workshop.metrics.first_token.labels(served.name).observe(perf_counter() - started)
+                runtime.metrics.first_token.labels(served.name).observe(perf_counter() - started)
             if piece.usage:
-                _count(piece, served, workshop.metrics, seconds=perf_counter() - started)
+                runtime.metrics.tokens.labels(served.name, "prompt").inc(piece.usage.num_prompt_tokens)
+                runtime.metrics.tokens.labels(served.name, "answer").inc(piece.usage.num_answer_tokens)
+                runtime.metrics.answer.labels(served.name).observe(perf_counter() - started)
             yield piece
 
 
 async def _next(pieces: AsyncGenerator[Piece], seconds: float) -> Piece | None:
     try:
         async with asyncio.timeout(max(0.0, seconds)):
-            return await anext(pieces)
-    except StopAsyncIteration:
-        return None
+            return await anext(pieces, None)
     except TimeoutError:
-        raise Problem(503, "the answer took longer than this server allows", code="timeout") from None
-
-
-def _count(piece: Piece, served: Served, metrics: Metrics, *, seconds: float) -> None:
-    assert piece.usage is not None, "asked for its usage"
-    metrics.tokens.labels(served.name, "prompt").inc(piece.usage.num_prompt_tokens)
-    metrics.tokens.labels(served.name, "answer").inc(piece.usage.num_answer_tokens)
-    metrics.answer.labels(served.name).observe(seconds)
+        raise HttpError(503, "the answer took longer than this server allows (--max-seconds)", code="timeout") from None

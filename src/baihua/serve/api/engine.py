@@ -1,4 +1,4 @@
-"""What the API asks of whatever computes, and a model as the API offers it."""
+"""The protocol of engines, and models as the API serves them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,50 +8,59 @@ import numpy as np
 
 from baihua.chat.render import Template
 from baihua.chat.types import Guidance, Piece, Sampling, TextTokenizer
-from baihua.serve.api.gate import Gate
+from baihua.serve.api.request_queue import RequestQueue
 
 
 class Engine(Protocol):
-    """Continues token ids; safe to use from many threads."""
+    """Generates from token ids; safe to use from many threads."""
 
     num_ctx: int
     """Most tokens of a prompt and its answer together."""
     num_slots: int
-    """Answers that it works on at once; more would wait inside."""
+    """Answers generated at the same time."""
     adapters: tuple[str, ...]
-    """Names that a Guidance may give."""
+    """Adapters that a Guidance may name."""
 
     def run(self, ids: Sequence[int], sampling: Sampling, guidance: Guidance, receive: Callable[[Piece], bool]) -> None:
-        """Hand what follows these tokens to `receive`, piece by piece, until it returns True or the answer is over.
+        """Pass the continuation of these tokens to `receive`, piece by piece, until it returns True or the answer ends.
 
-        Pieces without text may come in between, so that whoever no longer wants an answer can say so.
+        Pieces without text may come in between; they give `receive` the chance to cancel.
         """
         ...
 
     def embed(self, ids: Sequence[int]) -> np.ndarray:
-        """A vector_d of length 1, float32, for a text."""
+        """The embedding_d of a text, float32, of length 1."""
         ...
 
     def close(self) -> None:
-        """Free what it holds."""
+        """Free the model."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class LoadedModel:
+    """An engine, with the tokenizer and template that turn conversations into its token ids."""
+
+    engine: Engine
+    tokenizer: TextTokenizer
+    template: Template
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
     """A model under the name that clients use."""
 
     name: str
     engine: Engine
     tokenizer: TextTokenizer
     template: Template
-    gate: Gate
+    queue: RequestQueue
     """Shared by all names of one engine."""
     created: int
     """Seconds since 1970."""
     adapter: str | None = None
 
-
-def names_of(name: str, engine: Engine) -> dict[str, str | None]:
-    """The names under which an engine is served: its own, and NAME:ADAPTER for each adapter."""
-    return {name: None} | {f"{name}:{adapter}": adapter for adapter in engine.adapters}
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a plain text, after the model's BOS token if it has one."""
+        bos = [] if self.tokenizer.bos_id is None else [self.tokenizer.bos_id]
+        return bos + self.tokenizer.encode(text)

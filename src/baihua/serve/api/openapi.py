@@ -1,56 +1,65 @@
-"""The description of the API, for programs."""
+"""The OpenAPI description of the API."""
 
 from functools import cache
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
 
 from baihua import __version__
 from baihua.serve.api.requests import ChatRequest, CompletionRequest, EmbeddingRequest
+from baihua.serve.web.request_body import RequestModel
 
-POSTS: dict[str, tuple[str, type[BaseModel]]] = {
+POSTS: dict[str, tuple[str, type[RequestModel]]] = {
     "/v1/chat/completions": ("Answer a conversation", ChatRequest),
     "/v1/completions": ("Continue a text", CompletionRequest),
-    "/v1/embeddings": ("Vectors of texts", EmbeddingRequest),
+    "/v1/embeddings": ("Embed texts", EmbeddingRequest),
 }
 GETS = {
-    "/v1/models": "The models",
-    "/v1/models/{name}": "One model",
-    "/health": "Whether new requests are let in",
-    "/metrics": "Counts for Prometheus",
+    "/v1/models": "List the models",
+    "/v1/models/{name}": "Describe a model",
+    "/health": "Whether new requests are accepted",
+    "/metrics": "Metrics for Prometheus",
 }
-PROBLEMS = {
-    "400": "Something in the request is wrong",
-    "401": "A key is needed",
-    "404": "No such model",
-    "413": "Too large",
-    "415": "Not JSON",
-    "429": "The queue is full; Retry-After says when to come again",
-    "503": "No place in time, or the server stops; Retry-After says when to come again",
+ERRORS = {
+    "400": "Invalid request",
+    "401": "Missing or wrong API key",
+    "404": "Unknown model",
+    "413": "Request body too large",
+    "415": "Content type is not JSON",
+    "429": "The queue is full; retry after the seconds in Retry-After",
+    "503": "No slot in time, or the server is stopping; retry after the seconds in Retry-After",
 }
 REF = "#/components/schemas/{model}"
+TEXT, TEXT_OR_NULL = {"type": "string"}, {"type": ["string", "null"]}
+ERROR = {
+    "type": "object",
+    "properties": {
+        "error": {
+            "type": "object",
+            "properties": {"message": TEXT, "type": TEXT, "param": TEXT_OR_NULL, "code": TEXT_OR_NULL},
+        }
+    },
+    "required": ["error"],
+}
 
 
 @cache
 def describe() -> dict[str, Any]:
     """The document, OpenAPI 3.1."""
-    schemas: dict[str, Any] = {"Problem": _problem()}
+    _, definitions = models_json_schema([(model, "validation") for _, model in POSTS.values()], ref_template=REF)
     paths: dict[str, Any] = {}
     for path, (summary, model) in POSTS.items():
-        schema = model.model_json_schema(ref_template=REF)
-        schemas |= schema.pop("$defs", {}) | {model.__name__: schema}
-        content = {"application/json": {"schema": {"$ref": REF.format(model=model.__name__)}}}
-        body = {"required": True, "content": content}
-        paths[path] = {"post": {"summary": summary, "requestBody": body, "responses": _responses(*PROBLEMS)}}
+        body = {"required": True, "content": _json(model.__name__)}
+        paths[path] = {"post": {"summary": summary, "requestBody": body, "responses": _responses(*ERRORS)}}
     for path, summary in GETS.items():
         responses = _responses("401", *(["404"] if "{" in path else []), *(["503"] if path == "/health" else []))
-        names = [{"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}] if "{" in path else []
+        names = [{"name": "name", "in": "path", "required": True, "schema": TEXT}] if "{" in path else []
         paths[path] = {"get": {"summary": summary, "parameters": names, "responses": responses}}
     return {
         "openapi": "3.1.0",
         "info": {"title": "Baihua", "version": __version__},
         "components": {
-            "schemas": schemas,
+            "schemas": {"Problem": ERROR, **definitions["$defs"]},
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         },
         "security": [{}, {"key": []}],
@@ -58,13 +67,10 @@ def describe() -> dict[str, Any]:
     }
 
 
+def _json(model: str) -> dict[str, Any]:
+    return {"application/json": {"schema": {"$ref": REF.format(model=model)}}}
+
+
 def _responses(*statuses: str) -> dict[str, Any]:
-    content = {"application/json": {"schema": {"$ref": REF.format(model="Problem")}}}
-    wrong = {status: {"description": PROBLEMS[status], "content": content} for status in statuses}
-    return {"200": {"description": "Done"}} | wrong
-
-
-def _problem() -> dict[str, Any]:
-    text, maybe = {"type": "string"}, {"type": ["string", "null"]}
-    error = {"type": "object", "properties": {"message": text, "type": text, "param": maybe, "code": maybe}}
-    return {"type": "object", "properties": {"error": error}, "required": ["error"]}
+    errors = {status: {"description": ERRORS[status], "content": _json("Problem")} for status in statuses}
+    return {"200": {"description": "OK"}} | errors

@@ -11,32 +11,31 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from baihua.chat.types import Guidance, Likelihood, Piece
+from baihua.chat.types import Likelihood, Piece
 from baihua.core.errors import BaihuaError
-from baihua.serve.api.answer import Workshop, check_fits, prompt_ids, write_answer
-from baihua.serve.api.engine import Served
+from baihua.serve.api.answer import Runtime, check_fits, generate_answer, prompt_ids
+from baihua.serve.api.engine import ServedModel
 from baihua.serve.api.metrics import CONTENT_TYPE
 from baihua.serve.api.openapi import describe
-from baihua.serve.api.replies import Kind, Reply, event, vectors
-from baihua.serve.api.requests import ChatRequest, CompletionRequest, EmbeddingRequest, Generation
-from baihua.serve.web.body import read_model
-from baihua.serve.web.problem import Problem, explain
-from baihua.serve.web.stream import EventStream, unless_gone
+from baihua.serve.api.requests import ChatRequest, CompletionRequest, EmbeddingRequest, GenerationRequest
+from baihua.serve.api.responses import Kind, ResponseBuilder, embeddings_json
+from baihua.serve.web.errors import HttpError, as_http_error
+from baihua.serve.web.event_stream import DONE, EventStream, as_event, cancel_on_disconnect
+from baihua.serve.web.request_body import read_model
 
-DONE = b"data: [DONE]\n\n"
-# A comment of the event stream: the client sees that a long prompt is still being read.
-READING = b": reading\n\n"
+# A comment in the event stream, sent while a long prompt is being processed.
+KEEP_ALIVE = b": reading\n\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """The models that are served, and what their answers share."""
+    """The handlers of all calls."""
 
-    models: Mapping[str, Served]
-    workshop: Workshop
+    models: Mapping[str, ServedModel]
+    runtime: Runtime
 
     def routes(self) -> list[Route]:
-        """All calls."""
+        """All calls by their paths."""
         return [
             Route("/v1/chat/completions", self.chat, methods=["POST"]),
             Route("/v1/completions", self.complete, methods=["POST"]),
@@ -53,145 +52,140 @@ class Api:
         wanted = await read_model(request, ChatRequest)
         served = self._find(wanted.model)
         messages = [message.as_message() for message in wanted.messages]
-        # Rendering and tokenizing take a few milliseconds for a long text; others' streams must not wait for them.
+        # Rendering and tokenizing a long text take a few milliseconds, which other streams must not wait for.
         ids = await run_in_threadpool(prompt_ids, messages, served)
         return await self._answer(request, wanted, served, ids, kind="chat")
 
     async def complete(self, request: Request) -> Response:
-        """Continue a text; ids are taken as they are, control tokens included, because they are no text."""
+        """Continue a text, or token ids, which may include control tokens."""
         wanted = await read_model(request, CompletionRequest)
         served = self._find(wanted.model)
-        if isinstance(wanted.prompt, str):
-            begin = [] if served.tokenizer.bos_id is None else [served.tokenizer.bos_id]
-            ids = begin + await run_in_threadpool(served.tokenizer.encode, wanted.prompt)
-        else:
-            ids = list(wanted.prompt)
+        prompt = wanted.prompt
+        ids = await run_in_threadpool(served.encode, prompt) if isinstance(prompt, str) else prompt
         if not ids:
-            raise Problem(400, "the prompt is empty", param="prompt")
+            raise HttpError(400, "the prompt is empty", param="prompt")
         return await self._answer(request, wanted, served, ids, kind="completion")
 
     async def embed(self, request: Request) -> Response:
-        """Vectors of texts."""
+        """Embed texts."""
         wanted = await read_model(request, EmbeddingRequest)
-        served = self._find(wanted.model)
-        found, num_tokens = await unless_gone(_vectors(served, wanted.texts()), request.receive)
+        work = _embed_all(self._find(wanted.model), wanted.texts())
+        vectors, num_tokens = await cancel_on_disconnect(work, request.receive)
         is_base64 = wanted.encoding_format == "base64"
-        return JSONResponse(vectors(wanted.model, found, num_tokens=num_tokens, is_base64=is_base64))
+        return JSONResponse(embeddings_json(wanted.model, vectors, num_tokens=num_tokens, is_base64=is_base64))
 
     async def list_models(self, request: Request) -> Response:
-        """All names."""
-        return JSONResponse({"object": "list", "data": [_describe(one) for one in self.models.values()]})
+        """List the models."""
+        return JSONResponse({"object": "list", "data": [_model_json(one) for one in self.models.values()]})
 
     async def show_model(self, request: Request) -> Response:
-        """One of them."""
-        return JSONResponse(_describe(self._find(request.path_params["name"])))
+        """Describe one model."""
+        return JSONResponse(_model_json(self._find(request.path_params["name"])))
 
     async def health(self, request: Request) -> Response:
-        """Whether new requests are let in."""
-        is_closed = any(served.gate.is_closed for served in self.models.values())
-        status = "stopping" if is_closed else "ok"
-        return JSONResponse({"status": status}, status_code=503 if is_closed else 200)
+        """Report whether new requests are accepted."""
+        is_stopping = any(served.queue.is_closed for served in self.models.values())
+        return JSONResponse({"status": "stopping" if is_stopping else "ok"}, status_code=503 if is_stopping else 200)
 
     async def metrics(self, request: Request) -> Response:
-        """Counts for Prometheus."""
-        return Response(self.workshop.metrics.to_text(), media_type=CONTENT_TYPE)
+        """Metrics for Prometheus."""
+        return Response(self.runtime.metrics.to_text(), media_type=CONTENT_TYPE)
 
     async def openapi(self, request: Request) -> Response:
-        """The description of all this."""
+        """The OpenAPI description."""
         return JSONResponse(describe())
 
-    def close_gates(self) -> None:
-        """Let nobody in any more."""
+    def close_queues(self) -> None:
+        """Reject waiting and new requests; running answers go on."""
         for served in self.models.values():
-            served.gate.close()
+            served.queue.close()
 
-    def _find(self, name: str) -> Served:
+    def _find(self, name: str) -> ServedModel:
         if name in self.models:
             return self.models[name]
         near = get_close_matches(name, self.models, n=1) or list(self.models)
-        raise Problem(404, f"no model {name!r}; did you mean {near[0]!r}?", code="model_not_found", param="model")
+        message = f"unknown model {name!r}; did you mean {near[0]!r}?"
+        raise HttpError(404, message, code="model_not_found", param="model")
 
     async def _answer(
-        self, request: Request, wanted: Generation, served: Served, ids: list[int], *, kind: Kind
+        self, request: Request, wanted: GenerationRequest, served: ServedModel, ids: list[int], *, kind: Kind
     ) -> Response:
         sampling = wanted.sampling(room=check_fits(ids, served))
         guidance = wanted.guidance(served.adapter)
-        pieces = write_answer(served, ids, sampling, guidance, workshop=self.workshop)
-        reply = Reply(kind, wanted.model)
+        pieces = generate_answer(served, ids, sampling, guidance, runtime=self.runtime)
+        builder = ResponseBuilder(kind, wanted.model)
+        num_top = wanted.num_top_logprobs
         if not wanted.stream:
-            return JSONResponse(await unless_gone(_collect(pieces, reply, guidance), request.receive))
-        # The first piece comes before the status: until then an error can have a status of its own.
-        first = await unless_gone(anext(pieces), request.receive)
-        tells_usage = wanted.stream_options is not None and wanted.stream_options.include_usage
-        return EventStream(_events(first, pieces, reply, guidance, tells_usage=tells_usage))
+            return JSONResponse(await cancel_on_disconnect(_collect(pieces, builder, num_top), request.receive))
+        # Wait for the first piece before sending a status, so that an error until then gets its own status.
+        first = await cancel_on_disconnect(anext(pieces), request.receive)
+        includes_usage = wanted.stream_options is not None and wanted.stream_options.include_usage
+        return EventStream(_events(first, pieces, builder, num_top, includes_usage=includes_usage))
 
 
-async def _vectors(served: Served, texts: Sequence[str | list[int]]) -> tuple[list[np.ndarray], int]:
-    """Vectors of texts or ids, one after another, and how many tokens they have."""
-    begin = [] if served.tokenizer.bos_id is None else [served.tokenizer.bos_id]
-    found: list[np.ndarray] = []
+async def _embed_all(served: ServedModel, texts: Sequence[str | list[int]]) -> tuple[list[np.ndarray], int]:
+    """The embeddings of texts or token ids, one after another, and their number of tokens."""
+    vectors: list[np.ndarray] = []
     num_tokens = 0
     for text in texts:
-        ids = begin + served.tokenizer.encode(text) if isinstance(text, str) else text
+        ids = served.encode(text) if isinstance(text, str) else text
         num_tokens += len(ids)
-        async with served.gate.enter():
-            found.append(await run_in_threadpool(served.engine.embed, ids))
-    return found, num_tokens
+        async with served.queue.slot():
+            vectors.append(await run_in_threadpool(served.engine.embed, ids))
+    return vectors, num_tokens
 
 
-async def _collect(pieces: AsyncGenerator[Piece], reply: Reply, guidance: Guidance) -> dict[str, object]:
+async def _collect(pieces: AsyncGenerator[Piece], builder: ResponseBuilder, num_top: int | None) -> dict[str, object]:
     text, likelihoods = "", []
     async with aclosing(pieces):
         async for piece in pieces:
             text += piece.text
-            likelihoods += _told(piece, guidance)
+            likelihoods += _likelihoods(piece, num_top)
             if piece.finish_reason and piece.usage:
-                return reply.whole(text, piece.finish_reason, piece.usage, likelihoods)
-    raise Problem(500, "the answer broke off", code="engine_error")
+                return builder.whole(text, piece.finish_reason, piece.usage, likelihoods)
+    raise HttpError(500, "the engine ended the answer before it was complete", code="engine_error")
 
 
 async def _events(
-    first: Piece, pieces: AsyncGenerator[Piece], reply: Reply, guidance: Guidance, *, tells_usage: bool
+    first: Piece, pieces: AsyncGenerator[Piece], builder: ResponseBuilder, num_top: int | None, *, includes_usage: bool
 ) -> AsyncGenerator[bytes]:
     try:
-        async with aclosing(_parts(first, pieces, reply, guidance, tells_usage=tells_usage)) as parts:
-            async for part in parts:
-                yield part
-    except Problem as problem:
-        yield event(problem.as_json())
+        async with aclosing(pieces):
+            if builder.kind == "chat":
+                yield as_event(builder.role_chunk())
+            piece: Piece | None = first
+            while piece is not None:
+                yield _event(piece, builder, num_top)
+                if piece.usage and includes_usage:
+                    yield as_event(builder.usage_chunk(piece.usage))
+                piece = await anext(pieces, None)
+    except HttpError as error:
+        yield as_event(error.as_json())
     except BaihuaError as error:
-        yield event(explain(error).as_json())
+        yield as_event(as_http_error(error).as_json())
     else:
         yield DONE
 
 
-async def _parts(
-    first: Piece, pieces: AsyncGenerator[Piece], reply: Reply, guidance: Guidance, *, tells_usage: bool
-) -> AsyncGenerator[bytes]:
-    async with aclosing(pieces):
-        if reply.kind == "chat":
-            yield event(reply.first())
-        yield _event(first, reply, guidance)
-        async for piece in pieces:
-            yield _event(piece, reply, guidance)
-            if piece.usage and tells_usage:
-                yield event(reply.usage(piece.usage))
-
-
-def _event(piece: Piece, reply: Reply, guidance: Guidance) -> bytes:
-    likelihoods = _told(piece, guidance)
+def _event(piece: Piece, builder: ResponseBuilder, num_top: int | None) -> bytes:
+    likelihoods = _likelihoods(piece, num_top)
     if not piece.text and not piece.finish_reason and not likelihoods:
-        return READING
-    return event(reply.part(piece.text, piece.finish_reason, likelihoods))
+        return KEEP_ALIVE
+    return as_event(builder.chunk(piece.text, piece.finish_reason, likelihoods))
 
 
-def _told(piece: Piece, guidance: Guidance) -> list[Likelihood]:
-    """Engines may tell more likely tokens than were asked for."""
-    if guidance.num_top_logprobs is None:
+def _likelihoods(piece: Piece, num_top: int | None) -> list[Likelihood]:
+    """The log-probabilities to send; engines may return more alternatives than the client asked for."""
+    if num_top is None:
         return []
-    return [replace(one, top=one.top[: guidance.num_top_logprobs]) for one in piece.likelihoods]
+    return [replace(one, top=one.top[:num_top]) for one in piece.likelihoods]
 
 
-def _describe(served: Served) -> dict[str, object]:
-    about: dict[str, object] = {"id": served.name, "object": "model", "created": served.created, "owned_by": "baihua"}
-    return about | {"context_length": served.engine.num_ctx}
+def _model_json(served: ServedModel) -> dict[str, object]:
+    return {
+        "id": served.name,
+        "object": "model",
+        "created": served.created,
+        "owned_by": "baihua",
+        "context_length": served.engine.num_ctx,
+    }

@@ -1,1 +1,1 @@
-"""Which of two models answers better? Blind answers side by side, votes, ratings."""
+"""Blind comparison of models: answers side by side, votes and ratings."""

@@ -1,62 +1,59 @@
-"""The arena's server: its page, battles, votes and table."""
+"""The arena's server: its page, battles, votes and ratings."""
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
+from time import perf_counter
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from baihua.chat.types import Message, Piece
+from baihua.chat.types import Message
 from baihua.core.errors import BaihuaError, TooLongError
 from baihua.core.log import logger
-from baihua.serve.arena.battles import SIDES, Battle, Battles, Clock
+from baihua.serve.arena.battles import SIDES, Battles, OpenBattle
 from baihua.serve.arena.table import make_table
+from baihua.serve.web.access import Rules
 from baihua.serve.web.app import make_app
-from baihua.serve.web.body import read_model
-from baihua.serve.web.guard import Rules
+from baihua.serve.web.event_stream import DONE, EventStream, as_event
 from baihua.serve.web.pages import page_routes
-from baihua.serve.web.pump import pump
-from baihua.serve.web.stream import EventStream
+from baihua.serve.web.request_body import RequestModel, read_model
+from baihua.serve.web.threads import iterate_in_thread
 
-# Answers at once; each has two sides.
-MAX_ANSWERS = 16
+# Battles answered at the same time, with two threads each.
+MAX_ANSWERING = 16
 
-
-class Base(BaseModel):
-    """Strict, and nothing that it does not know."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+Events = asyncio.Queue[dict[str, Any] | None]
+"""Events of both sides in order of arrival; None where a side ends."""
 
 
-class NewBattle(Base):
+class BeginRequest(RequestModel):
     """POST /arena/battles."""
 
     question_id: str | None = None
 
 
-class Ask(Base):
+class AskRequest(RequestModel):
     """POST /arena/battles/ID/ask."""
 
     text: Annotated[str, Field(min_length=1, max_length=100_000)]
 
 
-class Vote(Base):
+class VoteRequest(RequestModel):
     """POST /arena/battles/ID/vote."""
 
     vote: Literal["a", "b", "tie", "both_bad"]
 
 
 def make_arena(battles: Battles, *, rules: Rules) -> Starlette:
-    """The application; its end closes the models and the file of votes."""
-    threads = ThreadPoolExecutor(2 * MAX_ANSWERS, "answer")
+    """The application; its shutdown closes the models and the vote file."""
+    threads = ThreadPoolExecutor(2 * MAX_ANSWERING, "answer")
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -66,19 +63,19 @@ def make_arena(battles: Battles, *, rules: Rules) -> Starlette:
             model.close()
         battles.votes.close()
 
-    calls = Calls(battles, threads)
-    return make_app([*calls.routes(), *page_routes("arena.html")], rules=rules, lifespan=lifespan)
+    api = ArenaApi(battles, threads)
+    return make_app([*api.routes(), *page_routes("arena.html")], rules=rules, lifespan=lifespan)
 
 
-class Calls:
-    """The calls of the page."""
+class ArenaApi:
+    """The handlers of all calls."""
 
     def __init__(self, battles: Battles, threads: ThreadPoolExecutor) -> None:
         self._battles = battles
         self._threads = threads
 
     def routes(self) -> list[Route]:
-        """All of them."""
+        """All calls by their paths."""
         return [
             Route("/arena/state", self.state),
             Route("/arena/table", self.table),
@@ -89,82 +86,80 @@ class Calls:
         ]
 
     async def state(self, request: Request) -> Response:
-        """How far the votes have come."""
-        known, following = self._battles.questions, self._battles.next
-        asked = {"id": following.id, "category": following.category, "text": following.text} if following else None
-        questions = {"num": len(known), "next": asked, "num_done": len(self._battles.done)} if known else None
-        about = {"num_models": len(self._battles.models), "num_votes": len(self._battles.votes.rows)}
-        return JSONResponse(about | {"questions": questions})
+        """Numbers of models and votes, and the progress through the question set."""
+        known, following = self._battles.questions, self._battles.next_question
+        shown = {"id": following.id, "category": following.category, "text": following.text} if following else None
+        questions = {"num": len(known), "next": shown, "num_done": len(self._battles.done)} if known else None
+        numbers = {"num_models": len(self._battles.models), "num_votes": len(self._battles.votes.rows)}
+        return JSONResponse(numbers | {"questions": questions})
 
     async def table(self, request: Request) -> Response:
-        """Ratings of all votes of the file."""
+        """Ratings from all votes in the file."""
         found = await run_in_threadpool(make_table, list(self._battles.votes.rows), list(self._battles.models))
         return JSONResponse(found)
 
     async def begin(self, request: Request) -> Response:
-        """A new battle."""
-        wanted = await read_model(request, NewBattle)
+        """Begin a battle."""
+        wanted = await read_model(request, BeginRequest)
         return JSONResponse({"battle": self._battles.begin(wanted.question_id).id})
 
     async def ask(self, request: Request) -> Response:
-        """Both answers, interleaved as they come."""
-        wanted = await read_model(request, Ask)
+        """Stream both answers, interleaved as they arrive."""
+        wanted = await read_model(request, AskRequest)
         battle = self._battles.find(request.path_params["id"])
         self._battles.ask(battle, wanted.text)
         return EventStream(self._answer(battle))
 
     async def vote(self, request: Request) -> Response:
-        """Take the vote, and tell who was who."""
-        wanted = await read_model(request, Vote)
+        """Record a vote and reveal the models."""
+        wanted = await read_model(request, VoteRequest)
         battle = self._battles.find(request.path_params["id"])
         return JSONResponse(await run_in_threadpool(self._battles.vote, battle, wanted.vote))
 
     async def health(self, request: Request) -> Response:
-        """Whether the arena runs."""
+        """Report that the arena runs."""
         return JSONResponse({"status": "ok"})
 
-    async def _answer(self, battle: Battle) -> AsyncGenerator[bytes]:
-        arrived: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
-        working = [asyncio.create_task(self._answer_one(battle, side, arrived)) for side in SIDES]
-        num_open = len(working)
+    async def _answer(self, battle: OpenBattle) -> AsyncGenerator[bytes]:
+        events: Events = asyncio.Queue()
+        tasks = [asyncio.create_task(self._answer_side(battle, side, events)) for side in SIDES]
+        num_open = len(tasks)
         try:
             while num_open:
-                event = await arrived.get()
+                event = await events.get()
                 if event is None:
                     num_open -= 1
                 else:
-                    yield b"data: " + json.dumps(event, ensure_ascii=False).encode() + b"\n\n"
-            yield b"data: [DONE]\n\n"
+                    yield as_event(event)
+            yield DONE
         finally:
-            for task in working:
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*working, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
             battle.is_answering = False
 
-    async def _answer_one(self, battle: Battle, name: str, arrived: "asyncio.Queue[dict[str, Any] | None]") -> None:
-        """One side's answer; what was said before it was stopped stays said."""
+    async def _answer_side(self, battle: OpenBattle, name: str, events: Events) -> None:
+        """Put one side's answer into the queue; text generated before a cancellation is kept as its answer."""
         side = battle.sides[name]
-        clock, text = Clock(side), ""
-        pieces = pump(lambda: side.model.stream(list(side.turns), self._battles.sampling), threads=self._threads)
+        started, text = perf_counter(), ""
+        pieces = iterate_in_thread(
+            lambda: side.model.stream(list(side.turns), self._battles.sampling), threads=self._threads
+        )
         try:
             async with aclosing(pieces):
                 async for piece in pieces:
                     text += piece.text
-                    _tell(piece, name, arrived)
+                    if piece.text:
+                        events.put_nowait({"side": name, "delta": piece.text})
+                    if piece.finish_reason:
+                        events.put_nowait({"side": name, "finish_reason": piece.finish_reason})
         except BaihuaError as error:
-            # A model's own words for what went wrong could tell which one it is.
+            # The model's own message could reveal which model it is.
             logger.error("an answer failed: %s", error)
-            said = "the conversation is too long" if isinstance(error, TooLongError) else "this model failed"
-            arrived.put_nowait({"side": name, "error": said})
+            message = "the conversation is too long" if isinstance(error, TooLongError) else "this model failed"
+            events.put_nowait({"side": name, "error": message})
         finally:
-            clock.stop()
+            side.seconds += perf_counter() - started
             if text.strip():
                 side.turns.append(Message("assistant", text.strip()))
-            arrived.put_nowait(None)
-
-
-def _tell(piece: Piece, side: str, arrived: "asyncio.Queue[dict[str, Any] | None]") -> None:
-    if piece.text:
-        arrived.put_nowait({"side": side, "delta": piece.text})
-    if piece.finish_reason:
-        arrived.put_nowait({"side": side, "finish_reason": piece.finish_reason})
+            events.put_nowait(None)

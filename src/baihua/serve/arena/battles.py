@@ -1,8 +1,7 @@
-"""Battles under way: who meets whom on which side stays here until the vote."""
+"""Open battles: which model answers on which side stays on the server until the vote."""
 
 import random
 import secrets
-import time
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,24 +12,28 @@ from typing import Any
 from baihua.chat.types import ChatModel, Message, Sampling
 from baihua.data.formats.questions import Question
 from baihua.serve.arena.votes import Votes
-from baihua.serve.web.problem import Problem
+from baihua.serve.web.errors import HttpError
 
 SIDES = ("a", "b")
-# Pages that were closed without a vote leave battles behind.
-MAX_OPEN = 200
 
 
 @dataclass(slots=True)
 class Side:
-    """One of the two: its model, its own conversation, and how long it took."""
+    """One of the two models, its own conversation, and the seconds it spent answering."""
 
+    name: str
     model: ChatModel
     turns: list[Message] = field(default_factory=list)
     seconds: float = 0.0
 
+    @property
+    def has_answered(self) -> bool:
+        """Whether the last question has an answer."""
+        return bool(self.turns) and self.turns[-1].role == "assistant"
+
 
 @dataclass(slots=True)
-class Battle:
+class OpenBattle:
     """Two models that answer the same questions."""
 
     id: str
@@ -39,9 +42,19 @@ class Battle:
     is_answering: bool = False
     is_voted: bool = False
 
+    def check_idle(self) -> None:
+        """Raise an HttpError if this battle takes no question or vote now."""
+        if self.is_voted:
+            raise HttpError(409, "this battle already has its vote; begin a new one", code="already_voted")
+        if self.is_answering:
+            raise HttpError(409, "the models are still answering; wait for both", code="still_answering")
+
 
 class Battles:
-    """Draws battles, keeps the open ones, turns votes into lines of the file."""
+    """Draws battles, keeps open ones and records votes; only the last `max_open` battles are kept.
+
+    The limit is for pages that are closed without a vote.
+    """
 
     def __init__(
         self,
@@ -51,110 +64,92 @@ class Battles:
         questions: Sequence[Question] = (),
         sampling: Sampling,
         rng: random.Random,
+        max_open: int = 200,
     ) -> None:
         self.models = models
         self.votes = votes
         self.questions = {question.id: question for question in questions}
         self.sampling = sampling
         self._rng = rng
-        self._names = {id(model): name for name, model in models.items()}
-        self._open: OrderedDict[str, Battle] = OrderedDict()
+        self._max_open = max_open
+        self._open: OrderedDict[str, OpenBattle] = OrderedDict()
 
     @property
     def done(self) -> set[str]:
-        """Questions of the set that have a vote."""
+        """Ids of the questions that have a vote."""
         return {vote["question_id"] for vote in self.votes.rows if vote.get("question_id") in self.questions}
 
     @property
-    def next(self) -> Question | None:
+    def next_question(self) -> Question | None:
         """The first question without a vote."""
         done = self.done
-        return next((question for number, question in self.questions.items() if number not in done), None)
+        return next((question for question in self.questions.values() if question.id not in done), None)
 
-    def begin(self, question_id: str | None) -> Battle:
-        """A new battle between the two models that met least, each on either side by chance."""
+    def begin(self, question_id: str | None) -> OpenBattle:
+        """A battle between one of the pairs that met least, drawn at random, with random sides."""
         if question_id is not None and question_id not in self.questions:
-            raise Problem(404, "no such question", code="not_found")
+            raise HttpError(404, f"unknown question {question_id!r}", code="not_found")
         met = Counter(frozenset((vote["model_a"], vote["model_b"])) for vote in self.votes.rows)
-        met.update(frozenset(self._name(battle, side) for side in SIDES) for battle in self._open.values())
+        met.update(frozenset(side.name for side in battle.sides.values()) for battle in self._open.values())
         pairs = list(combinations(self.models, 2))
         least = min(met[frozenset(pair)] for pair in pairs)
         names = list(self._rng.choice([pair for pair in pairs if met[frozenset(pair)] == least]))
         self._rng.shuffle(names)
-        sides = {side: Side(self.models[name]) for side, name in zip(SIDES, names, strict=True)}
+        sides = {side: Side(name, self.models[name]) for side, name in zip(SIDES, names, strict=True)}
         question = self.questions[question_id] if question_id is not None else None
-        battle = Battle(secrets.token_urlsafe(9), question, sides)
+        battle = OpenBattle(secrets.token_urlsafe(9), question, sides)
         self._open[battle.id] = battle
-        while len(self._open) > MAX_OPEN:
+        while len(self._open) > self._max_open:
             self._open.popitem(last=False)
         return battle
 
-    def find(self, battle_id: str) -> Battle:
-        """An open battle."""
+    def find(self, battle_id: str) -> OpenBattle:
+        """A battle by its id."""
         if battle_id not in self._open:
-            raise Problem(404, "no such battle: it was too long ago, or the arena was started anew", code="not_found")
+            raise HttpError(404, "unknown battle: it expired, or the arena was restarted", code="not_found")
         self._open.move_to_end(battle_id)
         return self._open[battle_id]
 
-    def ask(self, battle: Battle, text: str) -> None:
-        """Put the next question to both."""
-        if battle.is_voted:
-            raise Problem(409, "this battle has its vote: begin a new one", code="already_voted")
-        if battle.is_answering:
-            raise Problem(409, "both are still answering", code="still_answering")
+    def ask(self, battle: OpenBattle, text: str) -> None:
+        """Add a question to both conversations, in place of one that has no answer."""
+        battle.check_idle()
         battle.is_answering = True
         for side in battle.sides.values():
-            if side.turns and side.turns[-1].role == "user":
+            if side.turns and not side.has_answered:
                 side.turns.pop()
             side.turns.append(Message("user", text))
 
-    def vote(self, battle: Battle, vote: str) -> dict[str, Any]:
-        """Write the vote, and tell who was who."""
-        if battle.is_voted:
-            raise Problem(409, "this battle has its vote already", code="already_voted")
-        if battle.is_answering:
-            raise Problem(409, "both are still answering", code="still_answering")
-        if not all(side.turns and side.turns[-1].role == "assistant" for side in battle.sides.values()):
-            raise Problem(409, "there is no answer of both to vote on", code="not_answered")
-        a, b = (self._name(battle, side) for side in SIDES)
-        first = battle.sides["a"].turns
+    def vote(self, battle: OpenBattle, vote: str) -> dict[str, Any]:
+        """Record a vote, and return the names of both models."""
+        battle.check_idle()
+        if not all(side.has_answered for side in battle.sides.values()):
+            raise HttpError(409, "both models must have answered before a vote", code="not_answered")
+        a, b = (battle.sides[side] for side in SIDES)
+        sampling = self.sampling
         self.votes.add(
             {
                 "time": datetime.now(UTC).isoformat(timespec="seconds"),
                 "question_id": battle.question.id if battle.question else None,
                 "category": battle.question.category if battle.question else None,
-                "question": first[0].content,
-                "model_a": a,
-                "model_b": b,
+                "question": a.turns[0].content,
+                "model_a": a.name,
+                "model_b": b.name,
                 "vote": vote,
-                "num_turns": len(first) // 2,
-                **{f"messages_{side}": _as_json(battle.sides[side].turns) for side in SIDES},
-                "sampling": _about(self.sampling),
-                **{f"seconds_{side}": round(battle.sides[side].seconds, 3) for side in SIDES},
+                "num_turns": len(a.turns) // 2,
+                "messages_a": _as_json(a.turns),
+                "messages_b": _as_json(b.turns),
+                "sampling": {
+                    "temperature": sampling.temperature,
+                    "top_p": sampling.top_p,
+                    "max_tokens": sampling.max_tokens,
+                },
+                "seconds_a": round(a.seconds, 3),
+                "seconds_b": round(b.seconds, 3),
             }
         )
         battle.is_voted = True
-        return {"a": a, "b": b, "num_votes": len(self.votes.rows)}
-
-    def _name(self, battle: Battle, side: str) -> str:
-        return self._names[id(battle.sides[side].model)]
-
-
-class Clock:
-    """Measures how long a side works on an answer."""
-
-    def __init__(self, side: Side) -> None:
-        self._side = side
-        self._started = time.perf_counter()
-
-    def stop(self) -> None:
-        """Add the time since the beginning."""
-        self._side.seconds += time.perf_counter() - self._started
+        return {"a": a.name, "b": b.name, "num_votes": len(self.votes.rows)}
 
 
 def _as_json(turns: Sequence[Message]) -> list[dict[str, str]]:
     return [{"role": message.role, "content": message.content} for message in turns]
-
-
-def _about(sampling: Sampling) -> dict[str, Any]:
-    return {"temperature": sampling.temperature, "top_p": sampling.top_p, "max_tokens": sampling.max_tokens}

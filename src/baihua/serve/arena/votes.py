@@ -1,4 +1,4 @@
-"""Votes in a file, one line each; a line that is written is never lost, one that was torn never taken for a vote."""
+"""The vote file, one JSON line per vote: a vote is on disk before it is confirmed, and a torn line is skipped."""
 
 import json
 import os
@@ -12,63 +12,56 @@ from baihua.core.log import logger
 from baihua.core.tree import is_mapping
 
 VOTES = ("a", "b", "tie", "both_bad")
-NEEDED = ("model_a", "model_b", "vote")
+REQUIRED = {"model_a", "model_b", "vote"}
 
 
 class Votes:
-    """The votes of a file, and new ones at its end. One process at a time has it."""
+    """The votes of a file, to which new ones are appended. One process at a time holds its lock."""
 
     def __init__(self, file: Path) -> None:
-        """Read what is there; an InputError where another arena has the file, or it holds something else."""
-        self._file = file
+        """Read the votes; an InputError if another arena holds the file, or it contains anything but votes."""
         self._lock = FileLock(f"{file}.lock", thread_local=False)
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._lock.acquire(timeout=0)
         except Timeout as error:
             raise InputError(
-                "another arena writes votes into this file", where=str(file), fix="stop it, or name another --votes"
+                "another arena is writing to this vote file", where=str(file), fix="stop it, or use another --votes"
             ) from error
         self.rows = read_votes(file)
+        # A kill may have left half a line, which the next vote must not continue.
+        is_torn = file.is_file() and not (file.read_bytes() or b"\n").endswith(b"\n")
         self._stream = file.open("ab")
-        # After a kill in the middle of a line the next vote must not become a part of it.
-        if file.stat().st_size and not _ends_with_newline(file):
-            self._stream.write(b"\n")
+        self._stream.write(b"\n" if is_torn else b"")
 
     def add(self, row: dict[str, Any]) -> None:
-        """Write a vote; it is on the disk when this returns."""
+        """Append a vote; it is on disk when this returns."""
         self._stream.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
         self._stream.flush()
         os.fsync(self._stream.fileno())
         self.rows.append(row)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file and release its lock."""
         self._stream.close()
         self._lock.release()
 
 
 def read_votes(file: Path) -> list[dict[str, Any]]:
-    """All whole votes of a file, in order; a torn line is passed over with a warning."""
+    """All complete votes of a file, in order; an incomplete line is skipped with a warning."""
     if not file.is_file():
         return []
     rows: list[dict[str, Any]] = []
-    lines = file.read_bytes().split(b"\n")
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(file.read_bytes().split(b"\n"), 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
         except ValueError:
-            logger.warning("%s:%d: a vote that was not written to its end is left out", file, number)
+            logger.warning("%s:%d: skipped a vote that was not completely written", file, number)
             continue
-        if not is_mapping(row) or any(name not in row for name in NEEDED) or row["vote"] not in VOTES:
-            raise InputError("this is no vote", where=f"{file}:{number}", fix="name another file: --votes FILE")
+        if not is_mapping(row) or not row.keys() >= REQUIRED or row["vote"] not in VOTES:
+            fix = "use another vote file: --votes FILE"
+            raise InputError(f"not a vote: expected {', '.join(sorted(REQUIRED))}", where=f"{file}:{number}", fix=fix)
         rows.append(dict(row))
     return rows
-
-
-def _ends_with_newline(file: Path) -> bool:
-    with file.open("rb") as stream:
-        stream.seek(-1, os.SEEK_END)
-        return stream.read(1) == b"\n"

@@ -21,7 +21,7 @@ from baihua.chat.types import Guidance, Piece, Sampling
 from baihua.core.errors import BaihuaError, InputError, RunError
 from baihua.core.log import logger
 from baihua.modelfiles.gguf_header import read_model_header
-from baihua.serve.api.app import Opened
+from baihua.serve.api.engine import LoadedModel
 from baihua.serve.engines.cluster_ray import connect, node_cpus, threads_for
 from baihua.serve.engines.cluster_replica import Opening, Parcel, Replica, error_in
 
@@ -147,7 +147,7 @@ def open_engine(
     num_ctx: int,
     num_threads: int | None = None,
     adapters: Mapping[str, Path],
-) -> Opened:
+) -> LoadedModel:
     """Replicas of a GGUF file as one engine; slots and threads are those of each replica.
 
     The file and its adapters must be readable at the same paths wherever replicas run.
@@ -171,7 +171,7 @@ def open_engine(
             _end_ray()
         raise
     engine = ClusterEngine(handle, opening, num_replicas=cluster.num_replicas, owns_ray=is_ours)
-    return Opened(engine, tokenizer, template)
+    return LoadedModel(engine, tokenizer, template)
 
 
 async def _pieces(response: Any) -> AsyncGenerator[Piece]:

@@ -21,7 +21,7 @@ import numpy as np
 from baihua.backends.llama_cpp.chat import open_chat
 from baihua.chat.types import Guidance, Piece, Sampling
 from baihua.core.errors import BaihuaError, InputError
-from baihua.serve.web.pump import receive_all
+from baihua.serve.web.threads import run_in_thread
 
 # Ray tells why a replica does not start as the text of a traceback; this finds our error in it again.
 MARK = "baihua-error "
@@ -67,7 +67,7 @@ class Replica:
         def work(receive: Callable[[Parcel], bool]) -> None:
             self._chat.run(ids, sampling, guidance, Packer(receive).take)
 
-        async with aclosing(receive_all(work, threads=self._threads)) as parcels:
+        async with aclosing(run_in_thread(work, threads=self._threads)) as parcels:
             try:
                 async for parcel in parcels:
                     yield parcel

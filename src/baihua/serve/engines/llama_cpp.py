@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from baihua.backends.llama_cpp.chat import open_chat
-from baihua.serve.api.app import Opened
+from baihua.serve.api.engine import LoadedModel
 
 
 def open_engine(
     file: Path, *, num_slots: int, num_ctx: int, num_threads: int | None = None, adapters: Mapping[str, Path]
-) -> Opened:
+) -> LoadedModel:
     """A GGUF file as an engine; adapters are GGUF files by their names."""
     chat = open_chat(file, num_threads=num_threads, num_ctx=num_ctx, num_slots=num_slots, adapters=adapters)
-    return Opened(chat, chat.tokenizer, chat.template)
+    return LoadedModel(chat, chat.tokenizer, chat.template)

@@ -7,8 +7,8 @@ import numpy as np
 
 from baihua.backends.transformers import TransformersChat, open_chat
 from baihua.chat.types import Guidance, Piece, Sampling
-from baihua.serve.api.app import Opened
-from baihua.serve.web.pump import pass_on
+from baihua.serve.api.engine import LoadedModel
+from baihua.serve.web.threads import send_all
 
 
 class TransformersEngine:
@@ -23,7 +23,7 @@ class TransformersEngine:
 
     def run(self, ids: Sequence[int], sampling: Sampling, guidance: Guidance, receive: Callable[[Piece], bool]) -> None:
         """Hand over what follows these tokens."""
-        pass_on(self._chat.generate(ids, sampling, guidance), receive)
+        send_all(self._chat.generate(ids, sampling, guidance), receive)
 
     def embed(self, ids: Sequence[int]) -> np.ndarray:
         """A vector_d of length 1, float32, for a text."""
@@ -34,7 +34,7 @@ class TransformersEngine:
         self._chat.close()
 
 
-def open_engine(folder: Path, *, num_slots: int, num_threads: int | None = None) -> Opened:
+def open_engine(folder: Path, *, num_slots: int, num_threads: int | None = None) -> LoadedModel:
     """A model folder as an engine."""
     chat = open_chat(folder, num_threads=num_threads)
-    return Opened(TransformersEngine(chat, num_slots=num_slots), chat.tokenizer, chat.template)
+    return LoadedModel(TransformersEngine(chat, num_slots=num_slots), chat.tokenizer, chat.template)

@@ -21,8 +21,8 @@ from baihua.chat.types import FinishReason, Guidance, Likelihood, Piece, Samplin
 from baihua.core.env import variables_for_child
 from baihua.core.errors import InputError, RunError
 from baihua.core.system import free_port
-from baihua.serve.api.app import Opened
-from baihua.serve.web.pump import pass_on
+from baihua.serve.api.engine import LoadedModel
+from baihua.serve.web.threads import send_all
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -83,7 +83,7 @@ class VllmEngine:
 
     def run(self, ids: Sequence[int], sampling: Sampling, guidance: Guidance, receive: Callable[[Piece], bool]) -> None:
         """Hand each piece of `generate` over."""
-        pass_on(self.generate(ids, sampling, guidance), receive)
+        send_all(self.generate(ids, sampling, guidance), receive)
 
     def embed(self, ids: Sequence[int]) -> np.ndarray:
         """There are none: vLLM serves a model either for answers or for vectors."""
@@ -108,7 +108,7 @@ class VllmEngine:
                 self._process.kill()
 
 
-def open_engine(folder: Path, *, num_slots: int, num_ctx: int) -> Opened:
+def open_engine(folder: Path, *, num_slots: int, num_ctx: int) -> LoadedModel:
     """Start vLLM on a model folder and wait until it answers."""
     if shutil.which("vllm") is None:
         raise InputError(
@@ -129,7 +129,7 @@ def open_engine(folder: Path, *, num_slots: int, num_ctx: int) -> Opened:
     except (RunError, KeyboardInterrupt):
         engine.close()
         raise
-    return Opened(engine, tokenizer, template)
+    return LoadedModel(engine, tokenizer, template)
 
 
 def connect(url: str, *, key: str, num_ctx: int, num_slots: int, end_ids: Sequence[int] = ()) -> VllmEngine:

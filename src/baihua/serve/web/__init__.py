@@ -1,1 +1,1 @@
-"""What every server of ours shares: who may ask, how much, how errors look, and how it stops."""
+"""Parts shared by all our HTTP servers: access rules, request limits, error responses, streams and shutdown."""

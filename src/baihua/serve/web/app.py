@@ -1,4 +1,4 @@
-"""A web application of ours: routes behind the guard, with our errors."""
+"""Starlette applications with our access rules and error responses."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -6,13 +6,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from baihua.core.errors import BaihuaError
-from baihua.serve.web.guard import Guard, Rules
-from baihua.serve.web.problem import Problem, on_error, on_mistake, on_problem, to_response
+from baihua.serve.web.access import AccessGuard, Rules
+from baihua.serve.web.errors import on_baihua_error, on_crash, on_http_error
 
 Lifespan = Callable[[Starlette], AbstractAsyncContextManager[None]]
 
@@ -22,30 +20,21 @@ async def _no_lifespan(app: Starlette) -> AsyncIterator[None]:
     yield
 
 
-def make_app(routes: Sequence[BaseRoute], *, rules: Rules, lifespan: Lifespan = _no_lifespan) -> Starlette:
-    """An ASGI application; `app.state` carries whatever its routes need, and `rules` already."""
+def make_app(
+    routes: Sequence[BaseRoute],
+    *,
+    rules: Rules,
+    lifespan: Lifespan = _no_lifespan,
+    middleware: Sequence[Middleware] = (),
+) -> Starlette:
+    """An ASGI application; `middleware` sees requests before the access rules do."""
     app = Starlette(
         routes=list(routes),
-        middleware=[Middleware(Guard, rules=rules)],
-        exception_handlers={
-            Problem: on_problem,
-            BaihuaError: on_error,
-            HTTPException: _on_http,
-            Exception: on_mistake,
-        },
+        middleware=[*middleware, Middleware(AccessGuard, rules=rules)],
+        exception_handlers={HTTPException: on_http_error, BaihuaError: on_baihua_error, Exception: on_crash},
         lifespan=lifespan,
     )
     app.state.rules = rules
-    # A path is right or wrong; a redirect would answer where nothing is.
+    # By default Starlette redirects /v1/models/ to /v1/models; here a wrong path is a 404.
     app.router.redirect_slashes = False
     return app
-
-
-async def _on_http(request: Request, error: Exception) -> Response:
-    """Starlette's own errors: no such path, or not with this method."""
-    assert isinstance(error, HTTPException), "registered for these alone"
-    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code)
-    message = f"{error.detail}: {request.method} {request.url.path}"
-    response = to_response(Problem(error.status_code, message, code=code))
-    response.headers.update(error.headers or {})
-    return response

@@ -1,4 +1,4 @@
-"""Our static pages, and the headers that keep them from asking anything of anybody else."""
+"""Static pages, served with a policy that forbids them any request to other origins."""
 
 import mimetypes
 from importlib import resources
@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from baihua.serve.web.problem import Problem
+from baihua.serve.web.errors import HttpError
 
 SOURCES = {
     "default-src": "'none'",
@@ -23,12 +23,13 @@ SOURCES = {
     "frame-ancestors": "'none'",
 }
 POLICY = "; ".join(f"{name} {value}" for name, value in SOURCES.items())
+# Not left to `mimetypes`, which on Windows reads the registry.
 TYPES = {".js": "text/javascript", ".html": "text/html", ".css": "text/css", ".svg": "image/svg+xml"}
 FOLDER = resources.files("baihua.serve") / "pages"
 
 
 def page_routes(start: str) -> list[Route]:
-    """Routes of the page at `/` and of what it loads."""
+    """Routes for the page at `/` and the files it loads from `/pages/`."""
 
     async def first(request: Request) -> Response:
         return read_page(start)
@@ -40,15 +41,14 @@ def page_routes(start: str) -> list[Route]:
 
 
 def read_page(name: str) -> Response:
-    """A file of the folder of pages, by a path that stays inside it."""
+    """A file of the folder `pages`; a 404 for any path outside it."""
     path = PurePosixPath(name)
-    # Windows reads a backslash, a colon and some names in its own way: none of ours has any of them.
-    if path.is_absolute() or ".." in path.parts or any(char in name for char in "\\:\0"):
-        raise Problem(404, "no such page", code="not_found")
+    # Backslashes, colons and NUL have special meanings on Windows; none of our file names has them.
+    is_outside = path.is_absolute() or ".." in path.parts or any(char in name for char in "\\:\0")
     file = FOLDER.joinpath(*path.parts)
-    if not path.parts or not file.is_file():
-        raise Problem(404, "no such page", code="not_found")
+    if is_outside or not path.parts or not file.is_file():
+        raise HttpError(404, "page not found", code="not_found")
     kind = TYPES.get(path.suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
-    # A new version of Baihua brings new files at the same addresses.
+    # Not cached: an upgrade of Baihua changes the files at the same URLs.
     headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-cache"}
     return Response(file.read_bytes(), media_type=kind, headers=headers)
