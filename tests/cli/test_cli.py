@@ -183,7 +183,7 @@ def test_show_dropped_prints_the_rows_of_a_reason(built: Path, capsys: Capture) 
         ("parts", ["--dropped", "x"], "this artifact dropped nothing"),
         ("parts", ["--rows", "1"], "there are no conversations or documents here"),
         ("raw", ["--rows", "1", "--template", "chatmll"], "unknown template 'chatmll'; did you mean 'chatml'?"),
-        ("", ["--runs", "elsewhere"], "this is neither a run nor an artifact"),
+        ("", ["--runs", "elsewhere"], "neither a run nor an artifact"),
     ],
 )
 def test_a_mistake_in_show_is_one_block(

@@ -6,14 +6,13 @@ from typing import Any
 
 import pytest
 
-from baihua.core.artifact import read_artifact
+from baihua.core.artifact import find_artifact, read_artifact
 from baihua.core.errors import InputError
 from baihua.core.recipe import Recipe, validate
 from baihua.core.run import (
     find_run,
     given_path,
     lineage,
-    located_artifact,
     plan,
     remove,
     run_recipe,
@@ -116,7 +115,7 @@ def test_a_part_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_lineage_leads_down_to_the_first_artifact(tmp_path: Path) -> None:
     run(three_notes(), tmp_path)
-    tree = lineage(made("test", tmp_path)["c"])
+    tree = lineage(read_artifact(made("test", tmp_path)["c"]))
     first = tree["inputs"]["before"]["inputs"]["before"]
     assert (tree["stage"], first["metrics"], first["inputs"]) == ("note", {"num_chars": 1}, {})
 
@@ -128,7 +127,7 @@ def test_lineage_names_a_file_that_is_no_artifact(tmp_path: Path) -> None:
     (tmp_path / "given" / "note.txt").write_text("g", encoding="utf-8")
     given = given_path(tmp_path / "given", "before")
     run_into("note", find_stage("note").Config.model_validate({"text": "x"}), {"before": given}, tmp_path / "out")
-    assert lineage(tmp_path / "out")["inputs"]["before"]["content"] == "given"
+    assert lineage(read_artifact(tmp_path / "out"))["inputs"]["before"]["content"] == "given"
 
 
 def test_a_plain_path_counts_by_what_it_holds(tmp_path: Path) -> None:
@@ -152,9 +151,16 @@ def test_an_artifact_given_by_path_keeps_its_identity(tmp_path: Path) -> None:
 def test_an_artifact_is_found_from_inside_it(tmp_path: Path) -> None:
     run(three_notes(), tmp_path)
     folder = made("test", tmp_path)["a"]
-    assert located_artifact(folder / "parts" / "note.txt") == folder
-    with pytest.raises(InputError, match="neither a run nor an artifact, nor inside one"):
-        located_artifact(tmp_path)
+    for inside in (folder, folder / "parts", folder / "parts" / "note.txt", tmp_path / "test" / "a"):
+        assert find_artifact(inside) == read_artifact(folder)
+    assert find_artifact(folder / "parts", max_depth=0) is None
+    assert find_artifact(tmp_path) is None
+
+
+def test_a_manifest_of_another_program_makes_no_artifact(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"name": "a web app"}', encoding="utf-8")
+    assert find_artifact(tmp_path) is None
+    assert given_path(tmp_path).id != ""
 
 
 def add_model(runs: Path, step: str, *names: str) -> None:

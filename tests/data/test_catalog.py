@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import yaml
 from pydantic import ValidationError
-from rich.cells import cell_len
 
 from baihua.core import kinds
 from baihua.core.errors import InputError
+from baihua.core.tables import render_text
 from baihua.data.read import catalog
 from baihua.data.read.catalog import Entry
 
@@ -108,23 +108,15 @@ def test_an_unknown_name_is_told_the_nearest_one() -> None:
 
 
 def test_the_table_has_a_header_and_a_sorted_row_for_each() -> None:
-    header, *rows = catalog.table(catalog.load())
-    assert header == ["name", "kind", "rows", "tags", "licence", "where"]
-    assert [row[0] for row in rows] == sorted(catalog.load())
-    assert ["belle_1m", "instructions", "917,424", "CN MT SI", "GPL-3.0", "BelleGroup/train_1M_CN"] in rows
+    table = catalog.table(catalog.load())
+    assert table.columns == ["name", "kind", "rows", "tags", "licence", "where"]
+    assert [row[0] for row in table.rows] == sorted(catalog.load())
+    assert ["belle_1m", "instructions", 917_424, "CN MT SI", "GPL-3.0", "BelleGroup/train_1M_CN"] in table.rows
 
 
 def test_what_is_not_known_is_a_dash() -> None:
-    assert catalog.table({"x": Entry(**LEAST)})[1] == ["x", "text", "-", "-", "-", "-"]
-
-
-def test_columns_stand_below_each_other_whatever_the_width_of_a_character() -> None:
-    entries = {
-        name: Entry(**LEAST, licence=licence, url="https://example.org")
-        for name, licence in (("a", "MIT"), ("b", "仅限研究，不得商用"))
-    }
-    places = {cell_len(line[: line.index("example.org")]) for line in catalog.show_all(entries).splitlines()[1:]}
-    assert len(places) == 1
+    last = render_text(catalog.table({"x": Entry(**LEAST)})).splitlines()[-1]
+    assert last.split() == ["x", "text", "–", "–", "–", "–"]
 
 
 def test_one_collection_is_shown_whole() -> None:

@@ -6,17 +6,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from rich.cells import cell_len
 
 from baihua.compress.damage.chart import INK, draw
 from baihua.core import kinds
 from baihua.core.errors import InputError
-from baihua.report import tables
+from baihua.core.tables import Table
 from baihua.report.before_after import before_after
+from baihua.report.page import table_html
 from baihua.report.plot import Line, draw_lines
 from baihua.report.reports import run
 from baihua.report.run_folder import read_run, stage_folder
-from baihua.report.tables import Table, show, show_bytes
 
 EVIL = "<script>alert(1)</script> | 你好，我是白话。\n第二行 \\"
 
@@ -154,7 +153,7 @@ def test_every_part_of_a_run_is_in_both_reports(a_run: Run) -> None:
             "18 of 20 (90%)",
             "1.2e-09",
             "145.0 MB",
-            "1.6 GB",
+            "1.61 GB",
             "whole",
             "parts/heldout",
             "2.13.0",
@@ -234,35 +233,8 @@ def test_the_run_report_is_found_by_its_file_name() -> None:
     assert kinds.find("baihua.report.reports", "run") is run
 
 
-def test_markdown_columns_line_up_with_chinese() -> None:
-    lines = tables.markdown(Table(["名字", "n"], [["白话 chatbot", 12_345], ["a", None], ["👋", 2.5]])).splitlines()
-    assert len({cell_len(line) for line in lines}) == 1
-    assert lines[1].endswith(":|") or lines[1].endswith(": |")
-
-
-def test_no_cell_breaks_out_of_its_markdown_row() -> None:
-    lines = tables.markdown(Table(["a"], [[EVIL]])).splitlines()
-    assert len(lines) == 3
-    assert len(re.findall(r"(?<!\\)(?:\\\\)*\|", lines[2])) == 2
-
-
 def test_html_cells_are_escaped() -> None:
-    assert "<b>" not in tables.html(Table(["<b>"], [["<b>"]]))
-
-
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [(None, "–"), (0, "0"), (True, "yes"), (12345, "12,345"), (0.123456, "0.1235"), (54321.6, "54,322"), ([1], "[1]")],
-)
-def test_values_are_shown_for_people(value: object, shown: str) -> None:
-    assert show(value) == shown
-
-
-@pytest.mark.parametrize(
-    ("num_bytes", "shown"), [(None, "–"), (5, "5 B"), (2_500, "2.5 kB"), (7_200_000_000, "7.2 GB")]
-)
-def test_sizes_are_shown_in_their_unit(num_bytes: int | None, shown: str) -> None:
-    assert show_bytes(num_bytes) == shown
+    assert "<b>" not in table_html(Table(["<b>"], [["<b>"]]))
 
 
 def test_chinese_labels_stay_text_in_fonts_that_have_them(recwarn: pytest.WarningsRecorder) -> None:

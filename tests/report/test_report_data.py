@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from baihua.core.files import write_json
-from baihua.report.bars import COLUMN_WIDTH, MAX_NUM_COLUMNS, draw_bars, shorten
+from baihua.core.tables import shorten
+from baihua.report.bars import COLUMN_WIDTH, MAX_NUM_COLUMNS, draw_bars
 from baihua.report.reports import data
 
 EVIL = "<script>alert(1)</script>你好"

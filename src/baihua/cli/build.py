@@ -145,13 +145,13 @@ def _report_data(artifact: "Artifact", file: Path) -> None:
 
 def _print_before_after(folder: Path) -> None:
     """The table of the report, for a terminal."""
+    from baihua.core.tables import render_markdown
     from baihua.report.before_after import before_after
     from baihua.report.run_folder import read_run
-    from baihua.report.tables import markdown
 
     rows = before_after(read_run(folder).stages)
     if rows:
-        print(markdown(rows))
+        print(render_markdown(rows))
 
 
 def _show_plan(recipe: "Recipe", runs: Path, *, as_json: bool) -> None:

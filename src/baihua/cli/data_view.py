@@ -7,10 +7,9 @@ from pathlib import Path
 
 from rich.cells import cell_len
 
+from baihua.core.tables import format_value, pad, shorten
 from baihua.data.inspect.figures import Figures, describe
-from baihua.report.bars import shorten
 from baihua.report.reports.data import HISTOGRAMS, LANGUAGES, ODD, SCRIPTS
-from baihua.report.tables import show
 
 NUM_BAR_COLUMNS = 32
 NUM_LABEL_COLUMNS = 30
@@ -24,7 +23,8 @@ def print_stats(path: Path, *, as_json: bool) -> None:
 
 
 def _lines(figures: Figures) -> Iterator[str]:
-    yield f"{figures.num_rows:,} rows, {figures.num_chars:,} characters, mean Han share {show(figures.mean_han_share)}"
+    mean = format_value(figures.mean_han_share)
+    yield f"{figures.num_rows:,} rows, {figures.num_chars:,} characters, mean Han share {mean}"
     if figures.counts:
         yield figures.counts.equation
     for name, bins in figures.histograms.items():
@@ -34,9 +34,13 @@ def _lines(figures: Figures) -> Iterator[str]:
     yield from _bars("Sources", {f"{s.name} ({s.licence or 'no licence stated'})": s.num_rows for s in figures.sources})
     yield from _bars("Dropped", figures.dropped)
     for cluster in figures.clusters:
-        yield from _entry(f"{cluster.num_dropped:,} dropped as copies of {cluster.id}", cluster.excerpt or show(None))
+        yield from _entry(
+            f"{cluster.num_dropped:,} dropped as copies of {cluster.id}", cluster.excerpt or format_value(None)
+        )
     for name, rows in figures.odd.items():
-        yield from _odd(ODD[name][0], [(f"{show(row.value)}  {row.file}:{row.line}", row.excerpt) for row in rows])
+        yield from _odd(
+            ODD[name][0], [(f"{format_value(row.value)}  {row.file}:{row.line}", row.excerpt) for row in rows]
+        )
 
 
 def _bars(title: str, counts: Mapping[str, int]) -> Iterator[str]:
@@ -49,7 +53,7 @@ def _bars(title: str, counts: Mapping[str, int]) -> Iterator[str]:
     for label, count in zip(labels, counts.values(), strict=True):
         num_eighths = -(-count * NUM_BAR_COLUMNS * 8 // largest)
         bar = "█" * (num_eighths // 8) + " ▏▎▍▌▋▊▉"[num_eighths % 8].strip()
-        yield f"  {' ' * (width - cell_len(label))}{label} {bar} {count:,}"
+        yield f"  {pad(label, width, is_right=True)} {bar} {count:,}"
 
 
 def _odd(title: str, rows: Sequence[tuple[str, str]]) -> Iterator[str]:

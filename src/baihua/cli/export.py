@@ -51,15 +51,16 @@ def _merged(adapter: Path, runs: Path) -> Path:
 
 def _base_of(adapter: Path, runs: Path) -> Path:
     """The model in the store that an adapter was trained on, as its manifest says."""
-    from baihua.core.artifact import MANIFEST, read_artifact
+    from baihua.core.artifact import find_artifact
     from baihua.core.errors import InputError
+    from baihua.core.run import find_in_store
 
-    base_id = read_artifact(adapter).manifest["inputs"]["model"]["id"] if (adapter / MANIFEST).is_file() else None
-    found = sorted((runs / "store").glob(f"*-{base_id[:16]}")) if base_id else []
-    if not found:
+    made = find_artifact(adapter, max_depth=0)
+    base = find_in_store(made.manifest["inputs"]["model"]["id"], runs / "store") if made else None
+    if base is None:
         raise InputError(
             "the base model of this adapter is not in the store",
             where=str(adapter),
             fix="merge it first: baihua do merge --in model=BASE --in adapter=ADAPTER --out FOLDER",
         )
-    return found[0]
+    return base.folder

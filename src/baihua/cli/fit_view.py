@@ -11,9 +11,9 @@ from baihua.compress import fit
 from baihua.compress.fit import Machine, Needed, Sized
 from baihua.compress.levels import FLOATS, LEVELS, choose_types
 from baihua.core.errors import InputError
+from baihua.core.tables import Table, render_markdown
 from baihua.modelfiles.describe import Described, describe, describe_header
 from baihua.modelfiles.gguf_header import read_model_header
-from baihua.report.tables import Table, markdown
 
 NOTES = (
     f"yes: needs at most {1 - fit.MARGIN:.0%} of what is free; tight: fits by less than the estimate's own error",
@@ -55,7 +55,7 @@ def print_fit(name: str, *, runs: Path, num_ctx: int | None, as_json: bool) -> N
     if num_ctx and num_ctx > first.context_length:
         print(f"a context of {num_ctx:,} tokens was asked for; {first.context_length:,} is the longest there is")
     for length in contexts:
-        print(f"\n{length:,} tokens of context\n\n{markdown(_table(options, length, machines))}", end="")
+        print(f"\n{length:,} tokens of context\n\n{render_markdown(_table(options, length, machines))}", end="")
     print()
     for machine in machines:
         free = f"{_gb(machine.usable_bytes)} of {_gb(machine.memory_bytes)} GB"

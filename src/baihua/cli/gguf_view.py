@@ -9,11 +9,10 @@ from typing import Any
 from rich.cells import cell_len
 
 from baihua.cli.lineage_view import tree
-from baihua.core.errors import InputError
-from baihua.core.run import lineage, located_artifact
+from baihua.core.artifact import find_artifact
+from baihua.core.run import lineage
+from baihua.core.tables import Table, pad, render_markdown, shorten
 from baihua.modelfiles.gguf_header import GgufHeader, Tensor, Value, read_header
-from baihua.report.bars import shorten
-from baihua.report.tables import Table, markdown
 
 NUM_ITEMS = 3
 """Shown of a long list."""
@@ -25,7 +24,8 @@ def print_gguf(file: Path, *, num_rows: int, as_json: bool) -> None:
     """A GGUF file's metadata, the types of its tensors and its origin; the first `num_rows` tensors and full texts."""
     header = read_header(file)
     types = count_types(header.tensors)
-    made_by = find_lineage(file)
+    artifact = find_artifact(file)
+    made_by = lineage(artifact) if artifact else None
     if as_json:
         found = {
             "file": str(file),
@@ -65,14 +65,6 @@ def num_weights(tensor: Tensor) -> int:
     return number
 
 
-def find_lineage(file: Path) -> dict[str, Any] | None:
-    """What made the artifact that holds the file; None for a file that no artifact of ours holds."""
-    try:
-        return lineage(located_artifact(file))
-    except InputError:
-        return None
-
-
 def origin(header: GgufHeader) -> dict[str, Value]:
     """What the file itself says about where it comes from."""
     return {key: value for key, value in header.values.items() if key.startswith(("general.", "baihua."))}
@@ -89,14 +81,14 @@ def _lines(header: GgufHeader, file: Path, *, num_rows: int) -> Iterator[str]:
         text = _text(value)
         # A text in full has lines of its own; otherwise each value takes one line.
         one = text if num_rows else shorten(" ".join(text.split()), NUM_COLUMNS)
-        yield f"{key}{' ' * (width - cell_len(key))}  {one}"
+        yield f"{pad(key, width)}  {one}"
     yield ""
     counted = count_types(header.tensors)
     rows = [[t["type"], t["num_tensors"], t["num_bytes"], f"{t['bits_per_weight']:.2f}"] for t in counted]
-    yield markdown(Table(["type", "tensors", "bytes", "bits/weight"], rows))
+    yield render_markdown(Table(["type", "tensors", "bytes", "bits/weight"], rows))
     if num_rows:
         shown = [[t.name, t.type.name, " x ".join(map(str, t.shape))] for t in header.tensors[:num_rows]]
-        yield markdown(Table(["tensor", "type", "shape, length of a row first"], shown))
+        yield render_markdown(Table(["tensor", "type", "shape, length of a row first"], shown))
 
 
 def _text(value: Value) -> str:

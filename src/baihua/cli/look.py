@@ -2,12 +2,15 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from baihua.cli.options import RUNS, Debug, Json, Runs, prepare
 from baihua.cli.talk import find_model
+
+if TYPE_CHECKING:
+    from baihua.core.artifact import Artifact
 
 
 def show(
@@ -31,7 +34,7 @@ def show(
     from baihua.cli import data_view, gguf_view, prompt_view
     from baihua.cli import rows as rows_view
     from baihua.cli.lineage_view import tree
-    from baihua.core.run import find_run, lineage, located_artifact
+    from baihua.core.run import lineage
 
     prepare(debug=debug)
     if path.partition(":")[0] == "catalog" and not Path(path).exists():
@@ -47,16 +50,35 @@ def show(
     elif dropped:
         rows_view.print_dropped(Path(path), reason=dropped, as_json=as_json)
     else:
-        run = find_run(path, runs)
-        found = [lineage(folder) for folder in run.folders.values()] if run else [lineage(located_artifact(Path(path)))]
+        found = [lineage(artifact) for artifact in _artifacts(path, runs)]
         print(json.dumps({"artifacts": found}, ensure_ascii=False) if as_json else "\n".join(map(tree, found)))
 
 
+def _artifacts(path: str, runs: Path) -> "list[Artifact]":
+    """The artifacts of a run, or the one that a path is or lies in."""
+    from baihua.core.artifact import find_artifact, read_artifact
+    from baihua.core.errors import InputError
+    from baihua.core.run import find_run
+
+    run = find_run(path, runs)
+    if run:
+        return [read_artifact(folder) for folder in run.folders.values()]
+    found = find_artifact(Path(path))
+    if found is None:
+        raise InputError(
+            "neither a run nor an artifact, nor a path inside one", where=path, fix="name a run or an artifact"
+        )
+    return [found]
+
+
 def _print_catalog(name: str, *, as_json: bool) -> None:
+    from baihua.core.tables import render_text
     from baihua.data.read import catalog
 
     entries = {name: catalog.find(name)} if name else catalog.load()
-    print(catalog.as_json(entries) if as_json else catalog.show_one(name) if name else catalog.show_all(entries))
+    print(
+        catalog.as_json(entries) if as_json else catalog.show_one(name) if name else render_text(catalog.table(entries))
+    )
 
 
 def verify(
@@ -66,13 +88,10 @@ def verify(
     debug: Debug = False,
 ) -> None:
     """Compare every file of an artifact or run with its manifest."""
-    from baihua.core.artifact import differences, read_artifact
-    from baihua.core.run import find_run, located_artifact
+    from baihua.core.artifact import differences
 
     prepare(debug=debug)
-    run = find_run(path, runs)
-    folders = list(run.folders.values()) if run else [located_artifact(Path(path))]
-    found = {str(folder): differences(read_artifact(folder)) for folder in folders}
+    found = {str(artifact.folder): differences(artifact) for artifact in _artifacts(path, runs)}
     is_ok = not any(found.values())
     if as_json:
         print(json.dumps({"ok": is_ok, "artifacts": found}, ensure_ascii=False))

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from baihua.core.artifact import hash_file, read_artifact
-from baihua.core.errors import InputError
+from baihua.core.artifact import find_artifact, hash_file
 from baihua.core.files import write_text
-from baihua.core.run import lineage, located_artifact
+from baihua.core.run import lineage
+from baihua.core.tables import figures_table, render_markdown
 from baihua.modelfiles.gguf_header import read_header
 
 CHECKSUMS = "SHA256SUMS"
@@ -17,8 +17,8 @@ CHECKSUMS = "SHA256SUMS"
 END_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
 # Heading, key of a row and format; only columns that some row has are printed.
 COLUMNS = (
-    ("level", "level", "s"),
-    ("file", "file", "s"),
+    ("level", "level", ""),
+    ("file", "file", ""),
     ("MB", "file_bytes", "MB"),
     ("bits per weight", "bits_per_weight", ".2f"),
     ("KL to the reference, Chinese", "mean_kl_zh", ".2g"),
@@ -30,7 +30,6 @@ COLUMNS = (
     ("tokens/s", "tokens_per_second", ".1f"),
     ("characters/s", "chars_per_second", ".1f"),
 )
-MISSING = "–"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,15 +50,14 @@ class CardFacts:
 
 def read_facts(model: Path) -> CardFacts:
     """Facts from the manifests behind a model; empty for a model that no artifact of ours holds."""
-    try:
-        folder = located_artifact(model)
-    except InputError:
+    artifact = find_artifact(model)
+    if artifact is None:
         return CardFacts()
-    nodes = list(_walk(lineage(folder)))
+    nodes = list(_walk(lineage(artifact)))
     bases = [node["content"] for node in nodes if node["stage"] == "import_model" and node["content"]]
     return CardFacts(
         base_model=bases[0] if bases else None,
-        sources=read_artifact(folder).manifest.get("sources", {}),
+        sources=artifact.sources,
         steps=[" ".join(filter(None, (node["stage"], node["id"][:16], node["content"]))) for node in nodes],
     )
 
@@ -113,20 +111,7 @@ def _opening(facts: CardFacts) -> list[str]:
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     columns = [column for column in COLUMNS if any(column[1] in row for row in rows)]
-    if not columns:
-        return []
-    head = [heading for heading, _, _ in columns]
-    rule = ["---" if form == "s" else "---:" for _, _, form in columns]
-    body = [[_cell(row.get(key), form) for _, key, form in columns] for row in rows]
-    return ["## Levels", "", *("| " + " | ".join(line) + " |" for line in [head, rule, *body])]
-
-
-def _cell(value: Any, form: str) -> str:
-    if value is None:
-        return MISSING
-    if form == "MB":
-        return f"{value / 1e6:,.1f}"
-    return format(value, form).replace("|", "\\|")
+    return ["## Levels", "", *render_markdown(figures_table(columns, rows)).splitlines()] if columns else []
 
 
 def _usage(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -4,7 +4,6 @@ import json
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from baihua.chat.tokenizer import adds_bos
 from baihua.compress.levels import FLOATS, LEVELS, Choice, check_level, choose_types
 from baihua.compress.opening import check_opens
 from baihua.compress.quantize import Importance, not_finite, quantize_gguf
-from baihua.core.artifact import MANIFEST
+from baihua.core.artifact import find_artifact
 from baihua.core.errors import InputError
 from baihua.core.files import appearing
 from baihua.core.log import logger
@@ -145,16 +144,15 @@ def _write_metadata(writer: GGUFWriter, folder: Folder, level: str) -> None:
 
 def _write_lineage(writer: GGUFWriter, folder: Path) -> None:
     """The artifact that the model is, and what made it; never a path, because the same model gives the same file."""
-    file = folder / MANIFEST
-    if not file.is_file():
+    made = find_artifact(folder, max_depth=0)
+    if made is None:
         return
-    manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    inputs = {role: given["id"] for role, given in manifest.get("inputs", {}).items()}
-    writer.add_name(f"{manifest['stage']}-{manifest['id'][:16]}")
-    writer.add_string("baihua.stage", manifest["stage"])
-    writer.add_string("baihua.id", manifest["id"])
+    inputs = {role: given["id"] for role, given in made.manifest.get("inputs", {}).items()}
+    writer.add_name(f"{made.manifest['stage']}-{made.id[:16]}")
+    writer.add_string("baihua.stage", made.manifest["stage"])
+    writer.add_string("baihua.id", made.id)
     writer.add_string("baihua.inputs", json.dumps(inputs, sort_keys=True))
-    writer.add_string("baihua.sources", json.dumps(manifest.get("sources", {}), ensure_ascii=False, sort_keys=True))
+    writer.add_string("baihua.sources", json.dumps(made.sources, ensure_ascii=False, sort_keys=True))
 
 
 def _chat_template(folder: Path) -> str | None:

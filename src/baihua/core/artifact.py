@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from baihua.core.errors import InputError
+from baihua.core.tree import is_mapping
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
+# A part, such as `parts/heldout`, is at most two folders below the manifest, a file of one three.
+MAX_DEPTH = 3
 VERSIONED = (
     *("baihua", "torch", "transformers", "peft", "accelerate", "bitsandbytes"),
     *("tokenizers", "safetensors", "gguf", "xllamacpp"),
@@ -31,23 +34,47 @@ class Artifact:
         """The identity, 64 hex digits."""
         return self.manifest["id"]
 
+    @property
+    def sources(self) -> dict[str, str | None]:
+        """Licence of each source of the data behind it; None where none was stated."""
+        return self.manifest.get("sources", {})
+
 
 def read_artifact(folder: Path) -> Artifact:
     """Read a published artifact; a folder without a manifest is not one."""
-    file = folder / MANIFEST
-    if not file.is_file():
+    manifest = _read_manifest(folder / MANIFEST)
+    if manifest is None:
         raise InputError("this folder is not a finished artifact: it has no manifest.json", where=str(folder))
+    return Artifact(folder, manifest)
+
+
+def find_artifact(path: Path, *, max_depth: int = MAX_DEPTH) -> Artifact | None:
+    """The artifact that a path is, or lies in at most `max_depth` folders deep; None elsewhere."""
+    path = path.resolve()
+    for folder in (path, *path.parents[:max_depth]):
+        manifest = _read_manifest(folder / MANIFEST)
+        if manifest is not None:
+            return Artifact(folder, manifest)
+    return None
+
+
+def _read_manifest(file: Path) -> dict[str, Any] | None:
+    """A manifest of Baihua; None where there is no file, or one of another program."""
+    if not file.is_file():
+        return None
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise InputError(f"the manifest is not valid JSON: {error}", where=str(file), fix="build it again") from error
-    if manifest.get("schema") != SCHEMA:
+    if not is_mapping(manifest) or "schema" not in manifest:
+        return None
+    if manifest["schema"] != SCHEMA:
         raise InputError(
-            f"the manifest has schema {manifest.get('schema')!r}, this version reads {SCHEMA}",
+            f"the manifest has schema {manifest['schema']!r}, this version reads {SCHEMA}",
             where=str(file),
             fix="use the version of Baihua that wrote it, or build it again",
         )
-    return Artifact(folder, manifest)
+    return manifest
 
 
 def hash_file(file: Path) -> str:

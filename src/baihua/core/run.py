@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from baihua.core import artifact, kinds
-from baihua.core.artifact import MANIFEST, hash_json, list_files, part_of, read_artifact
+from baihua.core.artifact import MANIFEST, Artifact, find_artifact, hash_json, list_files, part_of
 from baihua.core.errors import InputError
 from baihua.core.files import write_json, write_text
 from baihua.core.recipe import STORE, Recipe, Step
@@ -90,8 +90,9 @@ def given_path(path: Path, name: str = "") -> Given:
         raise InputError("there is no such file or folder", where=str(path), fix=f"check the path given for {name!r}")
     if path.is_file():
         return Given(path, artifact.hash_file(path), name=path.name)
-    if (path / MANIFEST).is_file():
-        return Given(path, read_artifact(path).id, name=path.name)
+    known = find_artifact(path, max_depth=0)
+    if known:
+        return Given(path, known.id, name=path.name)
     return Given(path, hash_json([[f["path"], f["sha256"]] for f in list_files(path)]), name=path.name)
 
 
@@ -161,20 +162,11 @@ def served_model(run: Run) -> Path:
     raise InputError("this run has made no model yet", where=str(run.folder), fix="run its recipe to the end")
 
 
-def located_artifact(path: Path) -> Path:
-    """The artifact that a path is, or is inside of."""
-    for folder in (path.resolve(), *path.resolve().parents):
-        if (folder / MANIFEST).is_file():
-            return folder
-    raise InputError("this is neither a run nor an artifact, nor inside one", where=str(path))
-
-
-def lineage(folder: Path) -> dict[str, Any]:
-    """What made an artifact, down to imported files, as a tree."""
-    manifest = read_artifact(folder).manifest
+def lineage(made: Artifact) -> dict[str, Any]:
+    """An artifact as a tree with what it was made from, down to imported files."""
     inputs: dict[str, Any] = {}
-    for role, given in manifest["inputs"].items():
-        source = next(iter(sorted(folder.parent.glob(f"*-{given['id'][:16]}"))), None)
+    for role, given in made.manifest["inputs"].items():
+        source = find_in_store(given["id"], made.folder.parent)
         absent: dict[str, Any] = {
             "stage": "file",
             "id": given["id"],
@@ -183,16 +175,21 @@ def lineage(folder: Path) -> dict[str, Any]:
             "inputs": {},
         }
         inputs[role] = lineage(source) if source else absent
-    config = manifest["config"]
-    content = config.get("source") or ", ".join(map(str, config.get("files", [])))
+    config = made.manifest["config"]
     return {
-        "stage": manifest["stage"],
-        "id": manifest["id"],
-        "folder": str(folder),
-        "content": content,
-        "metrics": manifest["metrics"],
+        "stage": made.manifest["stage"],
+        "id": made.id,
+        "folder": str(made.folder),
+        "content": config.get("source") or ", ".join(map(str, config.get("files", []))),
+        "metrics": made.manifest["metrics"],
         "inputs": inputs,
     }
+
+
+def find_in_store(artifact_id: str, store: Path) -> Artifact | None:
+    """The finished artifact with this identity in a folder of artifacts, None if it is not there."""
+    folders = sorted(store.glob(f"*-{artifact_id[:16]}"))
+    return find_artifact(folders[0], max_depth=0) if folders else None
 
 
 def unneeded(runs: Path, keep: list[str]) -> list[Path]:

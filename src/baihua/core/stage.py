@@ -192,10 +192,8 @@ def _sources(inputs: Mapping[str, Given], metrics: Mapping[str, Any]) -> dict[st
     """Names and licences of all data that is behind an artifact: its inputs' own, and what it read itself."""
     found: dict[str, str | None] = {}
     for given in inputs.values():
-        # A part of an artifact is at most two folders below its manifest.
-        folders = (given.path, *list(given.path.parents)[:2])
-        manifest = next((folder for folder in folders if (folder / MANIFEST).is_file()), None)
-        found |= read_artifact(manifest).manifest.get("sources", {}) if manifest else {}
+        known = artifact.find_artifact(given.path)
+        found |= known.sources if known else {}
     counts = metrics.get("num_rows_by_source")
     found = {name: licence for name, licence in found.items() if counts is None or name in counts}
     return found | {name: source["licence"] for name, source in metrics.get("sources", {}).items()}

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, GenerationCon
 
 from baihua.chat.template import OWN, end_of_turn, load_template
 from baihua.chat.tokenizer import FolderTokenizer
-from baihua.core.artifact import MANIFEST, hash_file, hash_json
+from baihua.core.artifact import find_artifact, hash_file, hash_json
 from baihua.core.errors import InputError
 from baihua.core.log import logger
 from baihua.model.weights import copy_weights
@@ -138,9 +138,8 @@ def vocabulary_fingerprint(folder: Path) -> str:
 
 def source_of(folder: Path) -> str:
     """Where a model came from: its manifest's source, else the folder's name; never a path of this machine."""
-    manifest = folder / MANIFEST
-    config = json.loads(manifest.read_text(encoding="utf-8")).get("config", {}) if manifest.is_file() else {}
-    source = config.get("source")
+    made = find_artifact(folder, max_depth=0)
+    source = made.manifest["config"].get("source") if made else None
     if not isinstance(source, str) or not source:
         return folder.resolve().name
     is_local = source.startswith((".", "~")) or Path(source).is_absolute() or "\\" in source

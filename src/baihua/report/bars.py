@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 from rich.cells import cell_len
 
+from baihua.core.tables import shorten
+
 WIDTH, ROW_HEIGHT, FONT_SIZE, GAP = 720, 22, 13, 8
 # What takes one column on a terminal, half a Chinese character or a digit, is hardly wider in any font.
 COLUMN_WIDTH = FONT_SIZE * 0.65
@@ -24,15 +26,6 @@ def draw_bars(bars: Sequence[tuple[str, int]]) -> str:
     ]
     style = f'font-size="{FONT_SIZE}" fill="currentColor" role="img"'
     return "\n".join([f'<svg viewBox="0 0 {WIDTH} {max(len(bars), 1) * ROW_HEIGHT}" {style}>', *rows, "</svg>"])
-
-
-def shorten(text: str, num_columns: int) -> str:
-    """A text that takes at most so many columns; one that is cut ends with an ellipsis."""
-    if cell_len(text) <= num_columns:
-        return text
-    while cell_len(text) > num_columns - 1:
-        text = text[:-1]
-    return f"{text}…"
 
 
 def _row(top: int, left: float, label: str, length: float, count: str) -> str:

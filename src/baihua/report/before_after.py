@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from baihua.core.tables import Table
 from baihua.report.run_folder import StageResult
-from baihua.report.tables import Table
 
 MEASURED = ("bits", "answer")
 

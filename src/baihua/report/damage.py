@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from baihua.compress.damage.tables import tables
 from baihua.report.page import Section
 from baihua.report.run_folder import StageResult
-from baihua.report.tables import Table
 
 TITLE = "What quantization costs"
 NOTE = (
@@ -24,6 +23,5 @@ def sections(stages: Sequence[StageResult]) -> Iterator[Section]:
 
         chart = stage.folder / "damage.svg"
         curves = [("Loss against size", inline(chart.read_text(encoding="utf-8")))] if chart.is_file() else []
-        found = [(title, Table(headings, rows)) for title, headings, rows in tables(stage.metrics)]
         note = " ".join(filter(None, (stage.metrics.get("advice"), NOTE)))
-        yield Section(f"{TITLE}: {stage.name}", note, tables=found, curves=curves)
+        yield Section(f"{TITLE}: {stage.name}", note, tables=tables(stage.metrics), curves=curves)

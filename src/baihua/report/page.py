@@ -4,12 +4,12 @@ import html
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
-from baihua.report import tables
-from baihua.report.tables import Table
+from baihua.core.tables import Table, format_value, render_markdown
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,22 @@ def to_html(page: Page) -> str:
     # Autoescape is what keeps a model's "<script>" on the page as text.
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     text = resources.files("baihua.report").joinpath("page.html.j2").read_text(encoding="utf-8")
-    return environment.from_string(text).render(page=page, table=tables.html, svg=Markup) + "\n"
+    return environment.from_string(text).render(page=page, table=table_html, svg=Markup) + "\n"
+
+
+def table_html(table: Table) -> Markup:
+    """A table with everything in it escaped; the class `number` aligns cells to the right."""
+    head = "".join(_cell("th", name, at in table.right_aligned) for at, name in enumerate(table.columns))
+    rows = ["".join(_cell("td", value, at in table.right_aligned) for at, value in enumerate(r)) for r in table.rows]
+    body = "\n".join(f"<tr>{row}</tr>" for row in rows)
+    return Markup(
+        f'<div class="table"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>'
+    )
+
+
+def _cell(tag: str, value: Any, is_number: bool) -> Markup:
+    style = Markup(' class="number"') if is_number else ""
+    return Markup("<{0}{1}>{2}</{0}>").format(Markup(tag), style, escape(format_value(value)))
 
 
 def to_markdown(page: Page) -> str:
@@ -60,7 +75,7 @@ def _section_parts(section: Section) -> Iterator[str]:
     yield _plain(section.note)
     for title, table in section.tables:
         yield f"**{_plain(title)}**" if title else ""
-        yield tables.markdown(table)
+        yield render_markdown(table)
     for title, _ in section.curves:
         yield f"*{_plain(title)}: see the curve in report.html.*"
     for reply in section.replies:

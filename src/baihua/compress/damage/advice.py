@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from baihua.core.tables import format_bytes
+
 # Two per cent more bits lie between what is called balanced and what is called a high loss: by llama.cpp's own list for
 # a Llama of 7 billion weights (perplexity 5.91 at f16; +0.0535 at Q4_K_M, +0.2437 at Q3_K_M, +0.8698 at Q2_K,
 # examples/quantize, 2023) the loss in bits is 0.5 %, 2.3 % and 7.7 %.
@@ -25,7 +27,7 @@ def advise(rows: Sequence[Row]) -> str | None:
     if not small:
         best = min(levels, key=lambda row: _loss(row, language))
         return (
-            f"No level is close to {reference['level']} ({show_size(reference['file_bytes'])}): the best one, "
+            f"No level is close to {reference['level']} ({format_bytes(reference['file_bytes'])}): the best one, "
             f"{_name(best)}, costs {_cost(best, language, reference)}."
         )
     chosen = small[0]
@@ -34,11 +36,6 @@ def advise(rows: Sequence[Row]) -> str | None:
         f"below it {_name(smaller[-1])} costs {_cost(smaller[-1], language)}" if smaller else "nothing smaller is here"
     )
     return f"Take {_name(chosen)}, which costs {_cost(chosen, language, reference)}; {below}."
-
-
-def show_size(num_bytes: int) -> str:
-    """Gigabytes, or megabytes below one."""
-    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB"
 
 
 def _key(language: str) -> str:
@@ -50,7 +47,7 @@ def _loss(row: Row, language: str) -> float:
 
 
 def _name(row: Row) -> str:
-    return f"{row['level']} ({show_size(row['file_bytes'])})"
+    return f"{row['level']} ({format_bytes(row['file_bytes'])})"
 
 
 def _cost(row: Row, language: str, reference: Row | None = None) -> str:

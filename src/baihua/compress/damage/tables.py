@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from baihua.core.tables import Column, Table, figures_table, render_markdown
+
 Row = Mapping[str, Any]
-Columns = Sequence[tuple[str, str, str]]
-"""Heading, figure and format of each column."""
+Columns = Sequence[Column]
 SIZES: Columns = (("level", "level", ""), ("MB", "file_bytes", "MB"), ("bits/weight", "bits_per_weight", ".2f"))
 SPEEDS: Columns = (
     ("prompt tokens/s", "prompt_tokens_per_second", ".1f"),
@@ -18,7 +19,6 @@ REPLIES: Columns = (
     ("changed", "changed_reply_share", ".0%"),
     ("edit distance", "mean_edit_distance", ".1%"),
 )
-MISSING = "–"
 
 
 def losses(suffix: str) -> Columns:
@@ -35,8 +35,8 @@ def losses(suffix: str) -> Columns:
     )
 
 
-def tables(damage: Row) -> list[tuple[str, list[str], list[list[str]]]]:
-    """Title, headings and cells of each table; figures stand with their standard errors, missing ones as a dash."""
+def tables(damage: Row) -> list[tuple[str, Table]]:
+    """Title and cells of each table; figures stand with their standard errors, missing ones as a dash."""
     levels: Sequence[Row] = damage["levels"]
     category: Columns = (("category", "category", ""), ("level", "level", ""))
     wanted = [
@@ -47,11 +47,7 @@ def tables(damage: Row) -> list[tuple[str, list[str], list[list[str]]]]:
         ("By category of the questions", (*category, *losses(""), *REPLIES), damage.get("categories", [])),
     ]
     return [
-        (
-            title,
-            [heading for heading, _, _ in columns],
-            [[_cell(row, *column[1:]) for column in columns] for row in rows],
-        )
+        (title, figures_table(columns, rows))
         for title, columns, rows in wanted
         # What every level has says nothing about what was measured.
         if any(name in row for row in rows for _, name, _ in columns[2 if rows is not levels else len(SIZES) :])
@@ -61,24 +57,5 @@ def tables(damage: Row) -> list[tuple[str, list[str], list[list[str]]]]:
 def markdown(damage: Row) -> str:
     """The advice and every table."""
     parts = [damage["advice"]] if damage.get("advice") else []
-    for title, headings, rows in tables(damage):
-        lines = [headings, ["---"] * len(headings), *rows]
-        parts.append(f"**{title}**\n\n" + "\n".join("| " + " | ".join(map(_plain, line)) + " |" for line in lines))
+    parts += [f"**{title}**\n\n{render_markdown(table).rstrip()}" for title, table in tables(damage)]
     return "\n\n".join(parts) + "\n"
-
-
-def _cell(row: Row, name: str, form: str) -> str:
-    if name not in row:
-        return MISSING
-    value, error = row[name], row.get(f"{name}_se")
-    if form == "MB":
-        return f"{value / 1e6:,.1f}"
-    return format(value, form) + (f" ± {format(error, _error_form(form))}" if error is not None else "")
-
-
-def _error_form(form: str) -> str:
-    return ".1g" if form == ".2g" else form
-
-
-def _plain(text: str) -> str:
-    return text.replace("|", "\\|")

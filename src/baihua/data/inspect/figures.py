@@ -5,17 +5,15 @@ R rows of a batch.
 
 # ruff: noqa: N803, N806  (names of arrays end with their shape)
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pydantic import TypeAdapter
 
-from baihua.core.artifact import MANIFEST
+from baihua.core.artifact import find_artifact
 from baihua.core.errors import InputError
 from baihua.data.batch import Batch
 from baihua.data.inspect import letters
@@ -224,22 +222,17 @@ def _odd(batch: Batch, at: int, value: float) -> Odd:
 
 
 def _list_sources(num_rows: Counter[str], folder: Path) -> list[Source]:
-    # A part of an artifact is at most two folders below its manifest.
-    manifests = [_read_manifest(where) for where in (folder, *list(folder.absolute().parents)[:2])]
-    licences = next((manifest["sources"] for manifest in manifests if "sources" in manifest), {})
+    made = find_artifact(folder)
+    licences = made.sources if made else {}
     names = sorted(num_rows, key=lambda name: (-num_rows[name], name))
     return [Source(name, num_rows[name], licences.get(name)) for name in names]
 
 
 def _read_counts(folder: Path) -> Counts | None:
     """The counts of the stage that made all of this folder; a part has none of its own."""
-    metrics = _read_manifest(folder).get("metrics", {})
+    made = find_artifact(folder, max_depth=0)
+    metrics = made.manifest["metrics"] if made else {}
     if "num_rows_in" not in metrics or "num_rows_kept" not in metrics:
         return None
     added, dropped = metrics.get("num_rows_added", {}), metrics.get("num_rows_dropped", {})
     return Counts(metrics["num_rows_in"], metrics["num_rows_kept"], added, dropped)
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    file = folder / MANIFEST
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}

@@ -11,11 +11,11 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, StringConstraints
-from rich.cells import cell_len
 
 from baihua.core import kinds
 from baihua.core.config import Base
 from baihua.core.errors import InputError
+from baihua.core.tables import Table
 
 FILE = Path(__file__).with_name("catalog.yaml")
 PREFIX = "catalog:"
@@ -25,8 +25,6 @@ HubId = Annotated[str, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+$")]
 Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
 
 HEADER = ["name", "kind", "rows", "tags", "licence", "where"]
-NUMBERS = "rows"
-UNKNOWN = "-"
 
 
 class Tags(Base):
@@ -89,16 +87,9 @@ def find(name: str) -> Entry:
     return load()[wanted]
 
 
-def table(entries: Mapping[str, Entry]) -> list[list[str]]:
-    """A header and a row of cells for each collection, sorted by name."""
-    return [HEADER, *(_cells(name, entry) for name, entry in sorted(entries.items()))]
-
-
-def show_all(entries: Mapping[str, Entry]) -> str:
-    """The table as text in columns."""
-    rows = table(entries)
-    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(_pad, row, widths, HEADER)).rstrip() for row in rows)
+def table(entries: Mapping[str, Entry]) -> Table:
+    """A row of cells for each collection, sorted by name."""
+    return Table(HEADER, [_cells(name, entry) for name, entry in sorted(entries.items())])
 
 
 def show_one(name: str) -> str:
@@ -131,19 +122,13 @@ def as_json(entries: Mapping[str, Entry]) -> str:
     return json.dumps(found, ensure_ascii=False)
 
 
-def _cells(name: str, entry: Entry) -> list[str]:
-    rows = f"{entry.num_rows:,}" if entry.num_rows else UNKNOWN
-    where = entry.hub or (entry.url or UNKNOWN).removeprefix("https://")
-    return [name, entry.kind, rows, _words(entry.tags), entry.licence or UNKNOWN, where]
+def _cells(name: str, entry: Entry) -> list[Any]:
+    where = entry.hub or (entry.url or "").removeprefix("https://")
+    return [name, entry.kind, entry.num_rows, _words(entry.tags), entry.licence, where]
 
 
 def _words(tags: Tags) -> str:
-    return " ".join(word for word in (tags.language, tags.task, tags.generation) if word) or UNKNOWN
-
-
-def _pad(cell: str, width: int, column: str) -> str:
-    space = " " * (width - cell_len(cell))
-    return space + cell if column == NUMBERS else cell + space
+    return " ".join(word for word in (tags.language, tags.task, tags.generation) if word)
 
 
 def _facts(entry: Entry) -> dict[str, str | None]:

@@ -2,15 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from baihua.core.artifact import MANIFEST, read_artifact
+from baihua.core.artifact import find_artifact
 from baihua.core.files import write_text
+from baihua.core.tables import Table, format_value, shorten
 from baihua.data.inspect.figures import Figures, read_figures
 from baihua.data.inspect.topics import Topic, read_topics
-from baihua.report.bars import draw_bars, shorten
+from baihua.report.bars import draw_bars
 from baihua.report.page import Page, Reply, Section, to_html, to_markdown
-from baihua.report.tables import Table, show
 
 Bars = list[tuple[str, int]]
 
@@ -49,8 +48,8 @@ def write(inspection: Path, file: Path) -> Path:
 
 
 def _title(inspection: Path) -> str:
-    is_artifact = (inspection / MANIFEST).is_file()
-    given = read_artifact(inspection).manifest["inputs"].get("data", {}) if is_artifact else {}
+    made = find_artifact(inspection, max_depth=0)
+    given = made.manifest["inputs"].get("data", {}) if made else {}
     name = "/".join(filter(None, (given.get("name"), given.get("part"))))
     return f"A look at {name or 'the data'}"
 
@@ -151,7 +150,7 @@ def _odd(figures: Figures) -> Iterator[Section]:
     tables: list[tuple[str, Table]] = []
     for name, rows in figures.odd.items():
         title, measure = ODD[name]
-        found: list[list[Any]] = [[show(row.value), f"{row.file}:{row.line}", row.id, row.excerpt] for row in rows]
+        found = [[format_value(row.value), f"{row.file}:{row.line}", row.id, row.excerpt] for row in rows]
         if found:
             tables.append((title, Table([measure, "where", "id", "text"], found)))
     if tables:

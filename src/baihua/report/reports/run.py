@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from baihua.core.files import read_jsonl, write_text
+from baihua.core.tables import Table, format_bytes, format_value
 from baihua.report import damage
 from baihua.report.before_after import before_after
 from baihua.report.page import Page, Reply, Section, to_html, to_markdown
 from baihua.report.run_folder import StageResult, read_run
-from baihua.report.tables import Table, show, show_bytes
 
 NUM_REPLIES = 8
 NUM_POINTS = 500
@@ -50,7 +50,7 @@ def write(run_folder: Path) -> list[Path]:
         *_others(stages),
         *_origins(stages),
     ]
-    page = Page(run.recipe, f"Report of a Baihua run. Machine: {'; '.join(machines) or show(None)}", sections)
+    page = Page(run.recipe, f"Report of a Baihua run. Machine: {'; '.join(machines) or format_value(None)}", sections)
     html, markdown = run_folder / "report.html", run_folder / "report.md"
     write_text(html, to_html(page))
     write_text(markdown, to_markdown(page))
@@ -158,7 +158,7 @@ def _checks(stages: Sequence[StageResult]) -> Iterator[Section]:
 
 def _sizes(stages: Sequence[StageResult]) -> Iterator[Section]:
     rows = [
-        [stage.name, level["level"], level["file"], show_bytes(level.get("file_bytes")), level.get("bits_per_weight")]
+        [stage.name, level["level"], level["file"], format_bytes(level.get("file_bytes")), level.get("bits_per_weight")]
         for stage in stages
         if stage.kind == "quantize"
         for level in stage.metrics.get("levels", [])
@@ -196,13 +196,13 @@ def _origins(stages: Sequence[StageResult]) -> Iterator[Section]:
 
 def _figures(metrics: dict[str, Any]) -> Table:
     """Metrics as they are named in the manifest; a size in bytes also in a readable unit."""
-    rows = [[name, show_bytes(v) if name.endswith("_bytes") else show(v)] for name, v in metrics.items()]
+    rows = [[name, format_bytes(v) if name.endswith("_bytes") else format_value(v)] for name, v in metrics.items()]
     return Table(["figure", "value"], rows)
 
 
 def _machine(device: dict[str, Any] | str | None) -> str:
     if not isinstance(device, dict):
-        return show(device)
-    named = [f"{name} {show(value)}" for name, value in device.items() if name not in ("system", "machine", "gpus")]
-    gpus = device.get("gpus") or []
-    return ", ".join([*(str(device[name]) for name in ("system", "machine") if name in device), *named, *gpus])
+        return format_value(device)
+    first = [str(device[name]) for name in ("system", "machine") if name in device]
+    others = [f"{name} {format_value(device[name])}" for name in device if name not in ("system", "machine", "gpus")]
+    return ", ".join([*first, *others, *(device.get("gpus") or [])])
