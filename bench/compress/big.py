@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from merge import SHAPES, make_model
 
 from baihua.compress.export import write_gguf
@@ -117,8 +118,9 @@ def rate(kind: int, length: int) -> float:
     from baihua.backends.llama_cpp.library import open_library
 
     library = open_library()
+    block_size, type_size = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
     rows = np.random.default_rng(0).normal(0, 0.02, (ROWS, length)).astype(np.float16).astype(np.float32)
-    num_bytes = library.ggml_row_size(kind, length) * ROWS
+    num_bytes = length // block_size * type_size * ROWS
     stop = time.monotonic() + SECONDS
 
     def work(_: int) -> int:

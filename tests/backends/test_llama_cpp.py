@@ -15,12 +15,10 @@ import pytest
 from gguf import GGUFWriter
 from mixed_text import lines
 
-from baihua.backends.llama_cpp import api
 from baihua.backends.llama_cpp import library as binding
-from baihua.backends.llama_cpp import server as llama_cpp_server
 from baihua.backends.llama_cpp.chat import LlamaCppChat, open_chat
+from baihua.backends.llama_cpp.network import Network, open_context
 from baihua.backends.llama_cpp.scorer import open_scorer
-from baihua.backends.llama_cpp.server import Room
 from baihua.backends.llama_cpp.tokenizer import GgufTokenizer
 from baihua.chat.render import encode, render
 from baihua.chat.tokenizer import FolderTokenizer
@@ -79,8 +77,8 @@ def test_where_memory_is_short_there_is_no_second_copy(
     file = tmp_path / "model-q4_0.gguf"
     answers: list[np.ndarray] = []
     for num_free in (3 * file.stat().st_size, file.stat().st_size):
-        monkeypatch.setattr(llama_cpp_server, "free_memory_bytes", lambda num_free=num_free: num_free)
-        assert llama_cpp_server.has_room_for_copy(file) == (num_free > 2 * file.stat().st_size)
+        monkeypatch.setattr(binding, "free_memory_bytes", lambda num_free=num_free: num_free)
+        assert binding.has_memory_for_copy(file) == (num_free > 2 * file.stat().st_size)
         scorer = open_scorer(file, 1)
         answers.append(scorer.log_probs([1, 5, 9, 14]))
         scorer.close()
@@ -146,7 +144,7 @@ def test_closing_the_model_ends_running_answers(tmp_path: Path) -> None:
         return False
 
     with pytest.raises(RunError, match="ended an answer before it was complete"):
-        again.run(again._ids(ASK), Sampling(max_tokens=900, temperature=0), Guidance(), receive)
+        again.run(again.tokenizer.encode("你好"), Sampling(max_tokens=900, temperature=0), Guidance(), receive)
     closing[0].join()
 
 
@@ -182,13 +180,13 @@ def test_log_probs_sum_to_one_and_do_not_depend_on_what_follows(tiny_gguf: Path)
 
 def test_a_conversation_longer_than_the_context_is_refused(tiny_gguf: Path) -> None:
     chat = open_chat(tiny_gguf, num_threads=1, num_ctx=256)
-    with pytest.raises(TooLongError, match=r"the conversation has .* tokens, the context holds 256"):
+    with pytest.raises(TooLongError, match=r"the conversation has .* tokens, but the context holds 256"):
         chat.stream([Message("user", "鲸" * 200)], GREEDY)
     chat.close()
 
 
 class BrokenServer:
-    """Says one thing to every request."""
+    """Sends the same chunks to every request."""
 
     def __init__(self, *chunks: dict[str, Any]) -> None:
         self.chunks = chunks
@@ -199,14 +197,14 @@ class BrokenServer:
 
 
 def test_an_error_of_the_server_is_passed_on(tiny_gguf: Path) -> None:
-    chat = LlamaCppChat(tiny_gguf, BrokenServer({"error": {"message": "no slot"}}), Room(512, 1))
-    with pytest.raises(RunError, match=r"llama\.cpp refused a request: no slot"):
+    chat = LlamaCppChat(tiny_gguf, BrokenServer({"error": {"message": "no slot"}}), num_ctx=512, num_slots=1)
+    with pytest.raises(RunError, match=r"llama\.cpp rejected the request: no slot"):
         list(chat.stream(ASK, GREEDY))
 
 
 @pytest.mark.parametrize(
     ("ids", "message"),
-    [([], "a text of 0 tokens"), ([1] * 1025, "a text of 1,025 tokens"), ([512], "are not all of this model's 512")],
+    [([], "this one has 0"), ([1] * 1025, "this one has 1,025"), ([512], "512, but this model's are 0 to 511")],
 )
 def test_what_cannot_be_scored_is_refused(ids: list[int], message: str, tiny_gguf: Path) -> None:
     scorer = open_scorer(tiny_gguf, 1)
@@ -245,17 +243,19 @@ def test_a_model_without_a_chat_template_is_refused(tiny_folder: Path, tmp_path:
         if file.name != "chat_template.jinja":
             (tmp_path / file.name).write_bytes(file.read_bytes())
     write_gguf(tmp_path, tmp_path / "base.gguf", level="f16")
-    with pytest.raises(InputError, match="the model brings no chat template"):
+    with pytest.raises(InputError, match="the GGUF file has no chat template"):
         open_chat(tmp_path / "base.gguf")
 
 
 def test_a_library_of_another_build_is_refused() -> None:
-    with pytest.raises(RunError, match=r"does not fit: llama_log_set is not exported"):
+    with pytest.raises(RunError, match=r"is incompatible: llama_log_set is not exported"):
         binding.declare(ctypes.CDLL(None))
     with pytest.raises(RunError, match=r"another layout \(n_gpu_layers is 0, not -1"):
-        binding.check_layout("llama_model_params", binding.ModelParams(), binding.MODEL_DEFAULTS)
+        binding.check_layout("llama_model_params", binding.ModelParams(), binding.MODEL_LAYOUT)
     with pytest.raises(RunError, match="llama_batch has another layout"):
-        binding.check_batch(SimpleNamespace(llama_batch_init=lambda *sizes: binding.Batch(), llama_batch_free=print))
+        binding.check_batch(
+            SimpleNamespace(llama_batch_init=lambda *sizes: binding.LlamaBatch(), llama_batch_free=print)
+        )
 
 
 def test_parameters_without_effect_are_noticed() -> None:
@@ -270,15 +270,15 @@ def test_parameters_without_effect_are_noticed() -> None:
         llama_n_threads=lambda context: 4,
     )
     with pytest.raises(RunError, match="the flag vocab_only has no effect"):
-        api.load_model(library, Path("x.gguf"), vocab_only=True)
-    with pytest.raises(RunError, match="thread count are not what was set"):
-        api.open_context(library, 1, num_ctx=512, num_threads=3)
+        binding.load_model(library, Path("x.gguf"), vocab_only=True)
+    with pytest.raises(RunError, match="another size or number of threads than was set"):
+        open_context(library, 1, num_ctx=512, num_threads=3)
     with pytest.raises(RunError, match="could not open a context of 512 tokens"):
-        api.open_context(library, 0, num_ctx=512, num_threads=4)
+        open_context(library, 0, num_ctx=512, num_threads=4)
 
 
 def test_tokens_of_another_model_do_not_crash(tiny_gguf: Path) -> None:
-    network = api.Network(tiny_gguf, num_ctx=256, num_threads=1)
+    network = Network(tiny_gguf, num_ctx=256, num_threads=1)
     with pytest.raises(RunError, match=r"could not compute 1 tokens \(status -1\)"):
         network.logits([100_000])
     network.close()

@@ -77,7 +77,7 @@ def test_adding_is_merging(settings: dict[str, Any], tiny_folder: Path, tmp_path
     assert_same(likely(both), likely(plain))
     without = likely(both)
     assert max(abs(value - without.get(one, 0.0)) for one, value in likely(merged).items()) > 0.005
-    with pytest.raises(InputError, match=r"no adapter of the name 'poe'.*\n.*\n.*poet"):
+    with pytest.raises(InputError, match=r"unknown adapter 'poe'.*\n.*\n.*poet"):
         likely(both, "poe")
     for chat in (merged, plain, both):
         chat.close()

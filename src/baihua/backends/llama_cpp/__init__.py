@@ -1,1 +1,1 @@
-"""llama.cpp in this process, through the xllamacpp wheel."""
+"""llama.cpp in this process, from the xllamacpp wheel."""

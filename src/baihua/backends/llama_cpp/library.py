@@ -1,7 +1,7 @@
-"""llama.cpp's C functions and structs, as far as we need them, from the shared library in the xllamacpp wheel.
+"""llama.cpp's C functions and structs that we use, from the shared library in the xllamacpp wheel.
 
-The layouts of its parameter structs change between builds. Only the fields named below are touched; their
-places are checked against llama.cpp's documented defaults before the first use.
+The layouts of the parameter structs change between builds. Only the fields below are used; their positions are checked
+against llama.cpp's documented defaults before first use.
 """
 
 import ctypes
@@ -13,66 +13,75 @@ import sys
 from collections.abc import Mapping
 from ctypes import POINTER, Structure, c_bool, c_char_p, c_float, c_int32, c_int64, c_size_t, c_uint32, c_void_p
 from operator import attrgetter
+from pathlib import Path
 from types import SimpleNamespace
 
-from baihua.core.errors import RunError
+import psutil
+
+from baihua.core.errors import InputError, RunError
 from baihua.core.log import logger
+from baihua.core.system import free_memory_bytes
 
 TESTED_VERSION = "2026.10.11549"
 
-# Space for builds whose structs are longer than this one's: a caller's copy may be longer than what the
-# C side reads or writes (the fields at its end are simply not there), never shorter.
+# Room for builds with longer structs: the C side may read and write less than a caller's struct holds, never more.
 SPARE_BYTES = 512
 OMP_PAUSE_SOFT = 1  # omp.h
 LOG_CALLBACK = ctypes.CFUNCTYPE(None, c_int32, c_char_p, c_void_p)
+# The fields of llama_model_params and the first ones of llama_context_params, each with its type and default.
+Layout = Mapping[str, tuple[type, object]]
+MODEL_LAYOUT: Layout = {
+    "devices": (c_void_p, None),
+    "tensor_buft_overrides": (c_void_p, None),
+    "n_gpu_layers": (c_int32, -1),
+    "split_mode": (c_int32, 1),
+    "load_mode": (c_int32, -1),
+    "lazy_mode": (c_int32, 1),
+    "main_gpu": (c_int32, 0),
+    "tensor_split": (c_void_p, None),
+    "progress_callback": (c_void_p, None),
+    "progress_callback_user_data": (c_void_p, None),
+    "kv_overrides": (c_void_p, None),
+    "vocab_only": (c_bool, False),
+    "check_tensors": (c_bool, False),
+    "use_extra_bufts": (c_bool, True),
+    "no_host": (c_bool, False),
+    "no_alloc": (c_bool, False),
+}
+CONTEXT_LAYOUT: Layout = {
+    "n_ctx": (c_uint32, 512),
+    "n_batch": (c_uint32, 2048),
+    "n_ubatch": (c_uint32, 512),
+    "n_seq_max": (c_uint32, 1),
+    "n_rs_seq": (c_uint32, 0),
+    "n_outputs_max": (c_uint32, 0),
+    "n_outputs_max_per_seq": (c_uint32, 1),
+    "n_threads": (c_int32, 4),
+    "n_threads_batch": (c_int32, 4),
+    "ctx_type": (c_int32, 0),
+    "rope_scaling_type": (c_int32, -1),
+    "pooling_type": (c_int32, -1),
+}
+
+
+def _fields(layout: Layout) -> list[tuple[str, type]]:
+    return [*((name, kind) for name, (kind, _) in layout.items()), ("spare", ctypes.c_char * SPARE_BYTES)]
 
 
 class ModelParams(Structure):
-    """llama_model_params up to its flags, then spare room."""
+    """llama_model_params."""
 
-    _fields_ = [
-        ("devices", c_void_p),
-        ("tensor_buft_overrides", c_void_p),
-        ("n_gpu_layers", c_int32),
-        ("split_mode", c_int32),
-        ("load_mode", c_int32),
-        ("lazy_mode", c_int32),
-        ("main_gpu", c_int32),
-        ("tensor_split", c_void_p),
-        ("progress_callback", c_void_p),
-        ("progress_callback_user_data", c_void_p),
-        ("kv_overrides", c_void_p),
-        ("vocab_only", c_bool),
-        ("check_tensors", c_bool),
-        ("use_extra_bufts", c_bool),
-        ("no_host", c_bool),
-        ("no_alloc", c_bool),
-        ("rest", ctypes.c_char * SPARE_BYTES),
-    ]
+    _fields_ = _fields(MODEL_LAYOUT)
 
 
 class ContextParams(Structure):
-    """llama_context_params up to its thread counts and a few defaults to check, then spare room."""
+    """llama_context_params."""
 
-    _fields_ = [
-        ("n_ctx", c_uint32),
-        ("n_batch", c_uint32),
-        ("n_ubatch", c_uint32),
-        ("n_seq_max", c_uint32),
-        ("n_rs_seq", c_uint32),
-        ("n_outputs_max", c_uint32),
-        ("n_outputs_max_per_seq", c_uint32),
-        ("n_threads", c_int32),
-        ("n_threads_batch", c_int32),
-        ("ctx_type", c_int32),
-        ("rope_scaling_type", c_int32),
-        ("pooling_type", c_int32),
-        ("rest", ctypes.c_char * SPARE_BYTES),
-    ]
+    _fields_ = _fields(CONTEXT_LAYOUT)
 
 
-class Batch(Structure):
-    """llama_batch, complete."""
+class LlamaBatch(Structure):
+    """llama_batch."""
 
     _fields_ = [
         ("n_tokens", c_int32),
@@ -85,33 +94,6 @@ class Batch(Structure):
     ]
 
 
-MODEL_DEFAULTS = {
-    "n_gpu_layers": -1,
-    "split_mode": 1,
-    "load_mode": -1,
-    "lazy_mode": 1,
-    "main_gpu": 0,
-    "progress_callback": None,
-    "vocab_only": False,
-    "check_tensors": False,
-    "use_extra_bufts": True,
-    "no_host": False,
-    "no_alloc": False,
-}
-CONTEXT_DEFAULTS = {
-    "n_ctx": 512,
-    "n_batch": 2048,
-    "n_ubatch": 512,
-    "n_seq_max": 1,
-    "n_rs_seq": 0,
-    "n_outputs_max": 0,
-    "n_outputs_max_per_seq": 1,
-    "n_threads": 4,
-    "n_threads_batch": 4,
-    "ctx_type": 0,
-    "rope_scaling_type": -1,
-    "pooling_type": -1,
-}
 # name: (result, arguments)
 FUNCTIONS: dict[str, tuple[type | None, list[type]]] = {
     "llama_log_set": (None, [LOG_CALLBACK, c_void_p]),
@@ -132,22 +114,18 @@ FUNCTIONS: dict[str, tuple[type | None, list[type]]] = {
     "llama_vocab_is_eog": (c_bool, [c_void_p, c_int32]),
     "llama_vocab_get_text": (c_char_p, [c_void_p, c_int32]),
     "llama_tokenize": (c_int32, [c_void_p, c_char_p, c_int32, POINTER(c_int32), c_int32, c_bool, c_bool]),
-    "llama_token_to_piece": (c_int32, [c_void_p, c_int32, ctypes.c_char_p, c_int32, c_int32, c_bool]),
+    "llama_token_to_piece": (c_int32, [c_void_p, c_int32, c_char_p, c_int32, c_int32, c_bool]),
     "llama_init_from_model": (c_void_p, [c_void_p, ContextParams]),
     "llama_free": (None, [c_void_p]),
     "llama_n_ctx": (c_uint32, [c_void_p]),
     "llama_n_threads": (c_int32, [c_void_p]),
     "llama_get_memory": (c_void_p, [c_void_p]),
     "llama_memory_clear": (None, [c_void_p, c_bool]),
-    "llama_batch_init": (Batch, [c_int32, c_int32, c_int32]),
-    "llama_batch_free": (None, [Batch]),
-    "llama_decode": (c_int32, [c_void_p, Batch]),
+    "llama_batch_init": (LlamaBatch, [c_int32, c_int32, c_int32]),
+    "llama_batch_free": (None, [LlamaBatch]),
+    "llama_decode": (c_int32, [c_void_p, LlamaBatch]),
     "llama_get_logits_ith": (POINTER(c_float), [c_void_p, c_int32]),
-    "ggml_row_size": (c_size_t, [c_int32, c_int64]),
-    "ggml_quantize_chunk": (
-        c_size_t,
-        [c_int32, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_void_p],
-    ),
+    "ggml_quantize_chunk": (c_size_t, [c_int32, c_void_p, c_void_p, c_int64, c_int64, c_int64, c_void_p]),
 }
 
 
@@ -157,70 +135,110 @@ def open_library() -> SimpleNamespace:
     compiled = importlib.import_module("xllamacpp.xllamacpp")
     assert compiled.__file__ is not None, "a compiled module has a file"
     library = declare(ctypes.CDLL(compiled.__file__))
-    check_layout("llama_model_params", library.llama_model_default_params(), MODEL_DEFAULTS)
-    check_layout("llama_context_params", library.llama_context_default_params(), CONTEXT_DEFAULTS)
+    check_layout("llama_model_params", library.llama_model_default_params(), MODEL_LAYOUT)
+    check_layout("llama_context_params", library.llama_context_default_params(), CONTEXT_LAYOUT)
     check_batch(library)
     if not logger.isEnabledFor(logging.DEBUG):
-        library.llama_log_set(_keep_silent, None)
+        library.llama_log_set(_ignore_log, None)
     library.llama_backend_init()
     return library
 
 
 def declare(library: ctypes.CDLL) -> SimpleNamespace:
-    """Every function we call, with its types; a RunError when the library does not export one."""
+    """The functions above with their types; a RunError when the library does not export one of them."""
     functions = {}
     for name, (result, arguments) in FUNCTIONS.items():
         try:
             functions[name] = library[name]
         except AttributeError as error:
-            raise other_build(f"{name} is not exported") from error
+            raise wrong_build(f"{name} is not exported") from error
         functions[name].restype = result
         functions[name].argtypes = arguments
     return SimpleNamespace(**functions)
 
 
-def check_layout(name: str, found: Structure, expected: Mapping[str, object]) -> None:
-    """Refuse a build whose default parameters are not where, or what, we expect."""
-    values = dict(zip(expected, attrgetter(*expected)(found), strict=True))
-    wrong = [f"{field} is {values[field]}, not {value}" for field, value in expected.items() if values[field] != value]
+def check_layout(name: str, found: Structure, layout: Layout) -> None:
+    """Reject a build whose default parameters are not at the expected positions, or have other values."""
+    values = {field: attrgetter(field)(found) for field in layout}
+    wrong = [
+        f"{field} is {values[field]}, not {default}"
+        for field, (_, default) in layout.items()
+        if values[field] != default
+    ]
     if wrong:
-        raise other_build(f"{name} has another layout ({'; '.join(wrong)})")
+        raise wrong_build(f"{name} has another layout ({'; '.join(wrong)})")
 
 
 def check_batch(library: SimpleNamespace) -> None:
-    """Refuse a build whose batches look different."""
+    """Reject a build with another layout of llama_batch."""
     batch = library.llama_batch_init(2, 0, 1)
     is_whole = batch.token and batch.pos and batch.n_seq_id and batch.seq_id and batch.logits and not batch.embd
     if batch.n_tokens != 0 or not is_whole or batch.seq_id[2]:
-        raise other_build("llama_batch has another layout")
+        raise wrong_build("llama_batch has another layout")
     library.llama_batch_free(batch)
 
 
-def other_build(what: str) -> RunError:
-    """The error for an xllamacpp that is built otherwise than the tested one."""
+def wrong_build(what: str) -> RunError:
+    """The error for a build of xllamacpp that differs from the tested one."""
     version = importlib.metadata.version("xllamacpp")
     return RunError(
-        f"xllamacpp {version} does not fit: {what}",
+        f"xllamacpp {version} is incompatible: {what}",
         fix=f"install the tested version: pip install xllamacpp=={TESTED_VERSION}",
     )
 
 
-def pause_openmp() -> None:
-    """Let go of the threads that torch keeps on this thread's account; it makes them anew when it needs them.
+def load_model(library: SimpleNamespace, file: Path, *, vocab_only: bool, has_second_copy: bool = True) -> int:
+    """A handle to the model, to be freed with llama_model_free.
 
-    llama.cpp and torch share one OpenMP runtime. While it counts more threads than cores, it lets them sleep at every
-    barrier instead of waiting awake: after a single product of torch matrices llama.cpp wrote 32 tokens/s instead of
-    72 here (docs/log.md, 2026-11-22).
+    `has_second_copy` lets llama.cpp keep some weights in a rearranged copy as well: faster, but they take memory twice.
+    """
+    params = library.llama_model_default_params()
+    params.vocab_only = vocab_only
+    params.use_extra_bufts = has_second_copy
+    model = library.llama_model_load_from_file(str(file).encode("utf-8"), params)
+    if not model:
+        raise InputError(
+            "llama.cpp cannot load the model: a tensor or a part of the tokenizer is missing or has the wrong size",
+            where=str(file),
+            fix="download or convert it again; --debug shows llama.cpp's own messages",
+        )
+    # Without weights llama.cpp stops before it reads the sizes, which shows whether the flag took effect.
+    if (library.llama_model_n_embd(model) == 0) != vocab_only:
+        library.llama_model_free(model)
+        raise wrong_build("the flag vocab_only has no effect")
+    return model
+
+
+def default_num_threads() -> int:
+    """The number of physical cores: llama.cpp is slower with hyper-threads."""
+    return psutil.cpu_count(logical=False) or 1
+
+
+def has_memory_for_copy(file: Path) -> bool:
+    """Whether there is memory for the rearranged copy of the weights in addition to the mapped file.
+
+    Where there is not, the system reads the file again for every token: a 7B of q3_k_m under a limit of 4 GiB read
+    1.5 GB a token with the copy and nothing without it, 0.7 against 2.5 tokens/s (docs/log.md, 2026-11-26).
+    """
+    return 2 * file.stat().st_size < free_memory_bytes()
+
+
+def pause_openmp() -> None:
+    """Release the OpenMP threads that torch keeps for this thread; it creates them again when it needs them.
+
+    llama.cpp and torch share one OpenMP runtime. While that has more threads than cores, they sleep at barriers instead
+    of spinning: after a single product of torch matrices llama.cpp wrote 32 tokens/s instead of 72 here (docs/log.md,
+    2026-11-22).
     """
     if sys.platform == "win32":
         return
     try:
         pause = ctypes.CDLL(None).omp_pause_resource_all
     except AttributeError:
-        return  # No OpenMP is loaded for all, so torch is not.
+        return  # OpenMP is not loaded globally, so neither is torch.
     pause(OMP_PAUSE_SOFT)
 
 
 @LOG_CALLBACK
-def _keep_silent(level: int, text: bytes, user_data: int) -> None:
+def _ignore_log(level: int, text: bytes, user_data: int) -> None:
     """Drop llama.cpp's messages."""

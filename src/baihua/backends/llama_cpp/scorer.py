@@ -9,18 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
-from baihua.backends.llama_cpp.api import Network
-from baihua.backends.llama_cpp.server import default_num_threads, has_room_for_copy
+from baihua.backends.llama_cpp.library import default_num_threads, has_memory_for_copy
+from baihua.backends.llama_cpp.network import Network
 from baihua.core.errors import InputError, RunError
 
 
 def open_scorer(file: Path, num_threads: int | None = None) -> "LlamaCppScorer":
-    """A Scorer on a GGUF file; it computes exactly what the chat computes, activations in 8 bit included."""
+    """A Scorer on a GGUF file, with the same arithmetic as the chat, 8-bit activations included."""
     return LlamaCppScorer(file, num_threads=num_threads or default_num_threads())
 
 
 class LlamaCppScorer:
-    """Log-probabilities of texts; calls from several threads take turns."""
+    """Log-probabilities of texts; thread-safe, one call at a time."""
 
     def __init__(self, file: Path, *, num_threads: int) -> None:
         self.name = file.stem
@@ -32,9 +32,9 @@ class LlamaCppScorer:
     def log_probs(self, ids: Sequence[int]) -> np.ndarray:
         """Natural-log probabilities_tv, float32: row t is the distribution of the token after ids[: t + 1]."""
         with self._lock:
-            logits_tv = self._fitting(ids).logits(ids)
+            logits_tv = self._network_for(ids).logits(ids)
         logits_tv -= logits_tv.max(axis=1, keepdims=True)
-        for row_v in logits_tv:  # row by row, because a second table of this size may not fit
+        for row_v in logits_tv:  # row by row, because a second array of this size may not fit into memory
             row_v -= np.log(np.exp(row_v).sum(dtype=np.float64))
         return logits_tv
 
@@ -46,23 +46,23 @@ class LlamaCppScorer:
             self._network = None
 
     def _open(self, num_ctx: int) -> Network:
-        has_copy = has_room_for_copy(self._file)
+        has_copy = has_memory_for_copy(self._file)
         return Network(self._file, num_ctx=num_ctx, num_threads=self._num_threads, has_second_copy=has_copy)
 
-    def _fitting(self, ids: Sequence[int]) -> Network:
-        """The network with room for `ids`; a longer text than before opens a larger context."""
+    def _network_for(self, ids: Sequence[int]) -> Network:
+        """The network, reopened with a larger context if `ids` need one."""
         network = self._network
         if network is None:
             raise RunError(f"the model {self.name} is closed", fix="open it again")
         if not 0 < len(ids) <= network.num_ctx_trained:
             raise InputError(
-                f"a text of {len(ids):,} tokens cannot be scored, expected 1 to {network.num_ctx_trained:,}",
+                f"a text to score may have 1 to {network.num_ctx_trained:,} tokens, this one has {len(ids):,}",
                 where=f"model {self.name}",
-                fix="cut the text into parts",
+                fix="split the text",
             )
         if min(ids) < 0 or max(ids) >= network.num_tokens:
             raise InputError(
-                f"token ids from {min(ids)} to {max(ids)} are not all of this model's {network.num_tokens:,} tokens",
+                f"found token ids from {min(ids)} to {max(ids)}, but this model's are 0 to {network.num_tokens - 1}",
                 where=f"model {self.name}",
                 fix="encode the text with this model's own tokenizer",
             )

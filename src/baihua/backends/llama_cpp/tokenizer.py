@@ -1,25 +1,27 @@
 """The tokenizer inside a GGUF file, as llama.cpp itself applies it."""
 
+import ctypes
 from collections.abc import Mapping
 from pathlib import Path
 
-from baihua.backends.llama_cpp.api import Vocabulary
+from baihua.backends.llama_cpp.library import load_model, open_library
 from baihua.chat.render import Template
 from baihua.core.errors import InputError
+from baihua.modelfiles.gguf_header import read_model_header
 
 
 class GgufTokenizer:
-    """A TextTokenizer over a GGUF file; safe to use from many threads."""
+    """A TextTokenizer over a GGUF file, opened without its weights; thread-safe."""
 
     def __init__(self, file: Path) -> None:
+        read_model_header(file)
         self.file = file
-        self._vocabulary = Vocabulary(file)
-        self._controls = self._vocabulary.controls()
-
-    @property
-    def num_tokens(self) -> int:
-        """The size of the vocabulary."""
-        return self._vocabulary.num_tokens
+        self._library = open_library()
+        self._model: int | None = load_model(self._library, file, vocab_only=True)
+        self._vocab = self._library.llama_model_get_vocab(self._model)
+        self.num_tokens: int = self._library.llama_vocab_n_tokens(self._vocab)
+        ids = range(self.num_tokens)
+        self._controls = {self._name(i): i for i in ids if self._library.llama_vocab_is_control(self._vocab, i)}
 
     @property
     def controls(self) -> Mapping[str, int]:
@@ -28,41 +30,55 @@ class GgufTokenizer:
 
     @property
     def bos_id(self) -> int | None:
-        """The token that this model wants before every text, where it wants one."""
-        return self._vocabulary.bos_id if self._vocabulary.adds_bos else None
+        """The token that must begin every text, if this model has one."""
+        found = self._library.llama_vocab_bos(self._vocab)
+        return found if found >= 0 and self._library.llama_vocab_get_add_bos(self._vocab) else None
 
     def encode(self, text: str) -> list[int]:
-        """Ids of plain text; a control token's name inside it is just letters."""
-        return self._vocabulary.encode(text)
+        """Ids of plain text; the name of a control token in it is encoded as ordinary characters."""
+        data = text.encode("utf-8")
+        # Every token stands for at least one byte; SentencePiece may add one space in front.
+        ids = (ctypes.c_int32 * (len(data) + 2))()
+        count = self._library.llama_tokenize(self._vocab, data, len(data), ids, len(ids), False, False)
+        assert count >= 0, "more tokens than bytes"
+        return ids[:count]
 
     def token_bytes(self, token_id: int) -> bytes:
-        """The bytes that a token stands for; a character may span several tokens. Controls give none."""
-        return self._vocabulary.token_bytes(token_id)
+        """The bytes a token stands for, none for a control token; a character may span several tokens."""
+        num_bytes = 64
+        while True:
+            piece = ctypes.create_string_buffer(num_bytes)
+            count = self._library.llama_token_to_piece(self._vocab, token_id, piece, num_bytes, 0, False)
+            if count >= 0:
+                return piece.raw[:count]
+            num_bytes = -count
 
     def end_ids(self) -> list[int]:
-        """Tokens at which llama.cpp ends an answer."""
-        return self._vocabulary.end_ids()
+        """The tokens at which llama.cpp ends an answer."""
+        return [i for i in range(self.num_tokens) if self._library.llama_vocab_is_eog(self._vocab, i)]
 
     def template(self) -> Template:
-        """The chat template inside the file; an InputError when it brings none."""
-        jinja = self._vocabulary.chat_template
+        """The chat template in the file; an InputError when it has none."""
+        jinja = self._library.llama_model_chat_template(self._model, None)
         if jinja is None:
             raise InputError(
-                "the model brings no chat template, so it is a base model that continues texts",
+                "the GGUF file has no chat template: it is a base model, which only continues text",
                 where=str(self.file),
                 fix="tune it first, or quantize a model folder that has a chat_template.jinja",
             )
+        bos, eos = (find(self._vocab) for find in (self._library.llama_vocab_bos, self._library.llama_vocab_eos))
         return Template(
-            name=self.file.name,
-            jinja=jinja,
-            controls=frozenset(self._controls),
-            bos_token=self._text(self._vocabulary.bos_id),
-            eos_token=self._text(self._vocabulary.eos_id),
+            self.file.name, jinja.decode("utf-8"), frozenset(self._controls), self._name(bos), self._name(eos)
         )
 
     def close(self) -> None:
-        """Free the vocabulary."""
-        self._vocabulary.close()
+        """Free the vocabulary, which cannot be used afterwards."""
+        if self._model is not None:
+            self._library.llama_model_free(self._model)
+        self._model = self._vocab = None
 
-    def _text(self, token_id: int | None) -> str:
-        return "" if token_id is None else self._vocabulary.text(token_id)
+    def _name(self, token_id: int) -> str:
+        """A token as it is written in the vocabulary; empty for the -1 of a missing special token."""
+        if token_id < 0:
+            return ""
+        return self._library.llama_vocab_get_text(self._vocab, token_id).decode("utf-8", errors="replace")

@@ -16,8 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from baihua.backends.llama_cpp.api import Network, Vocabulary
-from baihua.backends.llama_cpp.server import default_num_threads
+from baihua.backends.llama_cpp.library import default_num_threads
+from baihua.backends.llama_cpp.network import Network
+from baihua.backends.llama_cpp.tokenizer import GgufTokenizer
 from baihua.chat.stream import TextStream
 from baihua.core.errors import RunError
 from baihua.core.system import peak_memory_bytes
@@ -53,9 +54,9 @@ def run(
     file: Path, *, num_threads: int, num_prompt_tokens: int, num_new_tokens: int, num_repetitions: int = 3
 ) -> dict[str, Any]:
     """Read a prompt and continue it greedily, several times, in this process; the first reading only warms up."""
-    vocabulary = Vocabulary(file)
-    once = vocabulary.encode(PROMPT)
-    first = [vocabulary.bos_id] if vocabulary.adds_bos and vocabulary.bos_id is not None else []
+    tokenizer = GgufTokenizer(file)
+    once = tokenizer.encode(PROMPT)
+    first = [tokenizer.bos_id] if tokenizer.bos_id is not None else []
     prompt = (first + once * (num_prompt_tokens // len(once) + 1))[:num_prompt_tokens]
     network = Network(file, num_ctx=num_prompt_tokens + num_new_tokens + 1, num_threads=num_threads, num_outputs=1)
     if network.num_ctx < num_prompt_tokens + num_new_tokens:
@@ -65,9 +66,9 @@ def run(
             fix="measure fewer tokens",
         )
     network.feed(prompt)
-    rounds = [_round(network, vocabulary, prompt, num_new_tokens) for _ in range(num_repetitions)]
+    rounds = [_round(network, tokenizer, prompt, num_new_tokens) for _ in range(num_repetitions)]
     network.close()
-    vocabulary.close()
+    tokenizer.close()
     return _figures(rounds) | {
         "peak_memory_bytes": peak_memory_bytes(),
         "num_prompt_tokens": num_prompt_tokens,
@@ -77,7 +78,7 @@ def run(
     }
 
 
-def _round(network: Network, vocabulary: Vocabulary, prompt: list[int], num_new_tokens: int) -> dict[str, float]:
+def _round(network: Network, tokenizer: GgufTokenizer, prompt: list[int], num_new_tokens: int) -> dict[str, float]:
     network.forget()
     started = time.perf_counter()
     logits_v = network.feed(prompt)
@@ -85,7 +86,7 @@ def _round(network: Network, vocabulary: Vocabulary, prompt: list[int], num_new_
     stream, num_chars = TextStream(), 0
     for _ in range(num_new_tokens):
         token_id = int(logits_v.argmax())
-        num_chars += len(stream.push(vocabulary.token_bytes(token_id)))
+        num_chars += len(stream.push(tokenizer.token_bytes(token_id)))
         logits_v = network.feed([token_id])
     written = time.perf_counter() - read
     return {

@@ -2,7 +2,7 @@
 
 import logging
 
-from baihua.backends.llama_cpp.server import default_num_threads
+from baihua.backends.llama_cpp.library import default_num_threads
 from baihua.core import ray as core_ray
 from baihua.core.errors import InputError
 
