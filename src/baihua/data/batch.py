@@ -4,7 +4,8 @@
 # pyright: reportAttributeAccessIssue=false
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from baihua.chat.types import Message
-from baihua.data.clean.table import Part
+from baihua.data.clean.contract import Part
 from baihua.data.rows import DOCUMENT, DROPPED_SCHEMA, MESSAGE, SCHEMA
 
 # A document is its own question and answer.
@@ -47,33 +48,32 @@ class Batch:
         is_wanted = pc.is_in(self._column("role"), pa.array(ROLES[part]))
         return joined.filter(is_wanted), self._row_of_message[is_wanted.to_numpy(zero_copy_only=False)]
 
-    def change(self, change: Callable[[pa.StringArray], pa.StringArray]) -> tuple["Batch", int]:
-        """Change every content and input by itself; the rows, and how many of them are not what they were."""
-        is_changed = np.zeros(self.num_rows, dtype=bool)
-        columns = {"role": self._column("role")}
-        for name in ("content", "input"):
-            old = self._column(name)
-            is_there = pc.is_valid(old)
-            new = change(old.filter(is_there))
-            columns[name] = pc.replace_with_mask(pa.nulls(len(old), pa.string()), is_there, new)
-            differs = pc.fill_null(pc.not_equal(old, columns[name]), False).to_numpy(zero_copy_only=False)
-            is_changed[self._row_of_message[differs]] = True
-        message = pa.StructArray.from_arrays([columns[field.name] for field in MESSAGE], fields=list(MESSAGE))
-        return self._with_messages(_as_lists(message, self._row_of_message, self.num_rows)), int(is_changed.sum())
+    def fields(self) -> tuple[pa.StringArray, np.ndarray]:
+        """All contents, then all inputs that are not null, and the number of each one's row."""
+        fields = pa.concat_arrays([self._column("content"), self._column("input")])
+        is_valid = pc.is_valid(fields)
+        return fields.filter(is_valid), np.tile(self._row_of_message, 2)[is_valid.to_numpy(zero_copy_only=False)]
+
+    def with_fields(self, texts: pa.StringArray) -> tuple["Batch", int]:
+        """The rows with new texts in the order of `fields`, and how many rows differ from the old ones."""
+        old = pa.concat_arrays([self._column("content"), self._column("input")])
+        new = pc.replace_with_mask(pa.nulls(len(old), pa.string()), pc.is_valid(old), texts)
+        differs = pc.fill_null(pc.not_equal(old, new), False).to_numpy(zero_copy_only=False)
+        num_changed = len(np.unique(np.tile(self._row_of_message, 2)[differs]))
+        num_messages = len(self._flat)
+        columns = [self._column("role"), new.slice(0, num_messages), new.slice(num_messages)]
+        message = pa.StructArray.from_arrays(columns, fields=list(MESSAGE))
+        return self._with_messages(_as_lists(message, self._row_of_message, self.num_rows)), num_changed
 
     def find_emptied(self) -> np.ndarray:
         """Numbers of the rows in which a message has no content but white space."""
         is_empty = pc.invert(pc.match_substring_regex(self._column("content"), r"\S"))
         return np.unique(self._row_of_message[is_empty.to_numpy(zero_copy_only=False)])
 
-    def rows(self) -> Iterator[tuple[Message, ...]]:
-        """The messages of each row."""
-        for items in self.table["messages"].to_pylist():
-            yield tuple(Message(item["role"], item["content"], item["input"]) for item in items)
-
-    def metas(self) -> Iterator[dict[str, Any]]:
-        """What each row remembers beside its messages."""
-        return map(json.loads, self.table["meta"].to_pylist())
+    def rows(self) -> Iterator["BatchRow"]:
+        """Each row as filters see it."""
+        columns = (self.table[name] for name in ("messages", "meta"))
+        return map(BatchRow, self.column("id"), *columns)
 
     def column(self, name: str) -> list[Any]:
         """One column's values."""
@@ -105,6 +105,24 @@ class Batch:
 
     def _with_messages(self, messages: pa.ListArray) -> "Batch":
         return Batch(self.table.set_column(SCHEMA.get_field_index("messages"), SCHEMA.field("messages"), messages))
+
+
+class BatchRow:
+    """One row of a batch; messages and meta are converted when they are first read, which takes most of the time."""
+
+    def __init__(self, row_id: str, messages: pa.ListScalar, meta: pa.StringScalar) -> None:
+        self.id = row_id
+        self._raw = messages, meta
+
+    @cached_property
+    def messages(self) -> tuple[Message, ...]:
+        """The messages of the row."""
+        return tuple(Message(item["role"], item["content"], item["input"]) for item in self._raw[0].as_py())
+
+    @cached_property
+    def meta(self) -> dict[str, Any]:
+        """The values kept with the row."""
+        return json.loads(self._raw[1].as_py())
 
 
 def _as_lists(values: pa.Array, rows: np.ndarray, num_rows: int) -> pa.ListArray:

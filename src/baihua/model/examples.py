@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 
 from baihua.chat.render import Template, encode, render
+from baihua.chat.splitting import fitting_runs, split_turns
 from baihua.chat.types import Message, Span, TextTokenizer
 
 TrainOn = Literal["answers", "last_answer", "everything"]
@@ -78,26 +79,18 @@ class Encoder:
         whole = self.encode(row_id, messages)
         if len(whole.ids_T) <= max_length:
             return [whole], 0
-        system, turns = _turns(messages)
-        pieces: list[Example] = []
-        num_left_out = 0
-        open_turns: list[Message] = []
-        for turn in turns:
-            grown = self.encode(row_id, [*system, *open_turns, *turn])
-            if len(grown.ids_T) > max_length and open_turns:
-                open_turns = []
-                grown = self.encode(row_id, [*system, *turn])
-                pieces.append(grown)
-            elif not open_turns:
-                pieces.append(grown)
-            else:
-                pieces[-1] = grown
-            open_turns += turn
-            if len(grown.ids_T) > max_length:
-                pieces.pop()
-                open_turns = []
-                num_left_out += 1
-        return pieces, num_left_out
+        system, turns = split_turns(messages)
+        # What follows the last answer teaches nothing.
+        turns = [turn for turn in turns if turn[-1].role == "assistant"]
+
+        @functools.cache
+        def encode(start: int, end: int) -> Example:
+            return self.encode(row_id, [*system, *itertools.chain(*turns[start:end])])
+
+        runs = fitting_runs(len(turns), lambda start, end: len(encode(start, end).ids_T) <= max_length)
+        pieces = [encode(*run) for run in runs]
+        fitting = [piece for piece in pieces if len(piece.ids_T) <= max_length]
+        return fitting, len(pieces) - len(fitting)
 
     def cut(self, example: Example, max_length: int) -> Example:
         """At most `max_length` tokens: cut after the last whole answer that fits, else inside the first one.
@@ -126,18 +119,6 @@ class Encoder:
 
 def _size_of_text(texts: list[str]) -> TextSize:
     return TextSize(sum(map(len, texts)), sum(len(text.encode()) for text in texts))
-
-
-def _turns(messages: Sequence[Message]) -> tuple[list[Message], list[list[Message]]]:
-    """The system messages at the head, and what follows as turns that end with an answer."""
-    system = list(itertools.takewhile(lambda message: message.role == "system", messages))
-    turns: list[list[Message]] = [[]]
-    for message in messages[len(system) :]:
-        if turns[-1] and turns[-1][-1].role == "assistant" and message.role != "assistant":
-            turns.append([])
-        turns[-1].append(message)
-    # What follows the last answer teaches nothing.
-    return system, [turn for turn in turns if turn and turn[-1].role == "assistant"]
 
 
 def _choose_targets(spans: list[Span], train_on: TrainOn) -> list[Span]:

@@ -1,41 +1,53 @@
-"""What a filter may say about a row, and where it says it.
+"""The filter contract: the functions a filter file may define, and the answers they give.
 
-A file of `data/filters` has a `Config`, the example lists `KEPT` and `DROPPED` or `CHANGED`, and exactly one of
+A file of `data/filters` has a `Config`, examples (`KEPT`, `DROPPED`, `CHANGED`, `SPLIT`) and exactly one function:
 
-    drop_where(text, config) -> DropWhere      a Daft expression over a column of texts
-    change(text, config) -> Expression         the same, giving the new text
-    check_text(text, config) -> Keep | Drop    Python, for what an expression cannot say
-    change_text(text, config) -> str
-    check_row(messages, config) -> Keep | Drop | Change | Split
-    check_meta(meta, config) -> Keep | Drop    by what a row remembers beside its messages
-    check_id(row_id, config) -> Keep | Drop
-    check_table(table, config) -> Marks        what only the whole table can tell (duplicates)
+    check_column(text, config) -> DropWhere | Expression        a Daft expression over a column of texts: the fastest
+    check_text(text, config) -> Keep | Drop | str               one text, in Python
+    check_row(row, config) -> Keep | Drop | Change | Split      the id, messages and meta of one row
+    check_table(table, config) -> Duplicates                    all rows at once
 
-A text that is checked is all of a row, or its questions or answers where the config has a field `part`; with
-`IS_PER_MESSAGE = True` each message of these by itself, and one hit drops the row. A text that is changed is one
-message's content or input. Messages are those of a conversation; a document is one
-message of the role `document`. What a function needs beyond its config it names in `NEEDS` and gets by keyword:
-`count_tokens` (messages to a number), `topics` (a row's topic by its id).
+An `Expression` or a `str` is the new text. `SCOPE` says which texts a function gets: by default `row`, all texts of a
+row joined (only its questions or answers where the config has a field `part`); `message`, the same for one message;
+or `field`, each content and each input by itself. One hit drops the row; only fields can be changed. A document is a
+conversation of one message with the role `document`.
+
+`NEEDS` names what a function gets by keyword beyond its config: `count_tokens` (messages to a number) or `topics` (a
+row's topic by its id). Two more functions are optional: `fingerprint(config)` returns hashes of files that the config
+names, for the identity of the result; `check_config(config, **needs)` refuses a config before any work.
 """
 
-from collections.abc import Sequence
+# ruff: noqa: N815  (names of arrays end with their shape)
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from baihua.chat.types import Message
+from baihua.core import kinds
+from baihua.core.config import Base
+from baihua.core.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
     from daft import Expression
+
+FILTERS = "baihua.data.filters"
+SHAPES = ("check_column", "check_text", "check_row", "check_table")
+
+Part = Literal["all", "questions", "answers"]
+Scope = Literal["row", "message", "field"]
+TextMap = Callable[[list[str]], "tuple[np.ndarray, ...]"]
 
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """The row stays as it is."""
+    """Keep the row as it is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """The row goes: a short reason, which is counted, and what was seen."""
+    """Drop the row for a reason, a short code that is counted; the detail shows what was found."""
 
     reason: str
     detail: str = ""
@@ -43,22 +55,112 @@ class Drop:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The row stays with these messages."""
+    """Replace the messages of the row."""
 
     messages: Sequence[Message]
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """The row becomes several; all but the first count as added."""
+    """Replace the row by several; all but the first count as added."""
 
     parts: Sequence[Sequence[Message]]
 
 
 @dataclass(frozen=True, slots=True)
 class DropWhere:
-    """Rows go where `condition` is true; `detail`, an expression of any type, says what was seen."""
+    """Drop rows where `condition` is true; `detail`, an expression of any type, shows what was found."""
 
     condition: "Expression"
     reason: str
     detail: "Expression"
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicates:
+    """The answer of a table filter: rows to drop, each with the row that is kept in its place.
+
+    R rows dropped, N rows of the table. Rows with the same number in `group_N` never end up on both sides of a split;
+    a row that is like no other has its own row number.
+    """
+
+    dropped_R: "np.ndarray"
+    kept_R: "np.ndarray"
+    similarity_R: "np.ndarray | None"
+    reason: str
+    group_N: "np.ndarray"
+
+
+class RowView(Protocol):
+    """One row as `check_row` gets it."""
+
+    @property
+    def id(self) -> str:
+        """The id of the row."""
+        ...
+
+    @property
+    def messages(self) -> Sequence[Message]:
+        """The messages of the conversation, or the one message of a document."""
+        ...
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        """The values that `import_data` kept with the row."""
+        ...
+
+
+class RowTable(Protocol):
+    """All N rows as `check_table` gets them: on disk, processed in parallel, never all in memory."""
+
+    num_rows: int
+
+    def map(self, function: "TextMap", part: Part) -> "tuple[np.ndarray, ...]":
+        """Arrays that a function makes of the texts of each block of rows, concatenated and memory-mapped.
+
+        The function runs in other processes: pass a function of a module, or a `functools.partial` of one with
+        keyword arguments that JSON can hold.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """One filter of a recipe: its kind, its config and what its file defines."""
+
+    kind: str
+    config: Base
+    shape: str
+    function: Callable[..., Any]
+    scope: Scope
+    part: Part
+    needs: Sequence[str]
+    fingerprint: Callable[[Any], Any] | None
+    check_config: Callable[..., None] | None
+
+
+def open_filter(config: Base) -> Filter:
+    """The filter that a config belongs to; a file without exactly one filter function is an InputError."""
+    settings = dict(config)
+    kind = settings["kind"]
+    module = kinds.find(FILTERS, kind)
+    # The one place that looks up what a filter file defines.
+    defined = vars(module)
+    shapes = [shape for shape in SHAPES if shape in defined]
+    if len(shapes) != 1:
+        raise InputError(
+            f"the filter {kind!r} defines {' and '.join(shapes) or 'no filter function'}",
+            where=str(module.__file__),
+            fix=f"define exactly one of {', '.join(SHAPES)}",
+        )
+    return Filter(
+        kind,
+        config,
+        shapes[0],
+        defined[shapes[0]],
+        scope=defined.get("SCOPE", "row"),
+        part=settings.get("part", "all"),
+        needs=defined.get("NEEDS", ()),
+        fingerprint=defined.get("fingerprint"),
+        check_config=defined.get("check_config"),
+    )

@@ -19,7 +19,7 @@ import numpy as np
 from baihua.core.log import logger
 from baihua.data.clean.grams import normalise
 from baihua.data.clean.minhash import NUM_BANDS, Grams, hash_grams, sketch
-from baihua.data.clean.table import Marks, Part, Table
+from baihua.data.clean.contract import Duplicates, Part, RowTable
 
 # Among up to nine rows that share a key, all pairs are compared.
 NUM_LEADERS = 8
@@ -78,9 +78,9 @@ class Ranked:
         return _sort_packed(keys, rank)
 
 
-def find_exact(table: Table, *, part: Part, keep: Keep) -> Marks:
+def find_exact(table: RowTable, *, part: Part, keep: Keep) -> Duplicates:
     """Marks for rows whose letters and digits are those of another row."""
-    digests = table.map(digest, part)
+    (digests,) = table.map(digest, part)
     high, low, num_chars = digests[:, 0], digests[:, 1], digests[:, 2]
     # lexsort is stable: among equals, the first row comes first.
     row = np.lexsort((~num_chars, low, high) if keep == "longest" else (low, high))
@@ -91,22 +91,23 @@ def find_exact(table: Table, *, part: Part, keep: Keep) -> Marks:
     in_order = np.argsort(row[~is_new])
     dropped, kept = row[~is_new][in_order], best[~is_new][in_order]
     group = _group(table.num_rows, dropped, kept)
-    return Marks(dropped, kept, similarity_R=None, reason="exact_duplicate", group_N=group)
+    return Duplicates(dropped, kept, similarity_R=None, reason="exact_duplicate", group_N=group)
 
 
-def digest(texts: list[str]) -> np.ndarray:
+def digest(texts: list[str]) -> tuple[np.ndarray]:
     """128 bits of each text's letters and digits, and its number of characters (0 if it has none): uint64_N3."""
     normal = [normalise(text).encode() for text in texts]
     joined = b"".join(hashlib.blake2b(text, digest_size=16).digest() for text in normal)
     num_chars = [len(text) if left else 0 for text, left in zip(texts, normal, strict=True)]
     halves = np.frombuffer(joined, dtype="<u8").reshape(-1, 2)
-    return np.column_stack([halves, np.array(num_chars, dtype=np.uint64)])
+    return (np.column_stack([halves, np.array(num_chars, dtype=np.uint64)]),)
 
 
-def find_near(table: Table, *, part: Part, ngram: int, threshold: float, keep: Keep, is_dropping: bool) -> Marks:
+def find_near(table: RowTable, *, part: Part, ngram: int, threshold: float, keep: Keep, is_dropping: bool) -> Duplicates:
     """Marks for rows that share at least `threshold` of their n-grams; only groups, unless `is_dropping`."""
-    sketches = table.map(partial(sketch, ngram=ngram), part)
-    grams = Grams(*table.map_ragged(partial(hash_grams, ngram=ngram), part))
+    (sketches,) = table.map(partial(sketch, ngram=ngram), part)
+    hashes, counts = table.map(partial(hash_grams, ngram=ngram), part)
+    grams = Grams(hashes, np.concatenate([[0], counts]).cumsum())
     num_chars = sketches[:, 0]
     first = np.arange(table.num_rows, dtype=np.uint32)
     row_of = _sort_packed(~num_chars, first).astype(np.uint32) if keep == "longest" else first
@@ -118,7 +119,7 @@ def find_near(table: Table, *, part: Part, ngram: int, threshold: float, keep: K
     standing = np.flatnonzero(is_dropped[edges.worse] & ~is_dropped[edges.better])
     standing = standing[np.diff(edges.worse[standing].astype(np.int64), prepend=-1) > 0]
     standing = standing[np.argsort(row_of[edges.worse[standing]])]
-    return Marks(
+    return Duplicates(
         dropped_R=row_of[edges.worse[standing]],
         kept_R=row_of[edges.better[standing]],
         similarity_R=edges.similarity[standing],

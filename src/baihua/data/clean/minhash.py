@@ -20,14 +20,14 @@ _MIXERS = np.array([0xD1B2A3F58C6E4971, 0x9C3F71E5A84D2B67], dtype=np.uint64)
 _BASE = np.uint64(0xB5297A4D3F84C2E9)
 
 
-def sketch(texts: list[str], ngram: int) -> np.ndarray:
+def sketch(texts: list[str], ngram: int) -> tuple[np.ndarray]:
     """A text's number of characters (0 if no letter or digit is among them), then its band keys: uint32_N(1+B)."""
     normal = [normalise(text) for text in texts]
     num_chars = [len(text) if left else 0 for text, left in zip(texts, normal, strict=True)]
     sketches = np.empty((len(texts), 1 + NUM_BANDS), dtype=np.uint32)
     sketches[:, 0] = num_chars
     sketches[:, 1:] = _band_keys(normal, ngram)
-    return sketches
+    return (sketches,)
 
 
 def hash_grams(texts: list[str], ngram: int) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from baihua.core.config import Base
-from baihua.data.clean.contract import Drop, Keep
+from baihua.data.clean.contract import Drop, Keep, RowView
 
 
 class Config(Base):
@@ -35,9 +35,9 @@ DROPPED: list[dict[str, Any]] = [
 ]
 
 
-def check_meta(meta: dict[str, Any], config: Config) -> Keep | Drop:
+def check_row(row: RowView, config: Config) -> Keep | Drop:
     """Drop a row whose value is out of bounds or no number; true and false, numbers in quotes and NaN are none."""
-    value = meta.get(config.name)
+    value = row.meta.get(config.name)
     if value is None:
         return Keep() if config.missing == "keep" else Drop("no_value", config.name)
     if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):

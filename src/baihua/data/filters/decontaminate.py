@@ -18,7 +18,7 @@ from baihua.chat.types import Message
 from baihua.core import artifact
 from baihua.core.config import Base, content, located
 from baihua.core.errors import InputError
-from baihua.data.clean.contract import Drop, Keep
+from baihua.data.clean.contract import Drop, Keep, RowView
 from baihua.data.clean.grams import grams, normalise
 from baihua.data.formats.questions import texts_in
 from baihua.data.read.files import STARTER, find_files
@@ -65,10 +65,10 @@ def fingerprint(config: Config) -> list[str]:
     return [artifact.hash_file(file) for file in find_files(config.files)]
 
 
-def check_row(messages: Sequence[Message], config: Config) -> Keep | Drop:
+def check_row(row: RowView, config: Config) -> Keep | Drop:
     """Drop a row with a question (or document) that holds most of an evaluation question."""
     questions = _read_questions(tuple(config.files), tuple(config.columns), config.ngram)
-    for message in messages:
+    for message in row.messages:
         if message.role in ("system", "assistant"):
             continue
         nearest = _find_nearest(normalise(message.text), questions, config.ngram)

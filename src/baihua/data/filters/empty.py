@@ -3,8 +3,7 @@
 from typing import TYPE_CHECKING, Literal
 
 from baihua.core.config import Base
-from baihua.data.clean.contract import DropWhere
-from baihua.data.clean.table import Part
+from baihua.data.clean.contract import DropWhere, Part
 
 if TYPE_CHECKING:
     from daft import Expression
@@ -22,6 +21,6 @@ class Config(Base):
     """Which texts of a row count: all, questions or answers."""
 
 
-def drop_where(text: "Expression", config: Config) -> DropWhere:
+def check_column(text: "Expression", config: Config) -> DropWhere:
     """Drop a text without any letter or digit."""
     return DropWhere(~text.regexp(r"[\p{L}\p{N}]"), "empty", text.left(40))

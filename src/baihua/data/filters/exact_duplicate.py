@@ -3,8 +3,8 @@
 from typing import Literal
 
 from baihua.core.config import Base
+from baihua.data.clean.contract import Duplicates, Part, RowTable
 from baihua.data.clean.duplicates import find_exact
-from baihua.data.clean.table import Marks, Part, Table
 
 
 class Config(Base):
@@ -18,6 +18,6 @@ class Config(Base):
     """Which row stays: the first, or the one with the most characters (the first of those)."""
 
 
-def check_table(table: Table, config: Config) -> Marks:
+def check_table(table: RowTable, config: Config) -> Duplicates:
     """Drop rows whose normalised text another row has; a text without letters or digits is nobody's duplicate."""
     return find_exact(table, part=config.part, keep=config.keep)

@@ -6,8 +6,7 @@ from pydantic import Field
 
 from baihua.chat.zh import HAN
 from baihua.core.config import Base
-from baihua.data.clean.contract import DropWhere
-from baihua.data.clean.table import Part
+from baihua.data.clean.contract import DropWhere, Part
 
 if TYPE_CHECKING:
     from daft import Expression
@@ -32,7 +31,7 @@ class Config(Base):
     """Largest share that stays, 0 to 1; without it, any."""
 
 
-def drop_where(text: "Expression", config: Config) -> DropWhere:
+def check_column(text: "Expression", config: Config) -> DropWhere:
     """Drop a text with too small a share of Han among its letters; without letters the share is 0.
 
     Equal to `chat.zh.han_share` but for letters that are younger than Python's Unicode tables. With a `maximum`,

@@ -76,15 +76,17 @@ FENCE_NAME = re.compile(r"^(`{3,})[^\S\n]*\n?([\w+#.-]{0,20}?)(?:Copy code|å¤åˆ
 COUNTER = re.compile(r"\A\s*\d{1,3} / \d{1,3}[^\S\n]*\n\s*")
 COPIED = re.compile(r"^Copy\d+ chars / \d+ words[^\S\n]*(?:\n|\Z)", re.MULTILINE)
 
+SCOPE = "field"
+
 
 class Config(Base):
-    """Nothing to choose: the rule is in `change_text`."""
+    """Nothing to choose: the rule is in `check_text`."""
 
     kind: Literal["html"] = "html"
     """The name of this filter."""
 
 
-def change_text(text: str, config: Config) -> str:
+def check_text(text: str, config: Config) -> str:
     """The text with its HTML as Markdown, if it has any.
 
     There must be a line break or a pair of tags outside code. HTML that is itself the subject stays: a page, a form,

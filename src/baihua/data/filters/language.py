@@ -12,8 +12,7 @@ from pydantic import AfterValidator, Field
 
 from baihua.core.config import Base
 from baihua.core.kinds import unknown
-from baihua.data.clean.contract import Drop, Keep
-from baihua.data.clean.table import Part
+from baihua.data.clean.contract import Drop, Keep, Part
 
 if TYPE_CHECKING:
     from lingua import LanguageDetector

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from baihua.core.config import Base
-from baihua.data.clean.contract import DropWhere
-from baihua.data.clean.table import Part
+from baihua.data.clean.contract import DropWhere, Part
 
 if TYPE_CHECKING:
     from daft import Expression
@@ -28,7 +27,7 @@ class Config(Base):
     """Largest number of characters that stays; without it, any."""
 
 
-def drop_where(text: "Expression", config: Config) -> DropWhere:
+def check_column(text: "Expression", config: Config) -> DropWhere:
     """Drop a text of fewer or more characters than wanted."""
     import daft
 

@@ -46,15 +46,17 @@ DRIVE = re.compile(r"(?:^|[^A-Za-z]|\\n)[C-PR-Zc-pr-z]:(?:\\[^\\\s]+)*")
 PATH_NAME = re.compile("[a-z0-9_]")
 LONGEST_PATH = 260
 
+SCOPE = "field"
+
 
 class Config(Base):
-    """Nothing to choose: the rule is in `change_text`."""
+    """Nothing to choose: the rule is in `check_text`."""
 
     kind: Literal["literal_newline"] = "literal_newline"
     """The name of this filter."""
 
 
-def change_text(text: str, config: Config) -> str:
+def check_text(text: str, config: Config) -> str:
     r"""The text with real line breaks for `\n` and `\r\n`, however many backslashes stand before the letters.
 
     A text with signs of a program, a regular expression or JSON stays whole, and so does one that speaks about

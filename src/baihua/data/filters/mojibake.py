@@ -31,6 +31,8 @@ MOST_BEFORE = 0.6
 LEAST_AFTER = 0.7
 LEAST_RISE = 0.3
 
+SCOPE = "field"
+
 
 class Config(Base):
     """Nothing to choose: what is certainly damaged is repaired."""
@@ -39,7 +41,7 @@ class Config(Base):
     """The name of this filter."""
 
 
-def change_text(text: str, config: Config) -> str:
+def check_text(text: str, config: Config) -> str:
     """The text as it was written, where UTF-8 was read as a Western encoding (ftfy) or, line by line, as GBK.
 
     A line is taken for GBK only if all its bytes are valid UTF-8 and it then has far more common characters.

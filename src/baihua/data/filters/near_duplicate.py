@@ -5,8 +5,8 @@ from typing import Literal
 from pydantic import Field
 
 from baihua.core.config import Base
+from baihua.data.clean.contract import Duplicates, Part, RowTable
 from baihua.data.clean.duplicates import find_near
-from baihua.data.clean.table import Marks, Part, Table
 
 
 class Config(Base):
@@ -26,7 +26,7 @@ class Config(Base):
     """What happens: `drop` the others, or drop none but `group` them, so that a split never parts them."""
 
 
-def check_table(table: Table, config: Config) -> Marks:
+def check_table(table: RowTable, config: Config) -> Duplicates:
     """Drop rows that are nearly the same as a row that stays; each pair is checked exactly, not only by its keys."""
     return find_near(
         table,

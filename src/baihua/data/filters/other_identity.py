@@ -13,9 +13,10 @@ from typing import Literal
 
 from pydantic import Field
 
+from baihua.chat.splitting import split_turns
 from baihua.chat.types import Message
 from baihua.core.config import Base
-from baihua.data.clean.contract import Change, Drop, Keep
+from baihua.data.clean.contract import Change, Drop, Keep, RowView
 
 
 class Config(Base):
@@ -184,22 +185,23 @@ class Patterns:
     asks_for_name: re.Pattern[str]
 
 
-def check_row(messages: Sequence[Message], config: Config) -> Keep | Drop | Change:
+def check_row(row: RowView, config: Config) -> Keep | Drop | Change:
     """Take out each question whose answer claims to come from another model or maker."""
     patterns = _compile(tuple(config.names), tuple(config.own))
-    head = messages[:1] if messages[0].role == "system" else []
-    turns = messages[len(head) :]
-    pairs = [turns[start : start + 2] for start in range(0, len(turns), 2)]
-    claims = [_find_claim(pair[0].text, pair[1].content, patterns) if len(pair) == 2 else None for pair in pairs]
+    system, turns = split_turns(row.messages)
+    claims = [_find_claim(turn, patterns) for turn in turns]
     found = [claim for claim in claims if claim]
     if not found:
         return Keep()
-    kept = [message for pair, claim in zip(pairs, claims, strict=True) if not claim for message in pair]
-    return Change([*head, *kept]) if kept else Drop("other_identity", found[0])
+    kept = [message for turn, claim in zip(turns, claims, strict=True) if not claim for message in turn]
+    return Change([*system, *kept]) if kept else Drop("other_identity", found[0])
 
 
-def _find_claim(question: str, answer: str, patterns: Patterns) -> str | None:
-    """The sentence in which an answer claims to be another's, if there is one."""
+def _find_claim(turn: Sequence[Message], patterns: Patterns) -> str | None:
+    """The sentence in which the answer of a turn claims another identity, if there is one."""
+    if turn[-1].role != "assistant":
+        return None
+    question, answer = turn[0].text, turn[-1].content
     if TASK.search(question) and patterns.name.search(question):
         return None
     is_asked = patterns.question.search(question) is not None

@@ -41,6 +41,8 @@ PHONE = re.compile(
 # GB 11643-1999: the weighted sum of the digits, the last one included (X is ten), leaves 1 when divided by 11.
 WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2, 1)
 
+SCOPE = "field"
+
 
 class Config(Base):
     """Nothing to choose: the three kinds of personal data are masked."""
@@ -49,7 +51,7 @@ class Config(Base):
     """The name of this filter."""
 
 
-def change_text(text: str, config: Config) -> str:
+def check_text(text: str, config: Config) -> str:
     """The text with placeholders, Chinese where it has Han characters: [电话], [身份证号], [邮箱].
 
     An identity number counts only with a real date and the right check digit.

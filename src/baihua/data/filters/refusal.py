@@ -8,8 +8,7 @@ that explain refusals stay. An assistant that says it has no feelings, and then 
 from typing import TYPE_CHECKING, Literal
 
 from baihua.core.config import Base
-from baihua.data.clean.contract import DropWhere
-from baihua.data.clean.table import Part
+from baihua.data.clean.contract import DropWhere, Part
 
 if TYPE_CHECKING:
     from daft import Expression
@@ -94,7 +93,7 @@ OPENING = rf"(?i)\A{_GREETING}(?:{'|'.join([*_CHINESE, *_ENGLISH, _NO_OUTPUT])})
 
 
 # A refusal in a later turn teaches as much as one in the first.
-IS_PER_MESSAGE = True
+SCOPE = "message"
 
 
 class Config(Base):
@@ -106,7 +105,7 @@ class Config(Base):
     """Which texts of a row are read: all, questions or answers."""
 
 
-def drop_where(text: "Expression", config: Config) -> DropWhere:
+def check_column(text: "Expression", config: Config) -> DropWhere:
     """Drop a text that opens with a refusal; the detail is the words that showed it."""
     from daft.functions import when
 

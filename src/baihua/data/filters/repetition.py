@@ -12,8 +12,7 @@ from typing import Literal
 from pydantic import Field
 
 from baihua.core.config import Base
-from baihua.data.clean.contract import Drop, Keep
-from baihua.data.clean.table import Part
+from baihua.data.clean.contract import Drop, Keep, Part
 
 _SEASONS = "春天播种，夏天除草，秋天收割，冬天休息。"
 KEPT = [

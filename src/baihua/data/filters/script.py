@@ -17,6 +17,8 @@ HAN = re.compile("[\u3400-\u9fff\uf900-\ufaff\U00020000-\U000323af]")
 # Kana, and half characters, which no converter takes.
 SPARED = re.compile("[\u3041-\u3096\u30a1-\u30fa\ud800-\udfff]")
 
+SCOPE = "field"
+
 
 class Config(Base):
     """Which script to write."""
@@ -27,7 +29,7 @@ class Config(Base):
     """The script that all Chinese is turned into."""
 
 
-def change_text(text: str, config: Config) -> str:
+def check_text(text: str, config: Config) -> str:
     """The text in one script; a text with kana is Japanese and stays.
 
     Words decide, not single characters (乾隆 but 干燥). Rows about the scripts themselves lose their point: leave

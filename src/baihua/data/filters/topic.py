@@ -1,6 +1,6 @@
 """Leave out conversations by their topic, as `inspect` found and named the topics."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field
@@ -8,7 +8,7 @@ from pydantic import Field
 from baihua.core import kinds
 from baihua.core.config import Base
 from baihua.core.errors import InputError
-from baihua.data.clean.contract import Drop, Keep
+from baihua.data.clean.contract import Drop, Keep, RowView
 
 NEEDS = ("topics",)
 
@@ -25,19 +25,20 @@ class Config(Base):
 EXAMPLE = Config(drop=["x"])
 
 
-def check_topics(config: Config, known: Collection[str]) -> None:
-    """Raise an InputError for a topic of the config that is not among the known ones."""
+def check_config(config: Config, *, topics: Mapping[str, str]) -> None:
+    """Raise an InputError for a topic of the config that no row has."""
+    known = set(topics.values())
     for name in config.drop:
         if name not in known:
             raise InputError(kinds.unknown(name, sorted(known), what="topic"), fix="copy the name from the report")
 
 
-def check_id(row_id: str, config: Config, *, topics: Mapping[str, str]) -> Keep | Drop:
+def check_row(row: RowView, config: Config, *, topics: Mapping[str, str]) -> Keep | Drop:
     """Drop a row whose topic is one of those that go; a row that was never given a topic is an InputError."""
-    if row_id not in topics:
+    if row.id not in topics:
         raise InputError(
-            f"row {row_id!r} has no topic",
+            f"row {row.id!r} has no topic",
             fix="inspect the same rows, and put `topic` before filters that change or split them",
         )
-    topic = topics[row_id]
+    topic = topics[row.id]
     return Drop("topic", topic) if topic in config.drop else Keep()

@@ -1,13 +1,12 @@
 """Drops conversations with too few or too many questions."""
 
-from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
 
 from baihua.chat.types import Message
 from baihua.core.config import Base
-from baihua.data.clean.contract import Drop, Keep
+from baihua.data.clean.contract import Drop, Keep, RowView
 
 KEPT = [[Message("user", "你好"), Message("assistant", "你好！")]]
 DROPPED = [[Message("system", "你是助手。"), Message("assistant", "你好！")]]
@@ -24,9 +23,9 @@ class Config(Base):
     """Largest number of the user's turns that stays; without it, any."""
 
 
-def check_row(messages: Sequence[Message], config: Config) -> Keep | Drop:
+def check_row(row: RowView, config: Config) -> Keep | Drop:
     """Drop a conversation with fewer or more turns of the user than wanted."""
-    num_turns = sum(message.role == "user" for message in messages)
+    num_turns = sum(message.role == "user" for message in row.messages)
     if num_turns < config.minimum_turns:
         return Drop("too_few_turns", f"{num_turns} of at least {config.minimum_turns}")
     if config.maximum_turns is not None and num_turns > config.maximum_turns:

@@ -72,6 +72,8 @@ FILE_ENDING = re.compile(r"[.]\w")
 WORD_END = re.compile(r"[A-Za-z0-9_]$")
 SPACE = re.compile(rf" (?:(?<=[{HAN}\w，。！？：；）、…”》] )(?=[{FULL}])|(?<=[{FULL}] )(?=[{HAN}A-Za-z0-9“《（…]))")
 
+SCOPE = "field"
+
 
 class Config(Base):
     """What to write anew."""
@@ -84,7 +86,7 @@ class Config(Base):
     """Make half-width punctuation full-width beside Chinese, and drop spaces around it."""
 
 
-def change_text(text: str, config: Config) -> str:
+def check_text(text: str, config: Config) -> str:
     """The text in the usual widths; code, addresses, numbers, list markers and English lines stay."""
     return change_prose(text, lambda prose: _change_prose(prose, config))
 

@@ -1,0 +1,152 @@
+"""The rows of one shard while filters run over them."""
+
+# pyarrow.compute makes its functions when it is imported.
+# pyright: reportAttributeAccessIssue=false
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from baihua.core.errors import InputError
+from baihua.data.batch import Batch
+from baihua.data.clean.contract import Change, Drop, DropWhere, Filter, Split
+from baihua.data.clean.expressions import evaluate, text_column
+
+# The reason of a row in which a change has left a message without any text.
+EMPTIED = "empty_text"
+
+
+class Shard:
+    """Rows that are still kept, tables of dropped rows, and counts: dropped by reason, changed and added by filter."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+        self.dropped_rows: list[pa.Table] = []
+        self.dropped: Counter[str] = Counter()
+        self.changed: Counter[str] = Counter()
+        self.added: Counter[str] = Counter()
+
+    def run(self, item: Filter, needs: Mapping[str, Any]) -> None:
+        """Run a filter that is not a table filter."""
+        RUN[item.shape](self, item, lambda given: item.function(given, item.config, **needs))
+
+    def drop(self, numbers: np.ndarray, reasons: Sequence[str], details: Sequence[str]) -> None:
+        """Drop the rows of these numbers, each with its reason and detail."""
+        if len(numbers):
+            is_kept = np.ones(self.batch.num_rows, dtype=bool)
+            is_kept[numbers] = False
+            self.dropped_rows.append(self.batch.filter(~is_kept).as_dropped(reasons, details))
+            self.batch = self.batch.filter(is_kept)
+            self.dropped.update(reasons)
+
+    def drop_emptied(self) -> None:
+        """Drop the rows in which a change has left a message without text."""
+        numbers = self.batch.find_emptied()
+        self.drop(numbers, [EMPTIED] * len(numbers), ["a filter left a message without text"] * len(numbers))
+
+    def drop_duplicates(self, stem: str) -> None:
+        """Set the groups and drop the rows that a table filter found."""
+        groups = pq.read_table(f"{stem}.groups.parquet")
+        if groups.num_rows:
+            column = self.batch.table["group"].to_numpy(zero_copy_only=False).copy()
+            column[groups["row"].to_numpy()] = groups["group"].to_pylist()
+            self.batch = self.batch.with_groups(pa.array(column, pa.string()))
+        found = pq.read_table(f"{stem}.dropped.parquet")
+        self.drop(found["row"].to_numpy(), found["reason"].to_pylist(), found["detail"].to_pylist())
+
+    def change(self, item: Filter, texts: pa.StringArray) -> None:
+        """Replace all fields by the texts that a filter returned for them."""
+        if item.scope != "field":
+            raise InputError(
+                f"the filter {item.kind!r} returned a new text for a {item.scope}",
+                where=f"filters: {item.kind}",
+                fix='only single fields can be changed: set SCOPE = "field" in its file',
+            )
+        self.batch, num_changed = self.batch.with_fields(texts)
+        if num_changed:
+            self.changed[item.kind] += num_changed
+
+
+def _texts(batch: Batch, item: Filter) -> tuple[pa.StringArray, np.ndarray]:
+    """The texts that a filter gets, and the number of each one's row, ascending."""
+    if item.scope == "field":
+        return batch.fields()
+    if item.scope == "message":
+        return batch.message_texts(item.part)
+    return batch.texts(item.part), np.arange(batch.num_rows)
+
+
+def _check_column(shard: Shard, item: Filter, check: Callable[[Any], Any]) -> None:
+    texts, rows = _texts(shard.batch, item)
+    found = check(text_column())
+    if not isinstance(found, DropWhere):
+        shard.change(item, evaluate(found, texts))
+        return
+    is_dropped = pc.fill_null(evaluate(found.condition, texts), False)
+    hits = np.flatnonzero(is_dropped.to_numpy(zero_copy_only=False))
+    numbers, first = np.unique(rows[hits], return_index=True)
+    if len(numbers):
+        details = pc.cast(evaluate(found.detail, texts.take(pa.array(hits[first]))), pa.string())
+        shard.drop(numbers, [found.reason] * len(numbers), pc.fill_null(details, "").to_pylist())
+
+
+def _check_texts(shard: Shard, item: Filter, check: Callable[[Any], Any]) -> None:
+    texts, rows = _texts(shard.batch, item)
+    old = texts.to_pylist()
+    answers = [check(text) for text in old]
+    if any(isinstance(answer, str) for answer in answers):
+        new = [answer if isinstance(answer, str) else text for text, answer in zip(old, answers, strict=True)]
+        shard.change(item, pa.array(new, pa.string()))
+    _drop(shard, zip(rows.tolist(), answers, strict=True))
+
+
+def _check_rows(shard: Shard, item: Filter, check: Callable[[Any], Any]) -> None:
+    before, rows = shard.batch, list(shard.batch.rows())
+    answers = [check(row) for row in rows]
+    _drop(shard, enumerate(answers))
+    if not any(isinstance(answer, Change | Split) for answer in answers):
+        return
+    numbers: list[int] = []
+    ids: list[str] = []
+    parts: list[Any] = []
+    for number, (row, answer) in enumerate(zip(rows, answers, strict=True)):
+        new = _replace(row, answer)
+        numbers += [number] * len(new)
+        # The first part keeps the id of the row.
+        ids += [row.id + (f"-part-{n}" if n > 1 else "") for n in range(1, len(new) + 1)]
+        parts += new
+        shard.changed[item.kind] += isinstance(answer, Change | Split)
+        shard.added[item.kind] += max(0, len(new) - 1)
+    shard.batch = before.with_rows(numbers, ids, parts)
+
+
+def _replace(row: Any, answer: Any) -> list[Any]:
+    """The messages of the rows that take the place of a row: none where it was dropped."""
+    if isinstance(answer, Split):
+        return list(answer.parts)
+    if isinstance(answer, Drop):
+        return []
+    return [answer.messages if isinstance(answer, Change) else row.messages]
+
+
+def _drop(shard: Shard, answers: Iterable[tuple[int, Any]]) -> None:
+    """Drop the rows with a `Drop` among their answers, each for the first one."""
+    found: dict[int, Drop] = {}
+    for number, answer in answers:
+        if isinstance(answer, Drop):
+            found.setdefault(number, answer)
+    numbers = np.array(sorted(found), dtype=np.int64)
+    drops = [found[number] for number in sorted(found)]
+    shard.drop(numbers, [drop.reason for drop in drops], [drop.detail for drop in drops])
+
+
+RUN: dict[str, Callable[[Shard, Filter, Callable[[Any], Any]], None]] = {
+    "check_column": _check_column,
+    "check_text": _check_texts,
+    "check_row": _check_rows,
+}
