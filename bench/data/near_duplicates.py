@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from perturb import Plant, plants, read_rows, row_text
 from watch import do
 
-from baihua.data.clean.grams import grams, jaccard, normalise
+from baihua.data.clean.grams import grams, normalise
 
 WANTED_RECALL = 0.95
 MOST_UNLIKE = 0.005
@@ -28,7 +28,8 @@ MOST_UNLIKE = 0.005
 
 def similarity(one: str, other: str) -> float:
     """The exact Jaccard similarity of two texts' character 5-grams after normalising."""
-    return jaccard(grams(normalise(one), 5), grams(normalise(other), 5))
+    a, b = grams(normalise(one), 5), grams(normalise(other), 5)
+    return len(a & b) / len(a | b) if a & b else 0.0
 
 
 def tell_bin(value: float) -> str:

@@ -50,7 +50,7 @@ def change(row: dict[str, Any]) -> dict[str, Any]:
     """The filters that change texts."""
     for name in ("instruction", "input", "output"):
         for module, config in CHANGES:
-            row[name] = module.change_text(row[name], config)
+            row[name] = module.check_text(row[name], config)
     return row
 
 

@@ -1,18 +1,18 @@
 """Rows are dropped only for a row that stays and is alike, however they are found."""
 
 import random
-from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 import pytest
+from gram_sets import similarity
 from hypothesis import given
 from hypothesis import strategies as st
 
+from baihua.data.clean.contract import Duplicates, Part, TextMap
 from baihua.data.clean.duplicates import NUM_LEADERS, Edges, choose, digest, follow_leaders
-from baihua.data.clean.grams import grams, jaccard, normalise
+from baihua.data.clean.grams import normalise
 from baihua.data.clean.minhash import Grams, hash_grams, sketch
-from baihua.data.clean.table import Marks, Part
 from baihua.data.filters import exact_duplicate, near_duplicate
 
 HAN = "".join(map(chr, range(0x4E00, 0x4E00 + 3_000)))
@@ -27,30 +27,25 @@ class MemoryTable:
         self.blocks = [texts[start : start + 3] for start in range(0, len(texts), 3)] or [[]]
         self.num_rows = len(texts)
 
-    def map(self, function: Callable[[list[str]], np.ndarray], part: Part) -> np.ndarray:
-        return np.concatenate([function(block) for block in self.blocks])
-
-    def map_ragged(
-        self, function: Callable[[list[str]], tuple[np.ndarray, np.ndarray]], part: Part
-    ) -> tuple[np.ndarray, np.ndarray]:
-        values, counts = zip(*map(function, self.blocks), strict=True)
-        return np.concatenate(values), np.concatenate([[0], np.cumsum(np.concatenate(counts))])
+    def map(self, function: TextMap, part: Part) -> tuple[np.ndarray, ...]:
+        return tuple(map(np.concatenate, zip(*map(function, self.blocks), strict=True)))
 
 
-def find_near(texts: list[str], **options: object) -> Marks:
+def find_near(texts: list[str], **options: object) -> Duplicates:
     return near_duplicate.check_table(MemoryTable(texts), near_duplicate.Config.model_validate(options))
 
 
-def find_exact(texts: list[str], **options: object) -> Marks:
+def find_exact(texts: list[str], **options: object) -> Duplicates:
     return exact_duplicate.check_table(MemoryTable(texts), exact_duplicate.Config.model_validate(options))
 
 
-def pairs(marks: Marks) -> list[tuple[int, int]]:
+def pairs(marks: Duplicates) -> list[tuple[int, int]]:
     return list(zip(marks.dropped_R.tolist(), marks.kept_R.tolist(), strict=True))
 
 
-def similarity(one: str, other: str, n: int = 5) -> float:
-    return jaccard(grams(normalise(one), n), grams(normalise(other), n))
+def hashed(texts: list[str], ngram: int) -> Grams:
+    hashes, counts = MemoryTable(texts).map(partial(hash_grams, ngram=ngram), "all")
+    return Grams(hashes, np.concatenate([[0], counts]).cumsum())
 
 
 def random_text(rng: random.Random, num_chars: int = 80) -> str:
@@ -74,27 +69,27 @@ def test_exact_can_keep_the_longest() -> None:
 
 
 def test_a_digest_is_128_bits_of_the_letters_and_the_length() -> None:
-    one, other, nothing = digest(["Ａ你好", "a，你好", "！？"])
+    ((one, other, nothing),) = digest(["Ａ你好", "a，你好", "！？"])
     assert one[:2].tolist() == other[:2].tolist() != nothing[:2].tolist()
     assert [one[2], other[2], nothing[2]] == [3, 4, 0]
 
 
 @given(TEXTS, st.integers(1, 5))
 def test_comparing_hashes_is_comparing_sets(texts: list[str], ngram: int) -> None:
-    hashed = Grams(*MemoryTable(texts).map_ragged(partial(hash_grams, ngram=ngram), "all"))
+    found = hashed(texts, ngram)
     left, right = (side.ravel() for side in np.indices((len(texts), len(texts))))
     expected = [similarity(texts[i], texts[j], ngram) for i, j in zip(left, right, strict=True)]
-    assert hashed.compare(left, right, 0).tolist() == pytest.approx(expected)
+    assert found.compare(left, right, 0).tolist() == pytest.approx(expected)
 
 
 def test_a_pair_whose_sizes_rule_it_out_is_not_compared() -> None:
-    hashed = Grams(*MemoryTable([LINE, LINE[:12]]).map_ragged(partial(hash_grams, ngram=5), "all"))
-    assert hashed.compare(np.array([0]), np.array([1]), 0.5).tolist() == [0]
-    assert hashed.compare(np.array([0]), np.array([1]), 0.1)[0] > 0.1
+    found = hashed([LINE, LINE[:12]], 5)
+    assert found.compare(np.array([0]), np.array([1]), 0.5).tolist() == [0]
+    assert found.compare(np.array([0]), np.array([1]), 0.1)[0] > 0.1
 
 
 def test_texts_that_differ_in_width_and_punctuation_have_one_sketch() -> None:
-    one, other = sketch(["Ａｂ，１２三", "aB12三！"], 5)
+    ((one, other),) = sketch(["Ａｂ，１２三", "aB12三！"], 5)
     assert one[1:].tolist() == other[1:].tolist()
     assert (one[0], other[0]) == (6, 6)
 

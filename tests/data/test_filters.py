@@ -1,116 +1,147 @@
 """Every filter of the folder keeps what its file promises; a new file is tested the moment it exists."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from data_stages import Made, run_stage
+from data_stages import run_stage
+from fakes import extend, take_back
 
 from baihua.chat.types import Message
 from baihua.core import kinds
-from baihua.core.config import Base
-from baihua.data.clean.contract import Drop
-from baihua.data.rows import DOCUMENT, Row, write_rows
+from baihua.core.errors import InputError
+from baihua.data.batch import Batch
+from baihua.data.clean.contract import FILTERS, Filter, open_filter
+from baihua.data.clean.shard import Shard
+from baihua.data.rows import DOCUMENT, FILE, Row, write_rows
+from baihua.data.shards import Source
 
-FILTERS = "baihua.data.filters"
-FORMS = {
-    "drop_where", "change", "check_text", "change_text", "check_row", "check_meta", "check_id", "check_table",
-}  # fmt: skip
-
-
-def modules(*forms: str) -> list[Any]:
-    found = [(name, kinds.find(FILTERS, name)) for name in kinds.names(FILTERS)]
-    return [pytest.param(module, id=name) for name, module in found if set(forms or FORMS) & set(vars(module))]
+MODULES = {kind: kinds.find(FILTERS, kind) for kind in kinds.names(FILTERS)}
 
 
-def config_of(module: ModuleType) -> Base:
-    return vars(module).get("EXAMPLE") or module.Config()
+def opened(kind: str) -> Filter:
+    """A filter with the config of its examples."""
+    module = MODULES[kind]
+    return open_filter(vars(module).get("EXAMPLE") or module.Config())
 
 
-def rows_of(texts: list[str]) -> list[Row]:
-    """Rows of one text each, as documents travel."""
-    return [
-        Row(f"{n:016x}", (Message(DOCUMENT, text),), "test", "a.jsonl", n + 1, f"g{n}") for n, text in enumerate(texts)
+def of_shapes(*shapes: str) -> list[str]:
+    return [kind for kind in MODULES if opened(kind).shape in shapes]
+
+
+def example(kind: str, name: str) -> list[Any]:
+    """The examples of a kind under a name; what changes comes in pairs."""
+    found = vars(MODULES[kind]).get(name, [])
+    return list(found.items()) if isinstance(found, dict) else list(found)
+
+
+def row_of(number: int, example: str | dict[str, Any] | Sequence[Message]) -> Row:
+    """A row of an example: a text is a document, a mapping is the meta of a row."""
+    messages = [Message(DOCUMENT, example)] if isinstance(example, str) else example
+    if isinstance(example, dict):
+        return Row(f"{number:016x}", (Message("user", "问"), Message("assistant", "答")), meta=example)
+    return Row(f"{number:016x}", tuple(messages), "test", "a.jsonl", number + 1, f"g{number}")
+
+
+def run(kind: str, examples: Sequence[Any], folder: Path) -> Shard:
+    """The examples after the filter, in the layout of a shard."""
+    write_rows([row_of(number, item) for number, item in enumerate(examples)], folder)
+    needs = {"count_tokens": lambda messages: sum(len(m.content) for m in messages), "topics": {}}
+    shard, item = Shard(Batch(Source(str(folder / FILE)).read())), opened(kind)
+    shard.run(item, {need: needs[need] for need in item.needs})
+    return shard
+
+
+def shown(shard: Shard) -> list[tuple[Message, ...]]:
+    return [row.messages for row in shard.batch.rows()]
+
+
+@pytest.mark.parametrize("kind", MODULES)
+def test_a_filter_has_one_function_a_described_config_and_examples(kind: str) -> None:
+    item = opened(kind)
+    assert item.kind == kind
+    assert all(field.description for field in type(item.config).model_fields.values())
+    has_examples = any(example(kind, name) for name in ("KEPT", "DROPPED", "CHANGED", "SPLIT"))
+    assert has_examples or item.shape == "check_table" or "topics" in item.needs
+    assert (MODULES[kind].__doc__ or "").strip()
+
+
+@pytest.mark.parametrize("kind", of_shapes("check_column", "check_text", "check_row"))
+def test_examples_are_kept_dropped_changed_and_split_as_the_file_says(kind: str, tmp_path: Path) -> None:
+    kept, dropped, changed, split = (example(kind, name) for name in ("KEPT", "DROPPED", "CHANGED", "SPLIT"))
+    befores = [*kept, *dropped, *(before for before, _ in [*changed, *split])]
+    wanted = [*kept, *(after for _, after in changed), *(part for _, parts in split for part in parts)]
+    shard = run(kind, befores, tmp_path / "1")
+    assert shown(shard) == [row_of(0, item).messages for item in wanted]
+    assert [row["id"] for table in shard.dropped_rows for row in table.to_pylist()] == [
+        f"{number:016x}" for number in range(len(kept), len(kept) + len(dropped))
     ]
+    assert shard.changed.total() == len(changed) + len(split)
+    assert shard.added.total() == sum(len(parts) - 1 for _, parts in split)
 
 
-def clean(folder: Path, rows: list[Row], *filters: Base | dict[str, Any]) -> Made:
-    write_rows(rows, folder / "in")
-    listed = [item if isinstance(item, dict) else item.model_dump() for item in filters]
-    return run_stage("clean", folder / "out", {"data": folder / "in"}, filters=listed)
+@pytest.mark.parametrize("kind", of_shapes("check_column", "check_text", "check_row"))
+def test_what_a_filter_lets_through_it_lets_through_again(kind: str, tmp_path: Path) -> None:
+    results = [*example(kind, "KEPT"), *(after for _, after in example(kind, "CHANGED"))]
+    results += [part for _, parts in example(kind, "SPLIT") for part in parts]
+    again = run(kind, results, tmp_path)
+    assert shown(again) == [row_of(0, item).messages for item in results]
+    assert (again.dropped.total(), again.changed.total()) == (0, 0)
 
 
-def read_table(made: Made) -> list[dict[str, Any]]:
-    return pq.read_table(made.folder / "documents.parquet").to_pylist()
-
-
-@pytest.mark.parametrize("module", modules())
-def test_a_filter_has_one_form_a_described_config_and_examples(module: ModuleType) -> None:
-    assert len(FORMS & set(vars(module))) == 1
-    config = config_of(module)
-    assert vars(config)["kind"] == module.__name__.rpartition(".")[2]
-    assert all(field.description for field in type(config).model_fields.values())
-    has_examples = {"KEPT", "DROPPED", "CHANGED", "SPLIT"} & set(vars(module))
-    assert has_examples or {"check_table", "check_id"} & set(vars(module))
-    assert (module.__doc__ or "").strip()
-
-
-@pytest.mark.parametrize("module", modules("drop_where", "check_text"))
-def test_texts_are_kept_and_dropped_as_the_file_says(module: ModuleType, tmp_path: Path) -> None:
-    rows = rows_of([*module.KEPT, *module.DROPPED])
-    made = clean(tmp_path, rows, config_of(module))
-    assert [row["id"] for row in made.dropped] == [row.id for row in rows[len(module.KEPT) :]]
-    assert made.figures["num_rows_changed"] == {}
-
-
-@pytest.mark.parametrize("module", modules("change", "change_text"))
-def test_texts_are_changed_as_the_file_says_and_only_once(module: ModuleType, tmp_path: Path) -> None:
-    before, after = [*module.CHANGED, *module.KEPT], [*module.CHANGED.values(), *module.KEPT]
-    kind = vars(config_of(module))["kind"]
-    made = clean(tmp_path / "1", rows_of(before), config_of(module))
-    assert made.texts == after
-    assert made.figures["num_rows_changed"] == {kind: len(module.CHANGED)}
-    again = clean(tmp_path / "2", rows_of(after), config_of(module))
-    assert (again.texts, again.figures["num_rows_changed"]) == (after, {})
-
-
-@pytest.mark.parametrize("module", modules("check_row"))
-def test_rows_are_treated_as_the_file_says(module: ModuleType) -> None:
-    config = config_of(module)
-    extra = {"count_tokens": lambda messages: sum(len(m.content) for m in messages)}
-    needed = {name: extra[name] for name in vars(module).get("NEEDS", ())}
-    for messages in module.KEPT:
-        assert type(module.check_row(messages, config, **needed)).__name__ == "Keep"
-    for messages in vars(module).get("DROPPED", []):
-        assert isinstance(module.check_row(messages, config, **needed), Drop)
-    for messages, wanted in vars(module).get("CHANGED", []):
-        assert list(module.check_row(messages, config, **needed).messages) == wanted
-    for messages, wanted in vars(module).get("SPLIT", []):
-        assert [list(part) for part in module.check_row(messages, config, **needed).parts] == wanted
-
-
-@pytest.mark.parametrize("module", modules("check_meta"))
-def test_meta_is_checked_as_the_file_says(module: ModuleType) -> None:
-    config = config_of(module)
-    assert not any(isinstance(module.check_meta(meta, config), Drop) for meta in module.KEPT)
-    assert all(isinstance(module.check_meta(meta, config), Drop) for meta in module.DROPPED)
-
-
-@pytest.mark.parametrize("module", modules("check_table"))
-def test_a_table_filter_drops_a_copy_and_names_what_stays(module: ModuleType, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", of_shapes("check_table"))
+def test_a_table_filter_drops_a_copy_and_names_what_stays(kind: str, tmp_path: Path) -> None:
     texts = [
         "春天来了，院子里的花一朵接一朵地开了。",
         "请把这段话翻译成英文，注意语气。",
         "春天来了,院子里的花一朵接一朵地开了",
     ]
-    made = clean(tmp_path, rows_of(texts), config_of(module))
+    write_rows([row_of(number, text) for number, text in enumerate(texts)], tmp_path / "in")
+    made = run_stage("clean", tmp_path / "out", {"data": tmp_path / "in"}, filters=[opened(kind).config.model_dump()])
     (dropped,) = made.dropped
-    kind = vars(config_of(module))["kind"]
     assert dropped["reason"] == kind
     assert dropped["detail"].startswith("of 000000000000000")
     assert json.loads(dropped["row"])["messages"][0]["content"] in (texts[0], texts[2])
     # A split must not put the copy's group and the row's on different sides, had the copy stayed.
-    assert {row["group"] for row in read_table(made) if row["text"] != texts[1]} == {"g0"}
+    kept = pq.read_table(made.folder / "documents.parquet").to_pylist()
+    assert {row["group"] for row in kept if row["text"] != texts[1]} == {"g0"}
+
+
+MINE = '''
+"""A filter of the user's."""
+from typing import Literal
+
+from baihua.core.config import Base
+
+class Config(Base):
+    """Nothing to choose."""
+    kind: Literal["mine"] = "mine"
+
+'''
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "fix"),
+    [
+        ("", "the filter 'mine' defines no filter function", "define exactly one of check_column, check_text, "),
+        (
+            "def check_row(row, config): ...\ndef check_text(text, config): ...",
+            "the filter 'mine' defines check_text and check_row",
+            "define exactly one of",
+        ),
+        ("def check_text(text, config): return text + '。'", "returned a new text for a row", 'set SCOPE = "field"'),
+        ("NEEDS = ('topic',)\ndef check_row(row, config, topic): ...", "unknown need 'topic'; did you mean", ""),
+    ],
+)
+def test_a_filter_that_breaks_the_contract_is_refused(tmp_path: Path, code: str, message: str, fix: str) -> None:
+    folder = extend(tmp_path / "mine", {"data/filters/mine.py": MINE + code})
+    try:
+        write_rows([row_of(0, [Message("user", "问"), Message("assistant", "答")])], tmp_path / "in")
+        with pytest.raises(InputError, match=message) as raised:
+            run_stage("clean", tmp_path / "out", {"data": tmp_path / "in"}, filters=[{"kind": "mine"}])
+        assert fix in (raised.value.fix or "")
+    finally:
+        take_back(folder)

@@ -4,6 +4,7 @@ import gzip
 import json
 import string
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,6 +23,7 @@ from baihua.chat.types import Message
 from baihua.core.config import Base
 from baihua.data.clean.contract import Drop, DropWhere, Keep
 from baihua.data.filters import column, empty, han_share, language, length, refusal, repetition, turns
+from baihua.data.rows import Row
 
 EXPRESSIONS = [empty, length, han_share, refusal]
 CHECKS = [language, repetition]
@@ -42,7 +44,7 @@ def ask(verdict: DropWhere, texts: list[str]) -> list[tuple[bool, Any]]:
 
 def drops(module: ModuleType, config: Base, text: str) -> bool:
     """Whether an expression filter drops one text."""
-    return ask(module.drop_where(daft.col("text"), config), [text])[0][0]
+    return ask(module.check_column(daft.col("text"), config), [text])[0][0]
 
 
 def examples(modules: list[ModuleType], kind: str) -> list[Any]:
@@ -91,8 +93,12 @@ def test_length_counts_characters_as_python_does(text: str, least: int, most: in
 
 
 def test_length_tells_the_number_of_characters() -> None:
-    verdict = length.drop_where(daft.col("text"), length.Config())
+    verdict = length.check_column(daft.col("text"), length.Config())
     assert (verdict.reason, ask(verdict, ["你好，𠀀!"])) == ("length", [(False, "5 characters")])
+
+
+def row_of(messages: Sequence[Message] = (), meta: dict[str, Any] | None = None) -> Row:
+    return Row("1", tuple(messages), meta=meta or {})
 
 
 def conversation(num_turns: int) -> list[Message]:
@@ -109,17 +115,17 @@ def conversation(num_turns: int) -> list[Message]:
     ],
 )
 def test_turns_are_those_of_the_user(num_turns: int, verdict: Keep | Drop) -> None:
-    assert turns.check_row(conversation(num_turns), turns.Config(minimum_turns=2, maximum_turns=3)) == verdict
+    assert turns.check_row(row_of(conversation(num_turns)), turns.Config(minimum_turns=2, maximum_turns=3)) == verdict
 
 
 @pytest.mark.parametrize("messages", turns.KEPT)
 def test_turns_keeps_its_examples(messages: list[Message]) -> None:
-    assert turns.check_row(messages, turns.Config()) == Keep()
+    assert turns.check_row(row_of(messages), turns.Config()) == Keep()
 
 
 @pytest.mark.parametrize("messages", turns.DROPPED)
 def test_turns_drops_its_examples(messages: list[Message]) -> None:
-    assert isinstance(turns.check_row(messages, turns.Config()), Drop)
+    assert isinstance(turns.check_row(row_of(messages), turns.Config()), Drop)
 
 
 # ---- han_share
@@ -127,12 +133,12 @@ def test_turns_drops_its_examples(messages: list[Message]) -> None:
 
 @given(st.text(st.one_of(st.characters(exclude_categories=["Cn", "Cs", "Co"]), st.sampled_from("中々〇ー豈𠀀aあ1，"))))
 def test_han_share_is_that_of_chat_zh(text: str) -> None:
-    verdict = han_share.drop_where(daft.col("text"), han_share.Config(minimum=0.5))
+    verdict = han_share.check_column(daft.col("text"), han_share.Config(minimum=0.5))
     assert ask(verdict, [text]) == [(zh.han_share(text) < 0.5, pytest.approx(zh.han_share(text), abs=0.0051))]
 
 
 def test_han_share_has_an_upper_bound_too() -> None:
-    verdict = han_share.drop_where(daft.col("text"), han_share.Config(minimum=0.2, maximum=0.8))
+    verdict = han_share.check_column(daft.col("text"), han_share.Config(minimum=0.2, maximum=0.8))
     assert ask(verdict, ["全是中文", "中文ab", "abcde"]) == [(True, 1.0), (False, 0.5), (True, 0.0)]
 
 
@@ -244,7 +250,7 @@ def test_the_bounds_can_be_tightened() -> None:
     ],
 )
 def test_a_refusal_is_reported_by_its_words(text: str, words: str) -> None:
-    assert ask(refusal.drop_where(daft.col("text"), refusal.Config()), [text]) == [(True, words)]
+    assert ask(refusal.check_column(daft.col("text"), refusal.Config()), [text]) == [(True, words)]
 
 
 @given(st.sampled_from(refusal.DROPPED))
@@ -257,7 +263,7 @@ def test_a_refusal_counts_only_at_the_opening(words: str) -> None:
 
 @pytest.mark.parametrize("meta", column.KEPT)
 def test_column_keeps_its_examples(meta: dict[str, Any]) -> None:
-    assert column.check_meta(meta, column.EXAMPLE) == Keep()
+    assert column.check_row(row_of(meta=meta), column.EXAMPLE) == Keep()
 
 
 @pytest.mark.parametrize(
@@ -271,18 +277,18 @@ def test_column_keeps_its_examples(meta: dict[str, Any]) -> None:
     ],
 )
 def test_column_says_why_its_examples_go(meta: dict[str, Any], verdict: Drop) -> None:
-    assert column.check_meta(meta, column.EXAMPLE) == verdict
+    assert column.check_row(row_of(meta=meta), column.EXAMPLE) == verdict
 
 
 @pytest.mark.parametrize("value", [True, "4", float("nan"), [4]])
 def test_what_is_no_number_is_never_compared(value: object) -> None:
-    verdict = column.check_meta({"score": value}, column.Config(name="score"))
+    verdict = column.check_row(row_of(meta={"score": value}), column.Config(name="score"))
     assert verdict == Drop("not_a_number", f"score = {value!r}")
 
 
 @pytest.mark.parametrize("meta", [{}, {"score": None}])
 def test_a_missing_value_stays_if_asked(meta: dict[str, Any]) -> None:
-    assert column.check_meta(meta, column.Config(name="score", minimum=3, missing="keep")) == Keep()
+    assert column.check_row(row_of(meta=meta), column.Config(name="score", minimum=3, missing="keep")) == Keep()
 
 
 # ---- real answers
@@ -306,6 +312,6 @@ def test_only_broken_answers_repeat_themselves(answers: list[str]) -> None:
 
 @pytest.mark.shared
 def test_answers_that_apologise_to_a_customer_are_no_refusals(answers: list[str]) -> None:
-    found = ask(refusal.drop_where(daft.col("text"), refusal.Config()), answers)
+    found = ask(refusal.check_column(daft.col("text"), refusal.Config()), answers)
     assert sum("抱歉" in text for text in answers) >= 5
     assert [detail for goes, detail in found if goes] == ["<无输出"]

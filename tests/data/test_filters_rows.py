@@ -17,19 +17,22 @@ from baihua.chat.types import Message
 from baihua.core.artifact import hash_file
 from baihua.core.errors import InputError
 from baihua.data.clean.contract import Change, Drop, Keep, Split
-from baihua.data.clean.grams import grams, jaccard, normalise
+from baihua.data.clean.grams import grams, normalise
 from baihua.data.filters import decontaminate, other_identity, split_long, topic
 from baihua.data.read.files import STARTER_FOLDER
+from baihua.data.rows import Row
 
-Conversation = list[Message]
+
+def row_of(messages: Sequence[Message], row_id: str = "1") -> Row:
+    return Row(row_id, tuple(messages))
 
 
-def talk(*texts: str) -> Conversation:
+def talk(*texts: str) -> list[Message]:
     """A conversation of these questions and answers in turn."""
     return [Message("assistant" if number % 2 else "user", text) for number, text in enumerate(texts)]
 
 
-def document(text: str) -> Conversation:
+def document(text: str) -> list[Message]:
     return [replace(Message("user", text), role="document")]
 
 
@@ -48,20 +51,22 @@ def shared() -> Path:
 @pytest.mark.parametrize("module", [other_identity, decontaminate])
 def test_the_examples_hold(module: ModuleType) -> None:
     config = module.EXAMPLE if module is decontaminate else module.Config()
-    assert {module.check_row(row, config) for row in module.KEPT} == {Keep()}
-    assert {type(module.check_row(row, config)) for row in module.DROPPED} == {Drop}
+    assert {module.check_row(row_of(row), config) for row in module.KEPT} == {Keep()}
+    assert {type(module.check_row(row_of(row), config)) for row in module.DROPPED} == {Drop}
 
 
 def test_the_examples_of_what_changes_hold() -> None:
     for row, wanted in other_identity.CHANGED:
-        assert other_identity.check_row(row, other_identity.Config()) == Change(wanted)
+        assert other_identity.check_row(row_of(row), other_identity.Config()) == Change(wanted)
 
 
 @pytest.mark.parametrize("num_more", [0, 3])
 def test_the_examples_of_cutting_hold_for_either_way_of_counting(num_more: int) -> None:
-    def check(row: Conversation) -> Keep | Drop | Split:
+    def check(row: list[Message]) -> Keep | Drop | Split:
         return split_long.check_row(
-            row, split_long.EXAMPLE, count_tokens=lambda row: sum(len(message.text) + num_more for message in row)
+            row_of(row),
+            split_long.EXAMPLE,
+            count_tokens=lambda row: sum(len(message.text) + num_more for message in row),
         )
 
     assert {check(row) for row in split_long.KEPT} == {Keep()}
@@ -86,12 +91,6 @@ def test_normal_text_is_of_letters_and_digits(text: str) -> None:
 
 def test_width_case_and_punctuation_make_no_difference() -> None:
     assert normalise("Ｈｅｌｌｏ，　世界！１２") == normalise("hello 世界12") == "hello世界12"
-
-
-@given(st.sets(st.sampled_from("甲乙丙丁")), st.sets(st.sampled_from("甲乙丙丁")))
-def test_jaccard_is_the_share_of_the_union(a: set[str], b: set[str]) -> None:
-    assert jaccard(a, b) == jaccard(b, a)
-    assert jaccard(a, b) * len(a | b) == pytest.approx(len(a & b))
 
 
 # other_identity
@@ -150,7 +149,7 @@ OTHERS = [
 
 @pytest.mark.parametrize(("question", "answer"), CLAIMS)
 def test_a_claim_to_be_another_model_goes(question: str, answer: str) -> None:
-    verdict = other_identity.check_row(talk(question, answer), other_identity.Config())
+    verdict = other_identity.check_row(row_of(talk(question, answer)), other_identity.Config())
     assert isinstance(verdict, Drop)
     assert verdict.reason == "other_identity"
     assert verdict.detail in answer
@@ -158,7 +157,7 @@ def test_a_claim_to_be_another_model_goes(question: str, answer: str) -> None:
 
 @pytest.mark.parametrize(("question", "answer"), OTHERS)
 def test_speaking_about_a_model_or_as_someone_else_stays(question: str, answer: str) -> None:
-    assert other_identity.check_row(talk(question, answer), other_identity.Config()) == Keep()
+    assert other_identity.check_row(row_of(talk(question, answer)), other_identity.Config()) == Keep()
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=6), st.booleans())
@@ -166,7 +165,7 @@ def test_only_the_turns_with_a_claim_go(are_foreign: list[bool], has_system: boo
     head = [Message("system", "回答要短。")] if has_system else []
     pairs = [talk(f"问题{n}", "我是 Vicuna。" if foreign else "好。") for n, foreign in enumerate(are_foreign)]
     kept = [message for pair, foreign in zip(pairs, are_foreign, strict=True) if not foreign for message in pair]
-    verdict = other_identity.check_row([*head, *(m for pair in pairs for m in pair)], other_identity.Config())
+    verdict = other_identity.check_row(row_of([*head, *(m for pair in pairs for m in pair)]), other_identity.Config())
     if not any(are_foreign):
         assert verdict == Keep()
     else:
@@ -175,23 +174,25 @@ def test_only_the_turns_with_a_claim_go(are_foreign: list[bool], has_system: boo
 
 def test_a_name_of_the_recipe_is_foreign_and_an_own_one_is_not() -> None:
     unknown, known = talk("你好", "我是小布。"), talk("你好", "我是通义千问。")
-    assert other_identity.check_row(unknown, other_identity.Config()) == Keep()
-    assert isinstance(other_identity.check_row(unknown, other_identity.Config(names=["小布"])), Drop)
-    assert other_identity.check_row(known, other_identity.Config(own=["通义千问"])) == Keep()
+    assert other_identity.check_row(row_of(unknown), other_identity.Config()) == Keep()
+    assert isinstance(other_identity.check_row(row_of(unknown), other_identity.Config(names=["小布"])), Drop)
+    assert other_identity.check_row(row_of(known), other_identity.Config(own=["通义千问"])) == Keep()
 
 
 def test_no_own_name_at_all_is_possible() -> None:
-    assert isinstance(other_identity.check_row(talk("你好", "我是 Qwen。"), other_identity.Config(own=[])), Drop)
+    assert isinstance(
+        other_identity.check_row(row_of(talk("你好", "我是 Qwen。")), other_identity.Config(own=[])), Drop
+    )
 
 
 def test_a_document_makes_no_claim() -> None:
-    assert other_identity.check_row(document("我是 ChatGPT。"), other_identity.Config()) == Keep()
+    assert other_identity.check_row(row_of(document("我是 ChatGPT。")), other_identity.Config()) == Keep()
 
 
 def test_the_shipped_conversations_all_stay() -> None:
     lines = [line for file in STARTER_FOLDER.glob("*.jsonl") for line in file.read_text(encoding="utf-8").splitlines()]
     rows = [[Message(**message) for message in json.loads(line)["messages"]] for line in lines]
-    verdicts = [other_identity.check_row(row, other_identity.Config()) for row in rows]
+    verdicts = [other_identity.check_row(row_of(row), other_identity.Config()) for row in rows]
     assert set(map(type, verdicts)) == {Keep}
 
 
@@ -200,7 +201,7 @@ def test_no_claim_is_left_in_conversations_about_an_identity(shared: Path) -> No
     left: list[Message] = []
     for record in json.loads((shared / "vicuna/dummy_conversation.json").read_text(encoding="utf-8")):
         row = talk(*(turn["value"] for turn in record["conversations"]))
-        verdict = other_identity.check_row(row, other_identity.Config())
+        verdict = other_identity.check_row(row_of(row), other_identity.Config())
         left += verdict.messages if isinstance(verdict, Change) else row if isinstance(verdict, Keep) else []
     assert left
     assert not [message for message in left if "Vicuna" in message.content or "LMSYS" in message.content]
@@ -228,8 +229,8 @@ def test_pieces_hold_every_pair_once_in_order_and_the_system_message_each(
 ) -> None:
     head = [Message("system", "短")] if has_system else []
     row = [*head, *talk(*(f"{n}" * length for n, length in enumerate(lengths) for _ in "问答"))]
-    config = split_long.Config(maximum_tokens=limit, overlong="keep")
-    verdict = split_long.check_row(row, config, count_tokens=count_chars)
+    config = split_long.Config(maximum_tokens=limit, over_long="keep")
+    verdict = split_long.check_row(row_of(row), config, count_tokens=count_chars)
     parts = verdict.parts if isinstance(verdict, Split) else [row]
     assert [pair for part in parts for pair in pairs_of(part)] == pairs_of(row)
     assert all(part[: len(head)] == head for part in parts)
@@ -240,18 +241,18 @@ def test_pieces_hold_every_pair_once_in_order_and_the_system_message_each(
 @given(LENGTHS, st.integers(1, 80))
 def test_a_pair_that_is_too_long_takes_the_row_along_or_none_is(lengths: list[int], limit: int) -> None:
     row = talk(*("字" * length for length in lengths for _ in "问答"))
-    verdict = split_long.check_row(row, split_long.Config(maximum_tokens=limit), count_tokens=count_chars)
-    overlong = [number for number, pair in enumerate(pairs_of(row), start=1) if count_chars(pair) > limit]
-    if not overlong:
+    verdict = split_long.check_row(row_of(row), split_long.Config(maximum_tokens=limit), count_tokens=count_chars)
+    over_long = [number for number, pair in enumerate(pairs_of(row), start=1) if count_chars(pair) > limit]
+    if not over_long:
         assert not isinstance(verdict, Drop)
     else:
         assert isinstance(verdict, Drop)
-        assert verdict.detail.startswith(f"question {overlong[0]} with its answer alone has")
+        assert verdict.detail.startswith(f"question {over_long[0]} with its answer alone has")
 
 
 def test_the_reason_says_how_long_a_pair_is() -> None:
     row = talk("你好", "好。", "讲个故事", "从" * 2_000)
-    verdict = split_long.check_row(row, split_long.Config(maximum_tokens=1_500), count_tokens=count_chars)
+    verdict = split_long.check_row(row_of(row), split_long.Config(maximum_tokens=1_500), count_tokens=count_chars)
     detail = "question 2 with its answer alone has 2,010 tokens, more than 1,500"
     assert verdict == Drop("too_many_tokens", detail)
 
@@ -265,7 +266,7 @@ def test_tokens_are_counted_a_few_times_per_turn(lengths: list[int], limit: int)
         return count_chars(messages)
 
     row = talk(*("字" * length for length in lengths for _ in "问答"))
-    split_long.check_row(row, split_long.Config(maximum_tokens=limit, overlong="keep"), count_tokens=count)
+    split_long.check_row(row_of(row), split_long.Config(maximum_tokens=limit, over_long="keep"), count_tokens=count)
     assert len(calls) <= 3 * len(lengths) + 2
 
 
@@ -275,8 +276,8 @@ PARAGRAPHS = st.text(st.sampled_from("天地玄黄。！？ \n”.a"), min_size=
 @settings(max_examples=300)
 @given(PARAGRAPHS, st.integers(1, 40))
 def test_pieces_of_a_document_are_the_document_and_none_is_blank(text: str, limit: int) -> None:
-    config = split_long.Config(maximum_tokens=limit, overlong="keep")
-    verdict = split_long.check_row(document(text), config, count_tokens=count_chars)
+    config = split_long.Config(maximum_tokens=limit, over_long="keep")
+    verdict = split_long.check_row(row_of(document(text)), config, count_tokens=count_chars)
     pieces = [part[0].content for part in verdict.parts] if isinstance(verdict, Split) else [text]
     assert "".join(pieces) == text
     assert all(piece.strip() for piece in pieces)
@@ -285,7 +286,9 @@ def test_pieces_of_a_document_are_the_document_and_none_is_blank(text: str, limi
 
 def test_a_document_is_cut_between_paragraphs_then_sentences_then_characters() -> None:
     text = "天地玄黄。\n宇宙洪荒！\n日月盈昃，辰宿列张。“寒来暑往。”秋收冬藏\n云腾致雨露结为霜金生丽水玉出昆冈"
-    verdict = split_long.check_row(document(text), split_long.Config(maximum_tokens=15), count_tokens=count_chars)
+    verdict = split_long.check_row(
+        row_of(document(text)), split_long.Config(maximum_tokens=15), count_tokens=count_chars
+    )
     assert isinstance(verdict, Split)
     assert [part[0].content for part in verdict.parts] == [
         "天地玄黄。\n宇宙洪荒！\n",
@@ -297,7 +300,9 @@ def test_a_document_is_cut_between_paragraphs_then_sentences_then_characters() -
 
 
 def test_a_document_of_which_not_one_character_fits_goes() -> None:
-    verdict = split_long.check_row(document("天地"), split_long.Config(maximum_tokens=3), count_tokens=count_chars)
+    verdict = split_long.check_row(
+        row_of(document("天地")), split_long.Config(maximum_tokens=3), count_tokens=count_chars
+    )
     assert verdict == Drop("too_many_tokens", "'天' alone has 4 tokens, more than 3")
 
 
@@ -330,22 +335,24 @@ def evaluation(tmp_path: Path) -> Path:
 )
 def test_a_question_of_the_evaluation_goes(evaluation: Path, question: str, detail: str) -> None:
     config = decontaminate.Config(files=[str(evaluation)])
-    verdict = decontaminate.check_row(talk("你好", "好。", question, "好。"), config)
+    verdict = decontaminate.check_row(row_of(talk("你好", "好。", question, "好。")), config)
     assert verdict == Drop("contaminated", detail)
 
 
 @pytest.mark.parametrize("question", ["请写出一个程序。", "中国有多少人？", "11+1=?", "算出1+1=?的结果", "？"])
 def test_a_question_that_shares_little_stays(evaluation: Path, question: str) -> None:
-    assert decontaminate.check_row(talk(question, "好。"), decontaminate.Config(files=[str(evaluation)])) == Keep()
+    assert (
+        decontaminate.check_row(row_of(talk(question, "好。")), decontaminate.Config(files=[str(evaluation)])) == Keep()
+    )
 
 
 def test_a_question_is_looked_for_in_documents_and_input_but_not_in_answers(evaluation: Path) -> None:
     config = decontaminate.Config(files=[str(evaluation)])
     question = "中国有多少个省级行政区？"
     with_input = [Message("user", "回答问题。", question), Message("assistant", "34个。")]
-    assert isinstance(decontaminate.check_row(document(f"习题：{question}"), config), Drop)
-    assert isinstance(decontaminate.check_row(with_input, config), Drop)
-    assert decontaminate.check_row(talk("出一道题", question), config) == Keep()
+    assert isinstance(decontaminate.check_row(row_of(document(f"习题：{question}")), config), Drop)
+    assert isinstance(decontaminate.check_row(row_of(with_input), config), Drop)
+    assert decontaminate.check_row(row_of(talk("出一道题", question)), config) == Keep()
 
 
 ASKED = [
@@ -364,7 +371,7 @@ def test_a_row_goes_when_it_holds_the_share_of_a_question(before: str, after: st
     found = grams(normalise(before + after), n)
     wanted = [grams(normalise(text), n) for text in ASKED]
     nearest = max(len(found & question) / len(question) for question in wanted)
-    verdict = decontaminate.check_row(talk(before + after, "好。"), config)
+    verdict = decontaminate.check_row(row_of(talk(before + after, "好。")), config)
     assert isinstance(verdict, Drop) == (nearest >= share)
 
 
@@ -387,7 +394,7 @@ def test_a_file_without_questions_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match="no question found under question, text, prompt, instruction, turns"
     ) as raised:
-        decontaminate.check_row(talk("你好", "好"), decontaminate.Config(files=[str(file)]))
+        decontaminate.check_row(row_of(talk("你好", "好")), decontaminate.Config(files=[str(file)]))
     assert raised.value.where == str(file)
     assert "columns" in raised.value.fix
 
@@ -397,7 +404,7 @@ def test_a_question_that_cannot_be_read_is_refused(tmp_path: Path, line: str, wh
     file = tmp_path / "broken.jsonl"
     file.write_text(f'{{"question": "一加一等于几？"}}\n{line}\n', encoding="utf-8")
     with pytest.raises(InputError, match=rf"this record cannot be read: .*{why}.*\n.*broken\.jsonl:2"):
-        decontaminate.check_row(talk("你好", "好"), decontaminate.Config(files=[str(file)]))
+        decontaminate.check_row(row_of(talk("你好", "好")), decontaminate.Config(files=[str(file)]))
 
 
 @pytest.mark.shared
@@ -407,7 +414,7 @@ def test_lightly_edited_evaluation_questions_are_found_in_real_data(shared: Path
     config = decontaminate.Config(files=[str(file)])
 
     def num_found(texts: list[str]) -> int:
-        return sum(isinstance(decontaminate.check_row(talk(text, "好。"), config), Drop) for text in texts)
+        return sum(isinstance(decontaminate.check_row(row_of(talk(text, "好。")), config), Drop) for text in texts)
 
     assert num_found([unicodedata.normalize("NFKC", f"{question}\n") for question in questions]) == 1_000
     assert num_found([f"你好，请回答：{question}谢谢！" for question in questions]) >= 995
@@ -420,18 +427,19 @@ def test_lightly_edited_evaluation_questions_are_found_in_real_data(shared: Path
 def test_rows_of_the_named_topics_go() -> None:
     topics = {"a": "菜谱", "b": "编程"}
     config = topic.Config(drop=["菜谱"])
-    assert topic.check_id("a", config, topics=topics) == Drop("topic", "菜谱")
-    assert topic.check_id("b", config, topics=topics) == Keep()
+    assert topic.check_row(row_of((), "a"), config, topics=topics) == Drop("topic", "菜谱")
+    assert topic.check_row(row_of((), "b"), config, topics=topics) == Keep()
 
 
 def test_a_topic_that_does_not_exist_is_refused_with_the_known_ones() -> None:
-    topic.check_topics(topic.Config(drop=["菜谱"]), {"菜谱", "编程"})
+    topics = {"a": "菜谱", "b": "编程"}
+    topic.check_config(topic.Config(drop=["菜谱"]), topics=topics)
     with pytest.raises(InputError, match="unknown topic '菜谱大全'; did you mean '菜谱'") as raised:
-        topic.check_topics(topic.Config(drop=["编程", "菜谱大全"]), {"菜谱", "编程"})
+        topic.check_config(topic.Config(drop=["编程", "菜谱大全"]), topics=topics)
     assert raised.value.what.endswith("(known: 编程, 菜谱)")
 
 
 def test_a_row_without_a_topic_is_refused() -> None:
     with pytest.raises(InputError, match="row 'c' has no topic") as raised:
-        topic.check_id("c", topic.EXAMPLE, topics={})
+        topic.check_row(row_of((), "c"), topic.EXAMPLE, topics={})
     assert "before filters that change or split" in raised.value.fix

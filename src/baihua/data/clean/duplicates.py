@@ -17,9 +17,9 @@ from typing import Literal
 import numpy as np
 
 from baihua.core.log import logger
+from baihua.data.clean.contract import Duplicates, Part, RowTable
 from baihua.data.clean.grams import normalise
 from baihua.data.clean.minhash import NUM_BANDS, Grams, hash_grams, sketch
-from baihua.data.clean.contract import Duplicates, Part, RowTable
 
 # Among up to nine rows that share a key, all pairs are compared.
 NUM_LEADERS = 8
@@ -103,7 +103,9 @@ def digest(texts: list[str]) -> tuple[np.ndarray]:
     return (np.column_stack([halves, np.array(num_chars, dtype=np.uint64)]),)
 
 
-def find_near(table: RowTable, *, part: Part, ngram: int, threshold: float, keep: Keep, is_dropping: bool) -> Duplicates:
+def find_near(
+    table: RowTable, *, part: Part, ngram: int, threshold: float, keep: Keep, is_dropping: bool
+) -> Duplicates:
     """Marks for rows that share at least `threshold` of their n-grams; only groups, unless `is_dropping`."""
     (sketches,) = table.map(partial(sketch, ngram=ngram), part)
     hashes, counts = table.map(partial(hash_grams, ngram=ngram), part)

@@ -13,9 +13,3 @@ def grams(text: str, n: int) -> set[str]:
     if len(text) <= n:
         return {text} if text else set()
     return {text[start : start + n] for start in range(len(text) - n + 1)}
-
-
-def jaccard(a: set[str], b: set[str]) -> float:
-    """Share of two sets' members that both have, 0 to 1; two empty sets have nothing in common."""
-    both = len(a & b)
-    return both / (len(a) + len(b) - both) if both else 0.0

@@ -55,8 +55,8 @@ def map_piece(*, out: Path, file: str, function: str, keywords: dict[str, Any], 
     """Call the function of a name on the texts of one shard and save the arrays it returns."""
     arrays = resolve_name(function)(Batch(Source(file).read()).texts(part).to_pylist(), **keywords)
     for number, array in enumerate(arrays):
-        file = out.with_name(f"{out.name}.{number}.npy")
-        with appearing(file, is_shared=True) as unfinished, unfinished.open("wb") as stream:
+        target = out.with_name(f"{out.name}.{number}.npy")
+        with appearing(target, is_shared=True) as unfinished, unfinished.open("wb") as stream:
             np.save(stream, array)
     return {"num_arrays": len(arrays)}
 

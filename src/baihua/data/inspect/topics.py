@@ -213,7 +213,7 @@ def _add(sums: Sequence[Sums], label_N: Sequence[int], answers: pa.StringArray) 
 
 
 def _find_refusals(answers: pa.StringArray) -> list[bool]:
-    return evaluate(refusal.drop_where(text_column(), refusal.Config()).condition, answers).to_pylist()
+    return evaluate(refusal.check_column(text_column(), refusal.Config()).condition, answers).to_pylist()
 
 
 def _topic(name: str, sums: Sums, examples: list[str], is_document: bool) -> Topic:
