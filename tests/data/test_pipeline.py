@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from baihua.chat.types import Message
+from baihua.core import kinds
 from baihua.core.errors import InputError
 from baihua.data.draw.index import read_index
 from baihua.data.rows import Row, message_id, read_rows, write_rows
@@ -160,8 +161,6 @@ def test_a_topic_that_is_not_there_is_refused_with_the_known_ones(tmp_path: Path
 
 
 def run_stage_inspect(folder: Path) -> None:
-    from baihua.core import kinds
-
     stage = kinds.find("baihua.stages", "inspect")
     (folder / "topics").mkdir()
     stage.run(stage.Config(num_topics=2), {"data": folder / "data"}, folder / "topics")
@@ -241,5 +240,21 @@ def test_a_filter_of_the_users_is_one_file(tmp_path: Path) -> None:
         made = clean(tmp_path, [row_of(["q", "quiet"], 0), row_of(["Q", "LOUD"], 1)], {"kind": "shout"})
         assert made.texts == ["QUIET", "LOUD"]
         assert made.figures["num_rows_changed"] == {"shout": 1}
+    finally:
+        take_back(folder)
+
+
+def test_the_filter_in_the_guide_does_what_the_guide_says(tmp_path: Path) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    code = guide.partition("```python\n")[2].partition("```")[0]
+    folder = extend(tmp_path / "mine", {"data/filters/shouting.py": code})
+    try:
+        module = kinds.find("baihua.data.filters", "shouting")
+        texts = [*module.KEPT, *module.DROPPED]
+        rows = [row_of(["！！！！！！", text], number) for number, text in enumerate(texts)]
+        made = clean(tmp_path, rows, {"kind": "shouting"})
+        assert (made.texts, made.figures["num_rows_dropped"]) == (module.KEPT, {"shouting": 1})
+        assert made.dropped[0]["detail"] == "4 exclamation marks"
+        assert clean(tmp_path / "2", rows, {"kind": "shouting", "maximum": 5}).texts == texts
     finally:
         take_back(folder)
