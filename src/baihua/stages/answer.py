@@ -3,14 +3,21 @@
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import Field
 
+from baihua.backends.choose import open_chat
 from baihua.chat.types import ChatModel, Message, Sampling
+from baihua.chat.zh import is_mainly_chinese
 from baihua.core.config import Base, execution
+from baihua.core.log import progress_bar
 from baihua.core.stage import Input
+from baihua.data.rows import read_rows
 
 VERSION = 1
 INPUTS = {"model": Input(("model", "gguf")), "data": Input(("conversations",))}
@@ -23,37 +30,23 @@ class Config(Base):
     label: str = execution("")
     """Name of the column in the before/after table."""
     num_questions: int | None = Field(default=None, ge=1)
-    """How many conversations are asked, chosen by the hash of their id; all when left out."""
+    """Number of conversations to ask, chosen by the hash of their id; all by default."""
     max_tokens: int = Field(default=256, ge=1)
     """Longest answer, in tokens."""
     temperature: float = Field(default=0.0, ge=0)
-    """0 is greedy, so that answers repeat."""
+    """0 is greedy, so that answers are reproducible."""
     top_p: float = Field(default=0.9, gt=0, le=1)
-    """Sample among the tokens that hold this share of the probability."""
+    """Sample from the likeliest tokens that together have this probability."""
     repeat_penalty: float = Field(default=1.0, ge=1)
-    """1 is none; above 1 disfavours tokens that were used before."""
+    """1 for none; higher values make tokens that were already used less likely."""
     seed: int = 0
     """Seed of the sampling."""
 
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
-    """Write answers.parquet; the question of a conversation is all before its last answer."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from baihua.backends.choose import open_chat
-    from baihua.chat.zh import is_mainly_chinese
-    from baihua.core.log import progress_bar
-    from baihua.data.rows import read_rows
-
+    """Write answers.parquet; the question of a conversation is everything before its last answer."""
     rows = sorted(read_rows(inputs["data"]), key=lambda row: row.id)[: config.num_questions]
-    sampling = Sampling(
-        max_tokens=config.max_tokens,
-        temperature=config.temperature,
-        top_p=config.top_p,
-        repeat_penalty=config.repeat_penalty,
-        seed=config.seed,
-    )
+    sampling = Sampling(**config.model_dump(include={"max_tokens", "temperature", "top_p", "repeat_penalty", "seed"}))
     answers: list[dict[str, Any]] = []
     with closing(open_chat(str(inputs["model"]))) as model, progress_bar("answer", len(rows)) as bar:
         for row in rows:
@@ -69,7 +62,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]
 
 
 def _speed(answers: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Tokens and characters per second, where time was measured and tokens were counted."""
+    """Characters and tokens per second; missing where time or tokens were not measured."""
     seconds = sum(answer["seconds"] for answer in answers)
     if not seconds:
         return {}
@@ -85,7 +78,7 @@ def _answer(model: ChatModel, messages: Sequence[Message], sampling: Sampling) -
     pieces = list(model.stream(messages, sampling))
     usage = pieces[-1].usage
     return {
-        "messages": [{"role": m.role, "content": m.content, "input": m.input} for m in messages],
+        "messages": [asdict(message) for message in messages],
         "answer": "".join(piece.text for piece in pieces),
         "finish_reason": pieces[-1].finish_reason,
         "num_prompt_tokens": usage.num_prompt_tokens if usage else None,

@@ -1,20 +1,22 @@
-"""Bits per character and per byte: how well a model, with whatever vocabulary, predicts given answers."""
+"""Bits per character and per byte of given answers, comparable between models of any vocabulary."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field
 
+from baihua.backends.choose import open_scorer
+from baihua.backends.llama_cpp.tokenizer import GgufTokenizer
 from baihua.chat.template import OWN, TEMPLATES, TemplateName, open_template
 from baihua.core import kinds
 from baihua.core.config import Base, execution
+from baihua.core.files import write_json
 from baihua.core.log import logger
 from baihua.core.stage import Input
-
-if TYPE_CHECKING:
-    from baihua.model.examples import Encoder
+from baihua.data.rows import read_rows
+from baihua.model.examples import Encoder
 
 VERSION = 1
 INPUTS = {"model": Input(("model", "gguf")), "data": Input(("conversations",))}
@@ -29,16 +31,13 @@ class Config(Base):
     label: str | None = execution(None)
     """A name for this measurement in reports."""
     max_length: int = Field(default=2048, ge=8)
-    """Most tokens of a row; what is beyond is left out, and then vocabularies cannot be compared."""
+    """Maximum tokens of a row; longer rows are truncated, and then vocabularies cannot be compared."""
     num_rows: int | None = Field(default=None, ge=1)
     """Rows to measure, from the first; all by default."""
 
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
     """Score every answer given its prompt; the figures are metrics and `bits.json`."""
-    from baihua.backends.choose import open_scorer
-    from baihua.core.files import write_json
-    from baihua.data.rows import read_rows
     from baihua.model.bits import measure
 
     rows = read_rows(inputs["data"])[: config.num_rows]
@@ -47,11 +46,9 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]
     num_cut = sum(example.is_cut for example in examples)
     if num_cut:
         logger.warning(
-            "%d of %d rows were cut at %d tokens: compare these figures only with models of the same vocabulary "
+            "%d of %d rows were truncated at %d tokens: compare these figures only with models of the same vocabulary "
             "(raise `max_length` to measure whole rows)",
-            num_cut,
-            len(rows),
-            config.max_length,
+            *(num_cut, len(rows), config.max_length),
         )
     measured = measure(examples, open_scorer(inputs["model"]).log_probs)
     figures: dict[str, Any] = {
@@ -69,13 +66,9 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]
     return figures
 
 
-def _open_encoder(template_name: str, model: Path) -> "Encoder":
-    from baihua.model.examples import Encoder
-
+def _open_encoder(template_name: str, model: Path) -> Encoder:
     if model.is_dir():
         return Encoder(*open_template(template_name, model))
-    from baihua.backends.llama_cpp.tokenizer import GgufTokenizer
-
     tokenizer = GgufTokenizer(model)
     template = tokenizer.template()
     if template_name != OWN:

@@ -1,4 +1,4 @@
-"""Write a LoRA adapter as a GGUF file, which a server can switch on for single requests."""
+"""Write a LoRA adapter as a GGUF file, which a server can apply to single requests."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,18 +14,15 @@ FILE = "adapter.gguf"
 
 
 class Config(Base):
-    """Nothing to choose: the adapter is written as exactly as it was trained."""
+    """No options: the adapter is written exactly as it was trained."""
 
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
     """Write `adapter.gguf` for the base `model`, a GGUF file or a model folder."""
     from baihua.compress.adapter import write_adapter
 
-    num_matrices = write_adapter(inputs["adapter"], _model_of(inputs["model"]), out / FILE)
+    base = inputs["model"]
+    # Of a folder of levels any file will do: all have the same shapes.
+    base = next(iter(sorted(base.glob("model-*.gguf"))), base) if base.is_dir() else base
+    num_matrices = write_adapter(inputs["adapter"], base, out / FILE)
     return {"num_matrices": num_matrices, "file_bytes": (out / FILE).stat().st_size}
-
-
-def _model_of(path: Path) -> Path:
-    """A file or model folder itself; of a folder of levels any one, because all have the same shapes."""
-    files = sorted(path.glob("model-*.gguf")) if path.is_dir() else []
-    return files[0] if files else path

@@ -1,0 +1,65 @@
+"""Adapters merged into their base model one after another, each result compared with base and adapter."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from baihua.chat.types import Message
+from baihua.core.system import release_memory
+from baihua.model.adapter import check_order
+from baihua.model.load import TEMPLATE_FILE
+from baihua.model.merge import Written, merge_into, open_adapted
+from baihua.model.parity import Parity, check_parity, compare_pairs
+from baihua.model.parity_texts import encode_texts
+from baihua.model.streamed import log_probs_of_all, open_streamed
+from baihua.model.weights import WeightFiles
+
+
+def merge_adapters(
+    base: Path,
+    adapters: Mapping[str, Path],
+    out: Path,
+    *,
+    conversations: Sequence[Sequence[Message]],
+    dtype: Written = "base",
+) -> dict[str, Any]:
+    """Write the base with all adapters, merged in order, to `out`; returns the parity of the worst step.
+
+    Each step is compared on `conversations`, or on a few built-in ones if there are none; a RunError where it differs.
+    """
+    scratch = out / "scratch"
+    shutil.rmtree(scratch, ignore_errors=True)
+    left, parities = dict(adapters), list[Parity]()
+    try:
+        while left:
+            check_order(base, left)
+            role = next(iter(left))
+            merged = scratch / f"merged-with-{role}"
+            parities.append(_merge_one(merged, base, left.pop(role), conversations=conversations, dtype=dtype))
+            if base.parent == scratch:
+                shutil.rmtree(base)
+            base = merged
+        for file in sorted(base.iterdir()):
+            file.rename(out / file.name)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return asdict(max(parities, key=lambda parity: parity.mean_kl)) | {"num_adapters": len(parities)}
+
+
+def _merge_one(
+    folder: Path, base: Path, adapter: Path, *, conversations: Sequence[Sequence[Message]], dtype: Written
+) -> Parity:
+    """Write one merged model and compare it with its base and adapter."""
+    template_file = adapter / TEMPLATE_FILE
+    jinja = template_file.read_text(encoding="utf-8") if template_file.is_file() else None
+    merge_into(folder, base, adapter, dtype=dtype, jinja=jinja)
+    release_memory()
+    texts = encode_texts(folder, conversations)
+    # The models take turns, a few texts each: two output layers are never in memory at once.
+    apart, together = open_adapted(base, adapter), open_streamed(folder)
+    parity = compare_pairs(zip(log_probs_of_all(apart, texts), log_probs_of_all(together, texts), strict=True))
+    is_rounded = any(place.dtype not in ("F32", "F64") for place in WeightFiles(folder).places.values())
+    check_parity(parity, what="the merged model differs from base and adapter", is_rounded=is_rounded)
+    return parity
