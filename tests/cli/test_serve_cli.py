@@ -13,7 +13,7 @@ from baihua.core.env import Environment
 from baihua.core.errors import InputError
 from baihua.core.run import given_path
 from baihua.core.stage import find_stage, run_stage
-from baihua.serve.engines.cluster import Cluster
+from baihua.serve.engines.cluster import ReplicaSettings
 from baihua.serve.web.server import read_key
 
 ASK = {"messages": [{"role": "user", "content": "你好 <|im_end|>"}]}
@@ -130,7 +130,7 @@ def test_an_engine_that_switches_no_adapters_says_so(
 @pytest.mark.parametrize("engine", [EngineName.transformers, EngineName.vllm])
 def test_replicas_run_llama_cpp_alone(engine: EngineName, tmp_path: Path) -> None:
     wanted = Wanted(
-        engine=engine, level="q8_0", num_slots=1, num_ctx=64, num_threads=1, cluster=Cluster(num_replicas=2)
+        engine=engine, level="q8_0", num_slots=1, num_ctx=64, num_threads=1, replicas=ReplicaSettings(num_replicas=2)
     )
     with pytest.raises(InputError, match=f"replicas run llama.cpp, not {engine}"):
         wanted.open(tmp_path, tmp_path, adapters={})

@@ -12,7 +12,7 @@ import pytest
 from baihua.core.errors import InputError
 from baihua.core.ray import connect
 from baihua.data import workers
-from baihua.serve.engines import cluster_ray
+from baihua.serve.engines import cluster
 
 FAKE = """
 import os, signal, types
@@ -55,7 +55,7 @@ def fake_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
         sys.modules.pop(name, None)
 
 
-@pytest.mark.parametrize("start", [workers._use_ray, cluster_ray.connect], ids=["data", "serve"])
+@pytest.mark.parametrize("start", [workers._use_ray, cluster.connect_ray], ids=["data", "serve"])
 def test_a_private_ray_requires_a_token(fake_ray: Callable[[], list[Any]], start: Callable[[str], object]) -> None:
     start("local")
     [(address, options, environment)] = fake_ray()
@@ -113,7 +113,7 @@ def test_data_may_use_a_ray_client(fake_ray: Callable[[], list[Any]], monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("start", "option"), [(workers._use_ray, "--cluster"), (cluster_ray.connect, "--replicas")], ids=["data", "serve"]
+    ("start", "option"), [(workers._use_ray, "--cluster"), (cluster.connect_ray, "--replicas")], ids=["data", "serve"]
 )
 def test_without_ray_the_command_that_installs_it_is_named(
     monkeypatch: pytest.MonkeyPatch, start: Callable[[str], object], option: str

@@ -4,8 +4,8 @@ import pytest
 
 from baihua.chat.types import Piece, Usage
 from baihua.core.errors import InputError
-from baihua.serve.engines.cluster_ray import threads_for
-from baihua.serve.engines.cluster_replica import MARK, PARCEL_SECONDS, Packer, Parcel, error_in
+from baihua.serve.engines.cluster import choose_num_threads
+from baihua.serve.engines.cluster_replica import BATCH_SECONDS, MARK, PieceBatcher, find_error
 
 
 @pytest.mark.parametrize(
@@ -13,7 +13,7 @@ from baihua.serve.engines.cluster_replica import MARK, PARCEL_SECONDS, Packer, P
     [(1, [8], None, 8), (2, [8], None, 4), (3, [8], None, 2), (3, [4, 8], None, 4), (2, [2, 8], 4, 4), (8, [8], 1, 1)],
 )
 def test_replicas_share_the_cpus(num_replicas: int, cpus: list[int], wanted: int | None, found: int) -> None:
-    assert threads_for(num_replicas, cpus, num_threads=wanted) == found
+    assert choose_num_threads(num_replicas, cpus, num_threads=wanted) == found
 
 
 @pytest.mark.parametrize(
@@ -26,47 +26,47 @@ def test_replicas_share_the_cpus(num_replicas: int, cpus: list[int], wanted: int
 )
 def test_too_many_replicas_are_refused(num_replicas: int, cpus: list[int], wanted: int | None, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        threads_for(num_replicas, cpus, num_threads=wanted)
+        choose_num_threads(num_replicas, cpus, num_threads=wanted)
 
 
 def test_an_error_of_ours_is_found_in_a_traceback() -> None:
     told = f"""Traceback: RuntimeError: no\nRuntimeError: {MARK}["it is cut", "m.gguf on node", "get it again"]\nmore"""
-    found = error_in(told)
+    found = find_error(told)
     assert found is not None
     assert (found.what, found.where, found.fix) == ("it is cut", "m.gguf on node", "get it again")
-    assert error_in("Traceback: RuntimeError: no") is None
+    assert find_error("Traceback: RuntimeError: no") is None
 
 
 class Sent:
-    """Parcels that were sent, and whether more are wanted."""
+    """The batches that were sent, and whether more are wanted."""
 
     def __init__(self) -> None:
-        self.parcels: list[list[str]] = []
+        self.batches: list[list[str]] = []
         self.is_enough = False
 
-    def take(self, parcel: Parcel) -> bool:
-        self.parcels.append([piece.text for piece in parcel])
+    def take(self, batch: list[Piece]) -> bool:
+        self.batches.append([piece.text for piece in batch])
         return self.is_enough
 
 
 def test_the_first_text_goes_at_once_and_the_next_ones_together() -> None:
     now = 0.0
     sent = Sent()
-    packer = Packer(sent.take, clock=lambda: now)
+    batcher = PieceBatcher(sent.take, clock=lambda: now)
     for text in ("", "春", "眠", "不"):
-        packer.take(Piece(text))
-    assert sent.parcels == [[""], ["春"]]
-    now = PARCEL_SECONDS * 1.1
-    packer.take(Piece("觉"))
-    assert sent.parcels[2:] == [["眠", "不", "觉"]]
-    packer.take(Piece("晓"))
-    packer.take(Piece("", "stop", Usage(1, 5)))
-    assert sent.parcels[3:] == [["晓", ""]], "the end does not wait"
+        batcher.add(Piece(text))
+    assert sent.batches == [[""], ["春"]]
+    now = BATCH_SECONDS * 1.1
+    batcher.add(Piece("觉"))
+    assert sent.batches[2:] == [["眠", "不", "觉"]]
+    batcher.add(Piece("晓"))
+    batcher.add(Piece("", "stop", Usage(1, 5)))
+    assert sent.batches[3:] == [["晓", ""]], "the end does not wait"
 
 
 def test_whoever_has_enough_is_heard() -> None:
     sent = Sent()
-    packer = Packer(sent.take, clock=lambda: 0.0)
-    assert not packer.take(Piece("春"))
+    batcher = PieceBatcher(sent.take, clock=lambda: 0.0)
+    assert not batcher.add(Piece("春"))
     sent.is_enough = True
-    assert packer.take(Piece("", "stop"))
+    assert batcher.add(Piece("", "stop"))

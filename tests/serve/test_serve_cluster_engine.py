@@ -10,12 +10,12 @@ import pytest
 
 from baihua.chat.types import Guidance, Piece, Sampling, Usage
 from baihua.core.errors import InputError, RunError
-from baihua.serve.engines import cluster
-from baihua.serve.engines.cluster import NUM_ATTEMPTS, ClusterEngine
-from baihua.serve.engines.cluster_replica import Opening, Parcel
+from baihua.serve.engines.cluster_replica import ReplicaConfig
 
 pytest.importorskip("ray.serve", reason="Ray comes with the extra `cluster`")
 from ray.exceptions import RayActorError, RayError  # pyright: ignore[reportMissingImports]
+
+from baihua.serve.engines.cluster_engine import NUM_ATTEMPTS, ClusterEngine, wait_until_running
 
 pytestmark = pytest.mark.extras
 
@@ -25,7 +25,7 @@ class FakeHandle:
 
     app_name = "app"
 
-    def __init__(self, *answers: list[Parcel | Exception]) -> None:
+    def __init__(self, *answers: list[list[Piece] | Exception]) -> None:
         self.answers = list(answers)
 
     def options(self, **_: object) -> "FakeHandle":
@@ -36,32 +36,32 @@ class FakeHandle:
 
 
 class FakeResponse:
-    def __init__(self, items: list[Parcel | Exception]) -> None:
+    def __init__(self, items: list[list[Piece] | Exception]) -> None:
         self._items = items
         self.is_cancelled = False
 
-    async def __anext__(self) -> Parcel:
+    async def __anext__(self) -> list[Piece]:
         if not self._items:
             raise StopAsyncIteration
         return self._next()
 
-    def result(self, *, timeout_s: float) -> Parcel:
+    def result(self, *, timeout_s: float) -> list[Piece]:
         return self._next()
 
     def cancel(self) -> None:
         self.is_cancelled = True
 
-    def _next(self) -> Parcel:
+    def _next(self) -> list[Piece]:
         item = self._items.pop(0)
         if isinstance(item, Exception):
             raise item
         return item
 
 
-def engine_of(*answers: list[Parcel | Exception]) -> ClusterEngine:
-    opening = Opening(file=Path("m.gguf"), num_slots=1, num_ctx=64, num_threads=1, adapters={})
+def engine_of(*answers: list[list[Piece] | Exception]) -> ClusterEngine:
+    replica = ReplicaConfig(file=Path("m.gguf"), num_slots=1, num_ctx=64, num_threads=1, adapters={})
     handle: Any = FakeHandle(*answers)
-    return ClusterEngine(handle, opening, num_replicas=1)
+    return ClusterEngine(handle, replica, num_replicas=1)
 
 
 def run(engine: ClusterEngine) -> list[Piece]:
@@ -86,15 +86,15 @@ def test_a_death_before_any_text_is_hidden() -> None:
 
 
 def test_a_death_after_text_is_told() -> None:
-    with pytest.raises(RunError, match="a replica ended in the middle of an answer"):
+    with pytest.raises(RunError, match="a replica died in the middle of an answer"):
         run(engine_of([[Piece("春")], RayActorError()], [END]))
 
 
 def test_a_request_that_ends_every_replica_is_given_up() -> None:
-    deaths: list[list[Parcel | Exception]] = [[RayActorError()] for _ in range(NUM_ATTEMPTS + 1)]
-    with pytest.raises(RunError, match="3 replicas ended at this request"):
+    deaths: list[list[list[Piece] | Exception]] = [[RayActorError()] for _ in range(NUM_ATTEMPTS + 1)]
+    with pytest.raises(RunError, match="3 replicas died on this request"):
         run(engine_of(*deaths))
-    with pytest.raises(RunError, match="3 replicas ended at this request"):
+    with pytest.raises(RunError, match="3 replicas died on this request"):
         engine_of(*[[RayActorError()] for _ in range(NUM_ATTEMPTS)]).embed([1])
 
 
@@ -125,14 +125,11 @@ def says(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
 def test_replicas_that_do_not_start_are_told(says: Callable[[str, str], None]) -> None:
     says("DEPLOY_FAILED", "the worker is gone")
     with pytest.raises(RunError, match="the replicas do not start: the worker is gone"):
-        cluster._wait_until_running("m")
+        wait_until_running("m")
 
 
-@pytest.mark.parametrize(("message", "words"), [("no CPU is free", "no CPU is free"), ("", "Ray says no more")])
-def test_replicas_that_wait_for_too_long_are_told(
-    says: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch, message: str, words: str
-) -> None:
+@pytest.mark.parametrize(("message", "words"), [("no CPU is free", "no CPU is free"), ("", "Ray gives no reason")])
+def test_replicas_that_wait_for_too_long_are_told(says: Callable[[str, str], None], message: str, words: str) -> None:
     says("DEPLOYING", message)
-    monkeypatch.setattr(cluster, "MAX_START_SECONDS", 0)
     with pytest.raises(InputError, match=f"the replicas did not start within 0 s: {words}"):
-        cluster._wait_until_running("m")
+        wait_until_running("m", max_seconds=0)

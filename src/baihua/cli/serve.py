@@ -18,7 +18,7 @@ from baihua.core.errors import InputError
 
 if TYPE_CHECKING:
     from baihua.serve.api.engine import LoadedModel
-    from baihua.serve.engines.cluster import Cluster
+    from baihua.serve.engines.cluster import ReplicaSettings
 
 
 class EngineName(StrEnum):
@@ -76,7 +76,7 @@ def serve(
         num_slots=slots,
         num_ctx=context,
         num_threads=threads,
-        cluster=_cluster(replicas, cluster, num_models=len(models)),
+        replicas=_replicas(replicas, cluster, num_models=len(models)),
     )
     opened = {
         name: wanted.open(Path(path), runs, adapters=_split(adapter or []) if number == 0 else {})
@@ -100,13 +100,13 @@ class Wanted:
     num_slots: int
     num_ctx: int
     num_threads: int | None
-    cluster: "Cluster | None" = None
+    replicas: "ReplicaSettings | None" = None
 
     def open(self, path: Path, runs: Path, *, adapters: Mapping[str, Path]) -> "LoadedModel":
         """Open a model, exported first where its engine needs a GGUF file."""
         if self.engine is not EngineName.llama_cpp and adapters:
             raise InputError(f"the engine {self.engine} switches no adapters", where="--adapter", fix="merge it first")
-        if self.engine is not EngineName.llama_cpp and self.cluster:
+        if self.engine is not EngineName.llama_cpp and self.replicas:
             raise InputError(
                 f"replicas run llama.cpp, not {self.engine}", where="--replicas", fix="leave out --engine or --replicas"
             )
@@ -120,10 +120,10 @@ class Wanted:
             return vllm.open_engine(path, num_slots=self.num_slots, num_ctx=self.num_ctx)
         file = as_gguf(path, runs, level=self.level)
         added = {name: adapter_as_gguf(folder, file, runs) for name, folder in adapters.items()}
-        if self.cluster:
+        if self.replicas:
             from baihua.serve.engines import cluster
 
-            open_engine = partial(cluster.open_engine, cluster=self.cluster)
+            open_engine = partial(cluster.open_engine, settings=self.replicas)
         else:
             from baihua.serve.engines import llama_cpp
 
@@ -133,12 +133,12 @@ class Wanted:
         )
 
 
-def _cluster(replicas: int | None, address: str | None, *, num_models: int) -> "Cluster | None":
+def _replicas(replicas: int | None, address: str | None, *, num_models: int) -> "ReplicaSettings | None":
     if replicas is None and address is None:
         return None
-    from baihua.serve.engines.cluster import Cluster
+    from baihua.serve.engines.cluster import ReplicaSettings
 
-    return Cluster(address=address or "local", num_replicas=replicas or 1, num_models=num_models)
+    return ReplicaSettings(address=address or "local", num_replicas=replicas or 1, num_models=num_models)
 
 
 def _split(adapters: list[str]) -> dict[str, Path]:

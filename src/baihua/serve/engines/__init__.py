@@ -1,1 +1,1 @@
-"""What can compute for the API: here, elsewhere, or many times over."""
+"""Engines for the API: in this process, in vLLM's server, or in replicas on Ray Serve."""

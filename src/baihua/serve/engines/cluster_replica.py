@@ -1,7 +1,7 @@
-"""What runs in each replica's process: one llama.cpp engine, asked through Ray.
+"""A replica's process: one llama.cpp engine, called through Ray.
 
-Errors of ours travel as values. A raised one would reach the asker wrapped by Ray, and with a traceback in its log;
-so whatever is raised there means that something else has failed.
+Our errors are returned as values: Ray would wrap a raised one and log its traceback. An exception from a replica
+therefore means that something else failed.
 """
 
 import asyncio
@@ -23,17 +23,15 @@ from baihua.chat.types import Guidance, Piece, Sampling
 from baihua.core.errors import BaihuaError, InputError
 from baihua.serve.web.threads import run_in_thread
 
-# Ray tells why a replica does not start as the text of a traceback; this finds our error in it again.
+# Ray reports why a replica did not start as the text of a traceback; this marks our error in it.
 MARK = "baihua-error "
-# Pieces that follow each other faster than this travel together. Price: a piece comes so much later, or with the next.
-PARCEL_SECONDS = 0.03
-
-Parcel = list[Piece]
+# Pieces that follow each other faster than this are sent together. Price: a piece may be delayed by this time.
+BATCH_SECONDS = 0.03
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Opening:
-    """How each replica opens its model; paths are those of its machine."""
+class ReplicaConfig:
+    """How each replica loads its model; paths are those of its machine."""
 
     file: Path
     num_slots: int
@@ -43,69 +41,69 @@ class Opening:
 
 
 class Replica:
-    """One of the engines behind a front; its methods run on an event loop of its process."""
+    """The Ray Serve deployment; its methods run on the event loop of its process."""
 
-    def __init__(self, opening: Opening) -> None:
+    def __init__(self, config: ReplicaConfig) -> None:
         try:
             self._chat = open_chat(
-                opening.file,
-                num_threads=opening.num_threads,
-                num_ctx=opening.num_ctx,
-                num_slots=opening.num_slots,
-                adapters=opening.adapters,
+                config.file,
+                num_threads=config.num_threads,
+                num_ctx=config.num_ctx,
+                num_slots=config.num_slots,
+                adapters=config.adapters,
             )
         except BaihuaError as error:
             where = f"{error.where} on {platform.node()}"
             raise RuntimeError(MARK + json.dumps([error.what, where, error.fix])) from error
-        self._threads = ThreadPoolExecutor(opening.num_slots, "answer")
+        self._threads = ThreadPoolExecutor(config.num_slots, "answer")
 
-    async def write(
+    async def generate(
         self, ids: Sequence[int], sampling: Sampling, guidance: Guidance
-    ) -> AsyncGenerator[Parcel | BaihuaError]:
-        """Yield an answer, or an error as its last item; whoever cancels this frees its slot at the next token."""
+    ) -> AsyncGenerator[list[Piece] | BaihuaError]:
+        """Yield an answer, or an error as the last item; cancelling this frees the slot at the next token."""
 
-        def work(receive: Callable[[Parcel], bool]) -> None:
-            self._chat.run(ids, sampling, guidance, Packer(receive).take)
+        def work(receive: Callable[[list[Piece]], bool]) -> None:
+            self._chat.run(ids, sampling, guidance, PieceBatcher(receive).add)
 
-        async with aclosing(run_in_thread(work, threads=self._threads)) as parcels:
+        async with aclosing(run_in_thread(work, threads=self._threads)) as batches:
             try:
-                async for parcel in parcels:
-                    yield parcel
+                async for batch in batches:
+                    yield batch
             except BaihuaError as error:
                 yield error
 
     async def embed(self, ids: Sequence[int]) -> np.ndarray | BaihuaError:
-        """A vector_d of length 1, float32, for a text, or an error."""
+        """The embedding_d of a text, float32, of length 1, or an error."""
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, partial(self._chat.embed, ids))
         except BaihuaError as error:
             return error
 
 
-class Packer:
-    """Packs pieces of an answer into parcels: what Ray does for each takes longer than a token of a small model."""
+class PieceBatcher:
+    """Sends pieces of an answer in batches: one item costs Ray more time than a small model needs for a token."""
 
-    def __init__(self, send: Callable[[Parcel], bool], *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, send: Callable[[list[Piece]], bool], *, clock: Callable[[], float] = time.monotonic) -> None:
         self._send = send
         self._clock = clock
-        self._parcel: Parcel = []
+        self._batch: list[Piece] = []
         self._due = 0.0
 
-    def take(self, piece: Piece) -> bool:
-        """Send it along with those before, now or later; True when no more are wanted."""
-        self._parcel.append(piece)
+    def add(self, piece: Piece) -> bool:
+        """Send a piece with those before it, now or later; True when no more are wanted."""
+        self._batch.append(piece)
         now = self._clock()
         if now < self._due and piece.finish_reason is None:
             return False
-        parcel, self._parcel = self._parcel, []
-        # The first text goes at once, however soon after a sign that the prompt is being read.
-        if any(one.text for one in parcel):
-            self._due = now + PARCEL_SECONDS
-        return self._send(parcel)
+        batch, self._batch = self._batch, []
+        # Only text starts the delay, so that the first text is sent at once after empty pieces.
+        if any(one.text for one in batch):
+            self._due = now + BATCH_SECONDS
+        return self._send(batch)
 
 
-def error_in(text: str) -> InputError | None:
-    """Our error that a replica's start ended with, where a text of Ray holds one."""
+def find_error(text: str) -> InputError | None:
+    """The error with which a replica failed to start, found in Ray's text."""
     found = re.search(re.escape(MARK) + r"(\[.*\])$", text, re.MULTILINE)
     if found is None:
         return None

@@ -1,4 +1,4 @@
-"""transformers in this process, for models that llama.cpp cannot take."""
+"""transformers in this process, for models that llama.cpp does not support."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from baihua.serve.web.threads import send_all
 
 
 class TransformersEngine:
-    """Answers take turns, one token each."""
+    """Generates one token at a time, alternating between the running answers."""
 
     adapters: tuple[str, ...] = ()
 
@@ -22,19 +22,19 @@ class TransformersEngine:
         self._chat = chat
 
     def run(self, ids: Sequence[int], sampling: Sampling, guidance: Guidance, receive: Callable[[Piece], bool]) -> None:
-        """Hand over what follows these tokens."""
+        """Pass the continuation of these tokens to `receive`."""
         send_all(self._chat.generate(ids, sampling, guidance), receive)
 
     def embed(self, ids: Sequence[int]) -> np.ndarray:
-        """A vector_d of length 1, float32, for a text."""
+        """The embedding_d of a text, float32, of length 1."""
         return self._chat.embed(ids)
 
     def close(self) -> None:
-        """Let go of the model."""
+        """Free the model."""
         self._chat.close()
 
 
 def open_engine(folder: Path, *, num_slots: int, num_threads: int | None = None) -> LoadedModel:
-    """A model folder as an engine."""
+    """Load a model folder."""
     chat = open_chat(folder, num_threads=num_threads)
     return LoadedModel(TransformersEngine(chat, num_slots=num_slots), chat.tokenizer, chat.template)
