@@ -28,7 +28,7 @@ from baihua.compress.export import write_gguf
 from baihua.compress.levels import FLOATS, choose_types
 from baihua.compress.quantize import quantize_gguf
 from baihua.core.artifact import hash_file
-from baihua.modelfiles.describe import describe
+from baihua.modelfiles.description import describe
 
 SECONDS = 6.0
 ROWS = 512

@@ -96,7 +96,7 @@ def make_model(file: Path, shape: dict[str, int], level: str) -> Path:
     from tokenizers.pre_tokenizers import ByteLevel
 
     from baihua.compress.levels import choose_types
-    from baihua.modelfiles.describe import describe
+    from baihua.modelfiles.description import describe
 
     tokens = CONTROLS + sorted(ByteLevel.alphabet())
     tokens += [f"t{i}" for i in range(len(tokens), shape["tokens"])]
@@ -167,11 +167,11 @@ def _tensors(shape: dict[str, int]) -> dict[str, tuple[int, ...]]:
 def estimate(file: Path, num_ctx: int, num_slots: int) -> Any:
     """What fit.py says."""
     from baihua.compress.fit import memory_of
-    from baihua.modelfiles.describe import describe_header
     from baihua.modelfiles.gguf_header import read_model_header
+    from baihua.modelfiles.shape import shape_of_header
 
     header = read_model_header(file)
-    return memory_of(describe_header(header), header.tensors, num_ctx, num_slots)
+    return memory_of(shape_of_header(header), header.tensors, num_ctx, num_slots)
 
 
 def measure(file: Path, num_ctx: int, num_slots: int) -> int:

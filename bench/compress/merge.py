@@ -53,7 +53,7 @@ def make_model(folder: Path, shape: str = "7b") -> Path:
     from transformers import LlamaConfig
 
     from baihua.model import tiny
-    from baihua.model.load import save_words
+    from baihua.model.load import save_chat_files
     from baihua.model.weights import ShardWriter
 
     size = SHAPES[shape]
@@ -87,7 +87,7 @@ def make_model(folder: Path, shape: str = "7b") -> Path:
         dtype="bfloat16",
     )
     words = tiny.make(folder / "words")
-    save_words(folder, tokenizer_from=words, jinja=(words / "chat_template.jinja").read_text(encoding="utf-8"))
+    save_chat_files(folder, tokenizer_from=words, jinja=(words / "chat_template.jinja").read_text(encoding="utf-8"))
     shutil.rmtree(words)
     # Last: a folder with a config is whole.
     config.save_pretrained(folder)
@@ -100,7 +100,7 @@ def make_adapter(folder: Path, model: Path, shape: str) -> Path:
     import torch
     from safetensors.torch import save_file
 
-    from baihua.model.load import fingerprint, save_tokenizer
+    from baihua.modelfiles.folder import copy_tokenizer, fingerprint
 
     rng = torch.Generator().manual_seed(1)
     tensors: dict[str, torch.Tensor] = {}
@@ -112,7 +112,7 @@ def make_adapter(folder: Path, model: Path, shape: str) -> Path:
         )
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-    save_tokenizer(model, folder, jinja=None)
+    copy_tokenizer(model, folder, jinja=None)
     config = peft.LoraConfig(
         task_type=peft.TaskType.CAUSAL_LM,
         r=RANK,

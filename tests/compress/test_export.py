@@ -211,16 +211,16 @@ REFUSALS = {
     ),
     "rope_type 'yarn' cannot be converted": lambda f: change(f / "config.json", rope_parameters={"rope_type": "yarn"}),
     "no tokenizer that can be converted": _no_tokenizer,
-    r"no \.safetensors file \(pickled weights are never read": _only_pickle,
-    "the weights cannot be read": _cut_weights,
+    r"no \.safetensors weights, only pytorch_model\.bin: a pickle file can run any code": _only_pickle,
+    "the weight file is damaged or incomplete": _cut_weights,
     "tensor 'lora' is not part of a model of type 'llama'": _edit_weights(lora=torch.ones(2, 2)),
     "tensor 'x' has the type I8": _edit_weights(x=torch.ones(2, 2, dtype=torch.int8)),
     r"1 tensors of the model are missing, the first is 'output_norm\.weight'": _edit_weights(model__norm__weight=None),
-    r"'token_embd\.weight' has the shape \[64, 512\], config\.json makes it \[64, 500\]": lambda f: change(
+    r"'token_embd\.weight' has the shape \[64, 512\], expected \[64, 500\] by config\.json": lambda f: change(
         f / "config.json", vocab_size=500
     ),
     "tensor 'blk.0.attn_q.bias' is not part of a model of type 'mistral'": lambda f: _become_mistral(f),
-    "this is no JSON": lambda f: (f / "config.json").write_text("{", encoding="utf-8"),
+    "not valid JSON": lambda f: (f / "config.json").write_text("{", encoding="utf-8"),
     r"not one that llama\.cpp is known to match: null": lambda f: change(f / "tokenizer.json", pre_tokenizer=None),
     "cuts like 'smollm' but has(.|\n)*NFC": lambda f: change(f / "tokenizer.json", normalizer={"type": "NFC"}),
 }

@@ -20,33 +20,34 @@ from baihua.compress.fit import (
     largest_fitting,
     memory,
     memory_of,
-    sketch,
 )
 from baihua.compress.levels import LEVELS
-from baihua.modelfiles.describe import Described, describe, describe_header
+from baihua.modelfiles.description import Description, describe, describe_shape
 from baihua.modelfiles.gguf_header import read_model_header
+from baihua.modelfiles.shape import Shape, shape_of_header
 from baihua.train.plan.machines import known_shape
 
 Capture = pytest.CaptureFixture[str]
 LLAMA_3_8B: dict[str, Any] = {
     "num_layers": 32,
+    "num_heads": 32,
+    "num_kv_heads": 8,
+    "head_dim": 128,
     "width": 4096,
     "mlp_width": 14336,
-    "query_width": 4096,
-    "key_width": 1024,
     "num_tokens": 128256,
+    "context_length": 4096,
     "is_tied": False,
 }
 
 
-def make(**changes: Any) -> Described:
+def make(**changes: Any) -> Description:
     """A Llama that differs from Llama 3 8B in some widths."""
-    widths: dict[str, Any] = LLAMA_3_8B | changes
-    return sketch(**widths)
+    return describe_shape(Shape(**LLAMA_3_8B | changes))
 
 
 @pytest.fixture(scope="module")
-def llama() -> Described:
+def llama() -> Description:
     """The shape of Llama 3 8B."""
     return make()
 
@@ -62,12 +63,12 @@ def levels(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("level", ["f32", "f16", "q8_0"])
 def test_weights_are_those_of_the_file_that_the_level_becomes(level: str, tiny_folder: Path, levels: Path) -> None:
     header = read_model_header(levels / f"model-{level}.gguf")
-    wanted = memory_of(describe_header(header), header.tensors, 512)
+    wanted = memory_of(shape_of_header(header), header.tensors, 512)
     assert memory(describe(tiny_folder), level, 512) == wanted
     assert wanted.weights == sum(tensor.num_bytes for tensor in header.tensors)
 
 
-def test_the_cache_of_llama_3_is_128_kib_a_token(llama: Described) -> None:
+def test_the_cache_of_llama_3_is_128_kib_a_token(llama: Description) -> None:
     # 2 x 32 layers x 8 heads x 128 numbers x 2 bytes, as its makers' grouped attention has it.
     assert memory(llama, "q8_0", 8192).kv_cache == 8192 * 128 * 1024
     assert memory(llama, "q8_0", 8192, num_slots=4).kv_cache == 4 * memory(llama, "q8_0", 8192).kv_cache
@@ -82,18 +83,16 @@ def test_working_memory_is_what_llama_cpp_said_it_allocates() -> None:
         ((2048, 5632, 32000), 2048, 55.02),
         ((896, 2432, 151936), 512, 23.52),
     ]:
-        key_width = width // 2
-        described = make(
-            width=width, mlp_width=mlp_width, num_tokens=num_tokens, query_width=width, key_width=key_width
-        )
+        sizes = {"width": width, "mlp_width": mlp_width, "num_tokens": num_tokens}
+        described = make(num_heads=2, num_kv_heads=1, head_dim=width // 2, **sizes)
         logits = 4 * num_tokens
         assert memory(described, "f16", num_ctx).working - logits == pytest.approx(wanted * 2**20, rel=0.003)
 
 
 def test_attention_that_is_wider_than_the_mlp_counts() -> None:
     # As above, 2,048 tokens of context: 32 heads of 128 beside an MLP of 2,048, with 32 and with 8 heads of keys.
-    for key_width, wanted in [(4096, 54.02), (1024, 38.02)]:
-        described = make(width=2048, mlp_width=2048, query_width=4096, num_tokens=32000, key_width=key_width)
+    for num_kv_heads, wanted in [(32, 54.02), (8, 38.02)]:
+        described = make(width=2048, mlp_width=2048, num_tokens=32000, num_kv_heads=num_kv_heads)
         ratio = (memory(described, "f16", 2048).working - 4 * 32000) / (wanted * 2**20)
         assert 0.999 < ratio < 1.12
 
@@ -111,7 +110,7 @@ def test_what_only_just_fits_is_tight(share: float, verdict: str) -> None:
     assert machine.verdict(int(share * 4 * GIB)) == verdict
 
 
-def test_llama_3_8b_fits_where_people_run_it(llama: Described) -> None:
+def test_llama_3_8b_fits_where_people_run_it(llama: Description) -> None:
     pi4, pi8, laptop, gpu, _ = MACHINES
     assert pi4.verdict(memory(llama, "q2_k", 2048).total) == "no"
     assert pi8.verdict(memory(llama, "q4_k_m", 2048).total) == "yes"
@@ -120,10 +119,10 @@ def test_llama_3_8b_fits_where_people_run_it(llama: Described) -> None:
     assert gpu.verdict(memory(llama, "f16", 8192).total) == "yes"
 
 
-def test_contexts_end_where_the_model_ends(llama: Described) -> None:
-    assert contexts(llama) == [2048, 4096]
-    assert contexts(llama, 1000) == [1000]
-    assert contexts(llama, 99_999) == [4096]
+def test_contexts_end_where_the_model_ends(llama: Description) -> None:
+    assert contexts(llama.shape) == [2048, 4096]
+    assert contexts(llama.shape, 1000) == [1000]
+    assert contexts(llama.shape, 99_999) == [4096]
 
 
 def test_the_largest_that_surely_fits_is_named() -> None:
@@ -134,7 +133,7 @@ def test_the_largest_that_surely_fits_is_named() -> None:
     assert largest_fitting(needed[:1], machine) is None
 
 
-def test_a_sketch_has_as_many_weights_as_the_model(llama: Described) -> None:
+def test_a_shape_has_as_many_weights_as_the_model(llama: Description) -> None:
     assert llama.num_weights == pytest.approx(8.03e9, rel=0.001)
     assert llama.num_weights == pytest.approx(known_shape("llama-3-8b").num_weights, rel=0.001)
 
@@ -198,7 +197,7 @@ def test_the_forecast_of_a_model_is_what_its_files_take(tiny_folder: Path, level
 
 def test_the_forecast_of_a_model_that_is_not_there_is_unknown() -> None:
     assert "--assume model=NAME" in forecast(["q8_0"], None)["unknown"]
-    assert forecast(["q8_0"], None, LLAMA_3_8B)["disk_bytes"] == pytest.approx(16.07e9 + 8.54e9, rel=0.002)
+    assert forecast(["q8_0"], None, Shape(**LLAMA_3_8B))["disk_bytes"] == pytest.approx(16.07e9 + 8.54e9, rel=0.002)
 
 
 STAGE = """

@@ -7,33 +7,19 @@ import pytest
 
 from baihua.compress.levels import LEVELS, check_level, choose_types
 from baihua.core.errors import InputError
-from baihua.modelfiles.describe import Described, TensorShape
+from baihua.modelfiles.description import Description, describe_shape
+from baihua.modelfiles.shape import Shape
 
 LLAMA_7B = {"num_layers": 32, "width": 4096, "mlp_width": 11008, "num_heads": 32, "num_kv_heads": 32}
 SMOLLM2 = {"num_layers": 30, "width": 576, "mlp_width": 1536, "num_heads": 9, "num_kv_heads": 3}
 LLAMA_70B = {"num_layers": 80, "width": 8192, "mlp_width": 28672, "num_heads": 64, "num_kv_heads": 8}
 
 
-def model(*, num_tokens: int, is_tied: bool = False, **sizes: Any) -> Described:
+def model(*, num_tokens: int, is_tied: bool = False, **sizes: Any) -> Description:
     """A Llama of given sizes."""
-    width, mlp = sizes["width"], sizes["mlp_width"]
-    head_dim = width // sizes["num_heads"]
-    key = sizes["num_kv_heads"] * head_dim
-    shapes = {"attn_norm": (width,), "attn_q": (width, width), "attn_k": (width, key), "attn_v": (width, key)}
-    shapes |= {"attn_output": (width, width), "ffn_norm": (width,), "ffn_gate": (width, mlp), "ffn_up": (width, mlp)}
-    shapes |= {"ffn_down": (mlp, width)}
-    tensors = [TensorShape("token_embd.weight", (width, num_tokens)), TensorShape("output_norm.weight", (width,))]
-    tensors += [] if is_tied else [TensorShape("output.weight", (width, num_tokens))]
-    for layer in range(sizes["num_layers"]):
-        tensors += [TensorShape(f"blk.{layer}.{name}.weight", shape) for name, shape in shapes.items()]
-    return Described(
-        architecture="llama",
-        head_dim=head_dim,
-        num_tokens=num_tokens,
-        context_length=4096,
-        tensors=tuple(tensors),
-        **sizes,
-    )
+    head_dim = sizes["width"] // sizes["num_heads"]
+    shape = Shape(head_dim=head_dim, num_tokens=num_tokens, context_length=4096, is_tied=is_tied, **sizes)
+    return describe_shape(shape)
 
 
 # Counts that llama.cpp prints when it opens published files of Llama 2 7B, and the mixture of SmolLM2 in

@@ -25,7 +25,7 @@ from baihua.compress.opening import check_opens
 from baihua.compress.quantize import cut_into_blocks, quantize_block, quantize_gguf
 from baihua.core.artifact import hash_file
 from baihua.core.errors import InputError, RunError
-from baihua.modelfiles.describe import describe_header
+from baihua.modelfiles.description import describe_header
 from baihua.modelfiles.gguf_header import read_model_header
 
 IDS = [3 + i * 37 % 500 for i in range(200)]

@@ -11,8 +11,9 @@ from baihua.chat.render import Template
 from baihua.chat.template import end_of_turn, open_template
 from baihua.core.errors import InputError
 from baihua.model import tiny
-from baihua.model.load import fingerprint, load_model, save_model
+from baihua.model.load import load_model, save_model
 from baihua.model.memory import peak_memory_bytes
+from baihua.modelfiles.folder import fingerprint
 
 CONTROLS = frozenset(tiny.CONTROLS)
 
@@ -81,7 +82,7 @@ def test_the_fingerprint_follows_weights_and_vocabulary_only(folder: Path, tmp_p
 
 def test_an_adapter_is_not_a_model(folder: Path) -> None:
     (folder / "adapter_config.json").write_text("{}")
-    with pytest.raises(InputError, match="this is an adapter, not a whole model") as error:
+    with pytest.raises(InputError, match="this is an adapter, expected a whole model") as error:
         load_model(folder)
     assert "merge it into its base model first" in str(error.value)
 
@@ -94,14 +95,14 @@ def test_a_folder_without_config_is_named(folder: Path) -> None:
 
 def test_pickled_weights_are_not_read(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(InputError, match=r"no \.safetensors file \(pickled weights are never read\)"):
+    with pytest.raises(InputError, match=r"no \.safetensors weights, only pytorch_model\.bin: a pickle"):
         load_model(folder)
 
 
 def test_a_truncated_weight_file_is_named(folder: Path) -> None:
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(InputError, match="this weight file is broken") as error:
+    with pytest.raises(InputError, match="the weight file is damaged or incomplete") as error:
         load_model(folder)
     assert "model.safetensors" in str(error.value)
 

@@ -18,9 +18,10 @@ from baihua.core.errors import InputError, RunError
 from baihua.data.rows import write_rows
 from baihua.model import parity, tiny
 from baihua.model.adapter import check_order
-from baihua.model.load import fingerprint, load_model
+from baihua.model.load import load_model
 from baihua.model.merge import Written, load_adapted, merge, merge_into, open_adapted
 from baihua.model.parity import Parity, check_parity, compare, log_probs_of
+from baihua.modelfiles.folder import fingerprint
 from baihua.stages import merge as stage
 
 

@@ -60,7 +60,7 @@ def test_pickle_is_refused(folder: Path, tmp_path: Path) -> None:
 
 def test_half_a_folder_is_refused(folder: Path, tmp_path: Path) -> None:
     (folder / "config.json").unlink()
-    with pytest.raises(InputError, match=r"the model has no config\.json"):
+    with pytest.raises(InputError, match=r"it has no config\.json"):
         resolve(str(folder), sha256=None, cache=tmp_path)
 
 

@@ -14,11 +14,11 @@ from torch import nn
 
 from baihua.core.errors import InputError, RunError
 from baihua.model import tiny
-from baihua.model.load import Precision, load_model
+from baihua.model.load import load_model
 from baihua.model.parity import log_probs_of
 from baihua.model.streamed import EMBEDDINGS, HEAD, log_probs_of_all, open_skeleton, open_streamed
 from baihua.model.weights import ShardWriter, WeightFiles, check_shard
-from baihua.modelfiles.model_folder import weight_files
+from baihua.modelfiles.folder import Precision, weight_files
 
 CASES = [(family, is_tied) for family in few_steps.FAMILIES for is_tied in (True, False)]
 TEXTS = [[1, 5, 9, 300], [7], [2, 3, 4, 5, 6, 7, 8], [400, 401]]
@@ -164,11 +164,11 @@ def test_a_cut_or_missing_file_is_named(tmp_path: Path) -> None:
     folder = few_steps.make_family(tmp_path / "base", "llama", is_tied=False)
     file = weight_files(folder)[1]
     file.write_bytes(file.read_bytes()[:-10])
-    with pytest.raises(InputError, match="this weight file is broken") as error:
+    with pytest.raises(InputError, match="the weight file is damaged or incomplete") as error:
         open_streamed(folder)
     assert error.value.where == str(file)
     file.unlink()
-    with pytest.raises(InputError, match="a weight file is missing that the index names"):
+    with pytest.raises(InputError, match="names a missing weight file"):
         open_streamed(folder)
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from baihua.core import kinds
 from baihua.model import tiny
-from baihua.model.load import TOKENIZER_FILES, Precision
+from baihua.modelfiles.folder import TOKENIZER_FILES, Precision
 
 PACKAGE = "baihua.train.methods"
 NAMES = kinds.names(PACKAGE)

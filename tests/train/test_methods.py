@@ -11,8 +11,9 @@ from baihua.chat.templates import alpaca
 from baihua.core import kinds
 from baihua.core.artifact import MANIFEST
 from baihua.model import tiny
-from baihua.model.load import fingerprint, load_model, source_of
+from baihua.model.load import load_model
 from baihua.model.merge import attach, load_adapted, merge
+from baihua.modelfiles.folder import fingerprint, source_of
 from baihua.train.methods import full, lora
 
 ADAPTERS = [name for name in few_steps.NAMES if kinds.find(few_steps.PACKAGE, name).OUTPUT == "adapter"]

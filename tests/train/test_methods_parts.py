@@ -13,7 +13,7 @@ from baihua.core.errors import InputError
 from baihua.model import tiny
 from baihua.model.load import load_model
 from baihua.model.weights import read_tensors
-from baihua.modelfiles.model_folder import weight_files
+from baihua.modelfiles.folder import weight_files
 from baihua.train.methods import embeddings, freeze
 
 

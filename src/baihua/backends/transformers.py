@@ -5,7 +5,6 @@ T tokens, V vocabulary; the batch is always one conversation, written 1.
 
 # ruff: noqa: N806  (names of tensors end with their shape)
 
-import json
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
@@ -26,7 +25,7 @@ from baihua.chat.tokenizer import FolderTokenizer
 from baihua.chat.types import FinishReason, Guidance, Likelihood, Message, Piece, Sampling, Span, Usage
 from baihua.core.errors import InputError, TooLongError
 from baihua.modelfiles.families import family_of
-from baihua.modelfiles.model_folder import check_model_folder
+from baihua.modelfiles.folder import check_model_folder, read_json
 
 NO_GUIDANCE = Guidance()
 
@@ -187,7 +186,8 @@ def open_scorer(folder: Path, *, device: str = "auto") -> TransformersScorer:
 
 
 def _load(folder: Path, device: str) -> PreTrainedModel:
-    _check(folder)
+    check_model_folder(folder)
+    family_of(read_json(folder / "config.json"), folder / "config.json")
     is_cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
     try:
         model = AutoModelForCausalLM.from_pretrained(
@@ -203,12 +203,6 @@ def _load(folder: Path, device: str) -> PreTrainedModel:
             f"cannot load the weights: {error}", where=str(folder), fix="import the model again"
         ) from error
     return model.eval()
-
-
-def _check(folder: Path) -> None:
-    check_model_folder(folder)
-    file = folder / "config.json"
-    family_of(json.loads(file.read_text(encoding="utf-8")), file)
 
 
 def _context(model: PreTrainedModel) -> int:

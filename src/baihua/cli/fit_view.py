@@ -12,7 +12,7 @@ from baihua.compress.fit import Machine, Needed, Sized
 from baihua.compress.levels import FLOATS, LEVELS, choose_types
 from baihua.core.errors import InputError
 from baihua.core.tables import Table, render_markdown
-from baihua.modelfiles.describe import Described, describe, describe_header
+from baihua.modelfiles.description import Description, describe, describe_header
 from baihua.modelfiles.gguf_header import read_model_header
 
 NOTES = (
@@ -29,7 +29,7 @@ class Option:
     """A level that a model can have, or a file that has one."""
 
     name: str
-    described: Described
+    described: Description
     tensors: Sequence[Sized]
 
     @property
@@ -39,21 +39,21 @@ class Option:
 
     def needed(self, num_ctx: int) -> Needed:
         """Memory that it takes in one conversation."""
-        return fit.memory_of(self.described, self.tensors, num_ctx)
+        return fit.memory_of(self.described.shape, self.tensors, num_ctx)
 
 
 def print_fit(name: str, *, runs: Path, num_ctx: int | None, as_json: bool) -> None:
     """The table of a model, and the largest level for this machine."""
     options = find_options(name, runs)
-    contexts = sorted({length for option in options for length in fit.contexts(option.described, num_ctx)})
+    contexts = sorted({length for option in options for length in fit.contexts(option.described.shape, num_ctx)})
     machines = (*fit.MACHINES, fit.this_machine())
     if as_json:
         print(json.dumps(_as_json(name, options, contexts, machines), ensure_ascii=False))
         return
-    first = options[0].described
-    print(f"{name}: {first.num_weights / 1e6:,.0f} million weights, at most {first.context_length:,} tokens of context")
-    if num_ctx and num_ctx > first.context_length:
-        print(f"a context of {num_ctx:,} tokens was asked for; {first.context_length:,} is the longest there is")
+    first, longest = options[0].described, options[0].described.shape.context_length
+    print(f"{name}: {first.num_weights / 1e6:,.0f} million weights, at most {longest:,} tokens of context")
+    if num_ctx and num_ctx > longest:
+        print(f"a context of {num_ctx:,} tokens was asked for; {longest:,} is the longest there is")
     for length in contexts:
         print(f"\n{length:,} tokens of context\n\n{render_markdown(_table(options, length, machines))}", end="")
     print()
@@ -88,7 +88,7 @@ def _option(file: Path) -> Option:
     return Option(file.stem, describe_header(header), header.tensors)
 
 
-def _levels(described: Described) -> list[Option]:
+def _levels(described: Description) -> list[Option]:
     found = [Option(level, described, choose_types(described, level)) for level in LEVELS]
     return sorted(found, key=lambda option: -option.num_bytes)
 
@@ -139,7 +139,7 @@ def _as_json(
     return {
         "model": name,
         "num_weights": options[0].described.num_weights,
-        "context_length": options[0].described.context_length,
+        "context_length": options[0].described.shape.context_length,
         "machines": [
             {"name": m.name, "memory_bytes": m.memory_bytes, "usable_bytes": m.usable_bytes, "assumption": m.assumption}
             for m in machines

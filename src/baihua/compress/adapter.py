@@ -11,12 +11,12 @@ import peft
 from gguf import GGUFWriter
 from safetensors import safe_open
 
-from baihua.compress.export import interleave
 from baihua.core.errors import InputError
 from baihua.core.files import appearing
 from baihua.model.adapter import WEIGHTS, read_config
-from baihua.modelfiles.describe import Described, describe, name_map
-from baihua.modelfiles.families import FAMILIES
+from baihua.modelfiles.description import Description, describe
+from baihua.modelfiles.families import llama_cpp_name
+from baihua.modelfiles.rope import to_gguf_rows
 
 PREFIX = "base_model.model."
 PARTS = {".lora_A.weight": ".lora_a", ".lora_B.weight": ".lora_b"}
@@ -44,7 +44,7 @@ def write_adapter(adapter: Path, base: Path, file: Path) -> int:
     described = describe(base)
     parts = list(_parts(adapter, config, described))
     with appearing(file) as partial:
-        writer = GGUFWriter(partial, described.architecture)
+        writer = GGUFWriter(partial, described.family.architecture)
         writer.add_type("adapter")
         writer.add_string("adapter.type", "lora")
         # With 0 llama.cpp multiplies by nothing but the strength that a request asks for.
@@ -67,13 +67,12 @@ def _check(config: peft.LoraConfig, adapter: Path) -> None:
         raise _refused("it trained biases", adapter)
 
 
-def _parts(adapter: Path, config: peft.LoraConfig, described: Described) -> Iterator[Part]:
-    names = name_map(described.architecture, described.num_layers)
+def _parts(adapter: Path, config: peft.LoraConfig, described: Description) -> Iterator[Part]:
     shapes = {tensor.name: tensor.shape for tensor in described.tensors}
     with safe_open(adapter / WEIGHTS, "np") as tensors:
         for source in sorted(tensors.keys()):
             module, kind = _split(source, adapter)
-            name = names.get_name(f"{module}.weight", try_suffixes=(".weight",))
+            name = llama_cpp_name(f"{module}.weight")
             if name is None or name not in shapes:
                 raise _refused(f"it changes {module!r}, which is no matrix of its own in this base", adapter)
             weights = tensors.get_tensor(source).astype(np.float32)
@@ -104,15 +103,12 @@ def _scale(config: peft.LoraConfig, module: str, rank: int) -> float:
     return alpha / (math.sqrt(rank) if config.use_rslora else rank)
 
 
-def _in_order(weights: np.ndarray, name: str, described: Described) -> np.ndarray:
+def _in_order(weights: np.ndarray, name: str, described: Description) -> np.ndarray:
     """Rows of a query's or key's second matrix in the order of the base's rows in the file."""
-    import torch
-
-    family = next(one for one in FAMILIES.values() if one.architecture == described.architecture)
-    num_heads = {"attn_q": described.num_heads, "attn_k": described.num_kv_heads}.get(name.split(".")[-2])
-    if not family.rotates_neighbours or num_heads is None:
+    num_heads = {"attn_q": described.shape.num_heads, "attn_k": described.shape.num_kv_heads}.get(name.split(".")[-2])
+    if not described.family.rotates_neighbours or num_heads is None:
         return weights
-    return interleave(torch.from_numpy(weights), num_heads).contiguous().numpy()
+    return np.ascontiguousarray(to_gguf_rows(weights, num_heads))
 
 
 def _refused(why: str, adapter: Path) -> InputError:

@@ -19,9 +19,9 @@ from baihua.core.artifact import find_artifact
 from baihua.core.errors import InputError
 from baihua.core.files import appearing
 from baihua.core.log import logger
-from baihua.modelfiles.describe import Folder, Stored, describe_header, head_dim_of, read_folder
+from baihua.modelfiles.description import ModelFolder, StoredTensor, describe_header, read_folder
 from baihua.modelfiles.gguf_header import read_model_header
-from baihua.modelfiles.rope import rope_factors, write_rope
+from baihua.modelfiles.rope import rope_factors, to_gguf_rows, write_rope
 from baihua.modelfiles.tokenizers.to_gguf import read_vocabulary, write_special_ids
 
 DTYPES = {
@@ -94,9 +94,9 @@ def write_gguf(model_folder: Path, file: Path, *, level: str) -> None:
             fix="write f16, and quantize that file",
         )
     folder = read_folder(model_folder)
-    choices = choose_types(folder.described, level)
+    choices = choose_types(folder.description, level)
     # The writer knows every tensor's size beforehand, so that one tensor at a time is in memory.
-    with appearing(file) as partial, _closing(GGUFWriter(partial, folder.family.architecture)) as writer:
+    with appearing(file) as partial, _closing(GGUFWriter(partial, folder.description.family.architecture)) as writer:
         _write_metadata(writer, folder, level)
         for choice in choices:
             shape = choice.tensor.shape[::-1]
@@ -116,25 +116,25 @@ def _closing(writer: GGUFWriter) -> Generator[GGUFWriter]:
         writer.close()
 
 
-def _write_metadata(writer: GGUFWriter, folder: Folder, level: str) -> None:
-    described, config = folder.described, folder.config
+def _write_metadata(writer: GGUFWriter, folder: ModelFolder, level: str) -> None:
+    shape = folder.description.shape
     writer.add_type("model")
     _write_lineage(writer, folder.path)
     writer.add_file_type(LEVELS[level].file_type)
     writer.add_quantization_version(GGML_QUANT_VERSION)
-    writer.add_vocab_size(described.num_tokens)
-    writer.add_context_length(described.context_length)
-    writer.add_embedding_length(described.width)
-    writer.add_block_count(described.num_layers)
-    writer.add_feed_forward_length(described.mlp_width)
-    writer.add_head_count(described.num_heads)
-    writer.add_head_count_kv(described.num_kv_heads)
-    writer.add_key_length(described.head_dim)
-    writer.add_value_length(described.head_dim)
-    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
-    writer.add_rope_dimension_count(described.head_dim)
+    writer.add_vocab_size(shape.num_tokens)
+    writer.add_context_length(shape.context_length)
+    writer.add_embedding_length(shape.width)
+    writer.add_block_count(shape.num_layers)
+    writer.add_feed_forward_length(shape.mlp_width)
+    writer.add_head_count(shape.num_heads)
+    writer.add_head_count_kv(shape.num_kv_heads)
+    writer.add_key_length(shape.head_dim)
+    writer.add_value_length(shape.head_dim)
+    writer.add_layer_norm_rms_eps(folder.config["rms_norm_eps"])
+    writer.add_rope_dimension_count(shape.head_dim)
     write_rope(folder.rope, writer)
-    vocabulary = read_vocabulary(folder.path, described.num_tokens, adds_bos=adds_bos(folder.path))
+    vocabulary = read_vocabulary(folder.path, shape.num_tokens, adds_bos=adds_bos(folder.path))
     vocabulary.write(writer)
     write_special_ids(folder.path, vocabulary, writer)
     template = _chat_template(folder.path)
@@ -164,30 +164,20 @@ def _chat_template(folder: Path) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _read(folder: Folder, choice: Choice) -> torch.Tensor:
+def _read(folder: ModelFolder, choice: Choice) -> torch.Tensor:
     """A tensor as it is stored, in llama.cpp's order of rows."""
-    stored: Stored | None = folder.stored.get(choice.tensor.name)
+    stored: StoredTensor | None = folder.stored.get(choice.tensor.name)
     if stored is None:
-        factors = rope_factors(folder.rope, head_dim_of(folder.config))
+        factors = rope_factors(folder.rope, folder.description.shape.head_dim)
         assert factors is not None, "only the rope factors are stored nowhere"
         return torch.from_numpy(factors)
     # Opened anew for each tensor: the pages of a file that stays mapped count as memory.
     with safe_open(stored.shard, "pt") as tensors:
         weights = tensors.get_tensor(stored.name)
-    num_heads = {"attn_q": folder.described.num_heads, "attn_k": folder.described.num_kv_heads}
+    num_heads = {"attn_q": folder.description.shape.num_heads, "attn_k": folder.description.shape.num_kv_heads}
     kind = choice.tensor.kind
-    is_rotated = folder.family.rotates_neighbours and kind in num_heads
-    return interleave(weights, num_heads[kind]) if is_rotated else weights
-
-
-def interleave(weights: torch.Tensor, num_heads: int) -> torch.Tensor:
-    """Rows of a query or key projection, or its bias, in llama.cpp's order for the architecture `llama`.
-
-    Transformers rotates dimension i with i + half a head, llama.cpp rotates neighbours, so the halves of
-    every head are shuffled together.
-    """
-    halves = weights.reshape(num_heads, 2, weights.shape[0] // num_heads // 2, *weights.shape[1:])
-    return halves.transpose(1, 2).reshape(weights.shape)
+    is_rotated = folder.description.family.rotates_neighbours and kind in num_heads
+    return to_gguf_rows(weights, num_heads[kind]) if is_rotated else weights
 
 
 def _convert(weights: torch.Tensor, choice: Choice, folder: Path) -> np.ndarray:

@@ -3,7 +3,7 @@
 Every term says what llama.cpp allocates for it; `bench/compress/fit.py` compares with the measured peak of a process.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -12,7 +12,8 @@ from gguf.constants import GGMLQuantizationType
 
 from baihua.compress.levels import choose_types
 from baihua.core.system import free_memory_bytes, total_memory_bytes
-from baihua.modelfiles.describe import Described, TensorShape, describe
+from baihua.modelfiles.description import Description, describe, describe_shape
+from baihua.modelfiles.shape import Shape
 
 GIB = 2**30
 Verdict = Literal["yes", "tight", "no"]
@@ -107,23 +108,22 @@ def this_machine() -> Machine:
     return Machine("this machine", total, total - free_memory_bytes(), "what is free right now counts")
 
 
-def memory(described: Described, level: str, num_ctx: int, num_slots: int = 1) -> Needed:
+def memory(described: Description, level: str, num_ctx: int, num_slots: int = 1) -> Needed:
     """What a model in a level needs for `num_slots` conversations at once, of `num_ctx` tokens each."""
-    return memory_of(described, choose_types(described, level), num_ctx, num_slots)
+    return memory_of(described.shape, choose_types(described, level), num_ctx, num_slots)
 
 
-def memory_of(described: Described, tensors: Iterable[Sized], num_ctx: int, num_slots: int = 1) -> Needed:
+def memory_of(shape: Shape, tensors: Iterable[Sized], num_ctx: int, num_slots: int = 1) -> Needed:
     """The same for tensors that have their types."""
-    key_width = described.num_kv_heads * described.head_dim
     return Needed(
         weights=sum(tensor.num_bytes for tensor in tensors),
-        kv_cache=2 * KEY_BYTES * described.num_layers * key_width * num_ctx * num_slots,
-        working=_working(described, num_ctx, num_slots),
-        program=PROGRAM_BYTES + BYTES_PER_TOKEN * described.num_tokens,
+        kv_cache=2 * KEY_BYTES * shape.num_layers * shape.key_width * num_ctx * num_slots,
+        working=_working(shape, num_ctx, num_slots),
+        program=PROGRAM_BYTES + BYTES_PER_TOKEN * shape.num_tokens,
     )
 
 
-def _working(described: Described, num_ctx: int, num_outputs: int) -> int:
+def _working(shape: Shape, num_ctx: int, num_outputs: int) -> int:
     """llama.cpp's compute buffer, and its output buffer with the logits of as many tokens as it keeps at once.
 
     Fitted to what llama.cpp says that it allocates (its own log, five shapes of 4 to 32 layers, 512 to 8,192 tokens):
@@ -131,17 +131,17 @@ def _working(described: Described, num_ctx: int, num_outputs: int) -> int:
     vectors of the model's width. Where queries and keys are wide beside the MLP it is theirs, up to a tenth less than
     this. The logits come after the layers, in place of either.
     """
-    attention = 2 * (described.num_heads + described.num_kv_heads) * described.head_dim
-    layer = NUM_BATCH_TOKENS * max(3 * described.mlp_width, attention)
-    logits = num_outputs * described.num_tokens
-    width = NUM_BATCH_TOKENS * 5 * described.width
+    attention = 2 * (shape.query_width + shape.key_width)
+    layer = NUM_BATCH_TOKENS * max(3 * shape.mlp_width, attention)
+    logits = num_outputs * shape.num_tokens
+    width = NUM_BATCH_TOKENS * 5 * shape.width
     mask = NUM_BATCH_TOKENS * num_ctx
     return 4 * (max(layer, logits) + width) + 2 * mask + 4 * logits
 
 
-def contexts(described: Described, wanted: int | None = None) -> list[int]:
+def contexts(shape: Shape, wanted: int | None = None) -> list[int]:
     """Tokens of context to look at: as asked, or 2,048, 8,192 and the model's longest; never more than its longest."""
-    longest = described.context_length
+    longest = shape.context_length
     return [min(wanted, longest)] if wanted else sorted({min(2048, longest), min(8192, longest), longest})
 
 
@@ -155,65 +155,25 @@ def largest_fitting(needed: Sequence[tuple[str, Needed]], machine: Machine) -> s
 
 
 def forecast(
-    levels: Sequence[str], model: Path | None, widths: Mapping[str, Any] | None = None, *, first: str = "f16"
+    levels: Sequence[str], model: Path | None, shape: Shape | None = None, *, first: str = "f16"
 ) -> dict[str, Any]:
     """Disk that the levels of a model take (`first` is always written too), and memory with which each will run.
 
-    `widths` (see `sketch`) stand for a model that is not built yet; without either nothing is known. The memory of the
+    `shape` stands for a model that is not built yet, as a Llama; without either nothing is known. The memory of the
     writing itself is left out: it was not measured.
     """
-    if widths is not None:
-        described = sketch(**widths)
+    if shape is not None:
+        described = describe_shape(shape)
     elif model is not None:
         described = describe(model)
     else:
         return {"unknown": "the model is not built yet: run its stage, or add --assume model=NAME"}
-    num_ctx = min(CHAT_CONTEXT, described.context_length)
+    num_ctx = min(CHAT_CONTEXT, described.shape.context_length)
     disk_bytes, lines = 0, list[str]()
     for level in dict.fromkeys([first, *levels]):
         choices = choose_types(described, level)
-        size = sum(choice.num_bytes for choice in choices) + HEADER_BYTES_PER_TOKEN * described.num_tokens
-        needed = memory_of(described, choices, num_ctx).total
+        size = sum(choice.num_bytes for choice in choices) + HEADER_BYTES_PER_TOKEN * described.shape.num_tokens
+        needed = memory_of(described.shape, choices, num_ctx).total
         disk_bytes += size
         lines.append(f"{level}: {size / 1e9:.2f} GB, runs in {needed / 1e9:.2f} GB with {num_ctx:,} tokens of context")
     return {"disk_bytes": disk_bytes, "assumptions": lines}
-
-
-def sketch(
-    *,
-    num_layers: int,
-    width: int,
-    mlp_width: int,
-    query_width: int,
-    key_width: int,
-    num_tokens: int,
-    is_tied: bool,
-) -> Described:
-    """A Llama of these widths. Its heads are as wide as all keys: only their ratio to the queries' matters here."""
-    tensors = [TensorShape("output_norm.weight", (width,)), TensorShape("token_embd.weight", (width, num_tokens))]
-    tensors += [] if is_tied else [TensorShape("output.weight", (width, num_tokens))]
-    shapes = {
-        "attn_norm": (width,),
-        "attn_q": (width, query_width),
-        "attn_k": (width, key_width),
-        "attn_v": (width, key_width),
-        "attn_output": (query_width, width),
-        "ffn_norm": (width,),
-        "ffn_gate": (width, mlp_width),
-        "ffn_up": (width, mlp_width),
-        "ffn_down": (mlp_width, width),
-    }
-    for layer in range(num_layers):
-        tensors += [TensorShape(f"blk.{layer}.{name}.weight", shape) for name, shape in shapes.items()]
-    return Described(
-        architecture="llama",
-        num_layers=num_layers,
-        num_heads=query_width // key_width,
-        num_kv_heads=1,
-        head_dim=key_width,
-        width=width,
-        mlp_width=mlp_width,
-        num_tokens=num_tokens,
-        context_length=CHAT_CONTEXT,
-        tensors=tuple(tensors),
-    )

@@ -28,8 +28,7 @@ from baihua.core.files import appearing
 from baihua.data.rows import find_table, read_rows, read_values
 from baihua.model.examples import Encoder
 from baihua.model.streamed import MAX_TOKENS_PER_PASS, open_streamed
-from baihua.modelfiles.describe import name_map
-from baihua.modelfiles.families import FAMILIES
+from baihua.modelfiles.families import llama_cpp_name
 
 SUMS, COUNTS = ".in_sum2", ".counts"
 MAX_LENGTH = 512
@@ -141,8 +140,7 @@ def _add_squares(
 
 def _matrices(model: PreTrainedModel) -> dict[str, str]:
     """Every linear layer of the decoder, with llama.cpp's name of its matrix."""
-    names = name_map(FAMILIES[model.config.model_type].architecture, model.config.num_hidden_layers)
     head = model.get_output_embeddings()
     layers = {path for path, layer in model.named_modules() if isinstance(layer, nn.Linear) and layer is not head}
-    found = {path: names.get_name(path) for path in sorted(layers)}
+    found = {path: llama_cpp_name(path) for path in sorted(layers)}
     return {path: f"{name}.weight" for path, name in found.items() if name}

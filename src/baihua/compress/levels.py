@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType
 
 from baihua.core.errors import InputError
-from baihua.modelfiles.describe import Described, TensorShape
+from baihua.modelfiles.description import Description, TensorShape
+from baihua.modelfiles.shape import Shape
 
 Q = GGMLQuantizationType
 FLOATS = (Q.F32, Q.F16, Q.BF16)
@@ -142,11 +143,10 @@ def check_level(name: str) -> Level:
     return LEVELS[name]
 
 
-def choose_types(described: Described, level: str, *, has_importance: bool = False) -> list[Choice]:
+def choose_types(described: Description, level: str, *, has_importance: bool = False) -> list[Choice]:
     """The type of every tensor, in the order of the tensors."""
     found = check_level(level)
-    is_tied = all(tensor.name != "output.weight" for tensor in described.tensors)
-    head = "token_embd.weight" if is_tied else "output.weight"
+    head = "token_embd.weight" if described.shape.is_tied else "output.weight"
 
     def wanted_type(tensor: TensorShape) -> GGMLQuantizationType:
         if not tensor.is_matrix:
@@ -157,19 +157,19 @@ def choose_types(described: Described, level: str, *, has_importance: bool = Fal
         if tensor.name == head:
             # The output layer, or the embeddings that serve as one: never below 6 bits.
             return Q.Q6_K if _fits(tensor, found.type) and found.type != Q.Q8_0 else Q.Q8_0
-        return _layer_type(described, found, tensor, has_importance)
+        return _layer_type(described.shape, found, tensor, has_importance)
 
     wanted = [(tensor, wanted_type(tensor)) for tensor in described.tensors]
     return [Choice(tensor, _fitting(type_, tensor), type_) for tensor, type_ in wanted]
 
 
-def _layer_type(described: Described, level: Level, tensor: TensorShape, has_importance: bool) -> GGMLQuantizationType:
+def _layer_type(shape: Shape, level: Level, tensor: TensorShape, has_importance: bool) -> GGMLQuantizationType:
     rule = level.rules.get(tensor.kind)
     if rule is None:
         return level.type
-    num_sharing = described.num_heads // described.num_kv_heads
-    chosen = rule(Position(tensor.layer, described.num_layers, num_sharing, has_importance)) or level.type
-    is_70b = described.num_layers == NUM_LAYERS_OF_70B and num_sharing > 1
+    num_sharing = shape.num_heads // shape.num_kv_heads
+    chosen = rule(Position(tensor.layer, shape.num_layers, num_sharing, has_importance)) or level.type
+    is_70b = shape.num_layers == NUM_LAYERS_OF_70B and num_sharing > 1
     return Q.Q5_K if is_70b and tensor.kind == "attn_v" and chosen in (Q.Q3_K, Q.Q4_K) else chosen
 
 

@@ -9,12 +9,12 @@ from typing import Any
 from baihua.chat.types import Message
 from baihua.core.system import release_memory
 from baihua.model.adapter import check_order
-from baihua.model.load import TEMPLATE_FILE
 from baihua.model.merge import Written, merge_into, open_adapted
 from baihua.model.parity import Parity, check_parity, compare_pairs
 from baihua.model.parity_texts import encode_texts
 from baihua.model.streamed import log_probs_of_all, open_streamed
 from baihua.model.weights import WeightFiles
+from baihua.modelfiles.folder import TEMPLATE_FILE
 
 
 def merge_adapters(

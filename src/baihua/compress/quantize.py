@@ -24,7 +24,7 @@ from baihua.compress.levels import FLOATS, Choice, check_level, choose_types
 from baihua.core.errors import InputError, RunError
 from baihua.core.files import appearing
 from baihua.core.log import logger
-from baihua.modelfiles.describe import describe_header
+from baihua.modelfiles.description import describe_header
 from baihua.modelfiles.gguf_header import GgufHeader, Tensor, read_model_header
 
 Importance = Mapping[str, np.ndarray]

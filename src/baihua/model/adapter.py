@@ -10,7 +10,7 @@ import peft
 from baihua.chat.tokenizer import FolderTokenizer
 from baihua.core.errors import InputError
 from baihua.core.log import logger
-from baihua.model.load import fingerprint, source_of
+from baihua.modelfiles.folder import fingerprint, source_of
 
 WEIGHTS, PICKLED = "adapter_model.safetensors", "adapter_model.bin"
 KINDS = (peft.PeftType.LORA, peft.PeftType.TRAINABLE_TOKENS)

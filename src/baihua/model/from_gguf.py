@@ -11,29 +11,11 @@ from gguf.constants import GGMLQuantizationType
 from baihua.core.errors import InputError
 from baihua.core.files import write_json
 from baihua.model.weights import MAX_SHARD_BYTES, ShardWriter
-from baihua.modelfiles.gguf_config import ROPE_FACTORS, config_of, family_of_header, num_kv_heads
+from baihua.modelfiles.families import family_of_architecture, transformers_name
+from baihua.modelfiles.gguf_config import ROPE_FACTORS, config_of, num_kv_heads
 from baihua.modelfiles.gguf_header import GgufHeader, Tensor, read_model_header
+from baihua.modelfiles.rope import from_gguf_rows
 from baihua.modelfiles.tokenizers.from_gguf import tokenizer_files
-
-OUTER = {
-    "token_embd.weight": "model.embed_tokens.weight",
-    "output_norm.weight": "model.norm.weight",
-    "output.weight": "lm_head.weight",
-}
-LAYER = {
-    "attn_norm": "input_layernorm",
-    "ffn_norm": "post_attention_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "attn_q_norm": "self_attn.q_norm",
-    "attn_k_norm": "self_attn.k_norm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
-"""llama.cpp's name of a layer's part, and transformers'."""
 
 STORED = {
     GGMLQuantizationType.F32: torch.float32,
@@ -68,7 +50,7 @@ def convert(gguf_file: Path, out: Path, *, max_shard_bytes: int = MAX_SHARD_BYTE
 
 def _names(header: GgufHeader, where: Path) -> dict[str, str]:
     """Each tensor's name in the file and in transformers; an InputError for one too many or too few."""
-    family, num_layers = family_of_header(header), header.size("block_count")
+    family, num_layers = family_of_architecture(header.architecture), header.size("block_count")
     found = {tensor.name for tensor in header.tensors} - {ROPE_FACTORS}
     wanted = ["token_embd.weight", "output_norm.weight", *({"output.weight"} & found)]
     possible = list(wanted)
@@ -87,26 +69,19 @@ def _names(header: GgufHeader, where: Path) -> dict[str, str]:
             where=str(where),
             fix="import the model from its Hugging Face folder instead of the .gguf file",
         )
-    missing = [_their_name(name) for name in wanted if name not in found]
+    missing = [transformers_name(name) for name in wanted if name not in found]
     if missing:
         raise InputError(
             f"{len(missing)} tensors of the model are missing, the first is {missing[0]!r}",
             where=str(where),
             fix="download or convert the file again",
         )
-    return {name: _their_name(name) for name in wanted}
+    return {name: transformers_name(name) for name in wanted}
 
 
 def _half(name: str) -> str:
     """The half of a layer that a tensor belongs to: `attn` or `ffn`."""
     return name.split(".")[2].split("_")[0]
-
-
-def _their_name(name: str) -> str:
-    if name in OUTER:
-        return OUTER[name]
-    _, layer, part, ending = name.split(".")
-    return f"model.layers.{layer}.{LAYER[part]}.{ending}"
 
 
 class _Weights:
@@ -117,7 +92,7 @@ class _Weights:
         self._header = header
         self._tensors: Mapping[str, Tensor] = {tensor.name: tensor for tensor in header.tensors}
         num_heads = {"attn_q": header.size("attention.head_count"), "attn_k": num_kv_heads(header)}
-        self._num_heads = num_heads if family_of_header(header).rotates_neighbours else {}
+        self._num_heads = num_heads if family_of_architecture(header.architecture).rotates_neighbours else {}
 
     def rope_factors(self) -> np.ndarray | None:
         """The divisors of the rotary frequencies, where the file has them."""
@@ -138,7 +113,7 @@ class _Weights:
         tensor = self._tensors[name]
         weights = torch.cat([block.to(dtype) for block in self._blocks(tensor)]).reshape(tensor.shape[::-1])
         num_heads = self._num_heads.get(name.split(".")[-2])
-        return weights if num_heads is None else separate(weights, num_heads)
+        return weights if num_heads is None else from_gguf_rows(weights, num_heads)
 
     def _blocks(self, tensor: Tensor) -> Iterator[torch.Tensor]:
         """Whole rows, as many as fit in a block."""
@@ -155,13 +130,3 @@ def _multiply_out(rows: np.ndarray, kind: GGMLQuantizationType) -> torch.Tensor:
     if kind in STORED:
         return torch.from_numpy(np.array(rows)).view(STORED[kind])
     return torch.from_numpy(quants.dequantize(rows, kind))
-
-
-def separate(weights: torch.Tensor, num_heads: int) -> torch.Tensor:
-    """Rows of a query or key projection, or its bias, in transformers' order.
-
-    llama.cpp rotates dimension 2i with 2i + 1, transformers i with i + half a head: the even rows of every head
-    come first.
-    """
-    pairs = weights.reshape(num_heads, weights.shape[0] // num_heads // 2, 2, *weights.shape[1:])
-    return pairs.swapaxes(1, 2).reshape(weights.shape)

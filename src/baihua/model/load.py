@@ -1,30 +1,23 @@
 """Model folders: safetensors in, safetensors out, and a fingerprint that says which weights these are."""
 
 import importlib.util
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, GenerationConfig, PreTrainedModel
 
 from baihua.chat.template import OWN, end_of_turn, load_template
 from baihua.chat.tokenizer import FolderTokenizer
-from baihua.core.artifact import find_artifact, hash_file, hash_json
 from baihua.core.errors import InputError
 from baihua.core.log import logger
 from baihua.model.weights import copy_weights
-from baihua.modelfiles.model_folder import check_model_folder
+from baihua.modelfiles.folder import TEMPLATE_FILE, Precision, check_model_folder, copy_tokenizer
 
-Precision = Literal["float32", "bfloat16"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-VOCABULARY_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt")
-TOKENIZER_FILES = (*VOCABULARY_FILES, "special_tokens_map.json", "added_tokens.json")
-TEMPLATE_FILE = "chat_template.jinja"
 
 
 def load_model(
@@ -39,7 +32,7 @@ def load_model(
     With `quantization` its linear layers are quantized while they are read, on `device`, where they then stay.
     """
     refuse_hub_kernels()
-    _check_folder(folder)
+    check_model_folder(folder)
     try:
         loaded = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -81,7 +74,7 @@ def save_model(
     folder.mkdir(parents=True, exist_ok=True)
     model.generation_config = GenerationConfig()
     model.save_pretrained(folder, state_dict=state)
-    save_words(folder, tokenizer_from=tokenizer_from, jinja=jinja)
+    save_chat_files(folder, tokenizer_from=tokenizer_from, jinja=jinja)
 
 
 def save_changed(base: Path, folder: Path, tensors: Mapping[str, torch.Tensor], *, jinja: str | None) -> None:
@@ -89,12 +82,12 @@ def save_changed(base: Path, folder: Path, tensors: Mapping[str, torch.Tensor], 
     folder.mkdir(parents=True, exist_ok=True)
     copy_weights(base, folder, tensors)
     shutil.copyfile(base / "config.json", folder / "config.json")
-    save_words(folder, tokenizer_from=base, jinja=jinja)
+    save_chat_files(folder, tokenizer_from=base, jinja=jinja)
 
 
-def save_words(folder: Path, *, tokenizer_from: Path, jinja: str | None) -> None:
+def save_chat_files(folder: Path, *, tokenizer_from: Path, jinja: str | None) -> None:
     """Tokenizer, template and where a turn ends."""
-    save_tokenizer(tokenizer_from, folder, jinja=jinja)
+    copy_tokenizer(tokenizer_from, folder, jinja=jinja)
     tokenizer = FolderTokenizer(folder)
     ends = dict.fromkeys([*_ends_of_turn(folder, tokenizer, is_own=jinja is None), tokenizer.eos_token])
     settings = GenerationConfig(
@@ -102,48 +95,6 @@ def save_words(folder: Path, *, tokenizer_from: Path, jinja: str | None) -> None
         eos_token_id=[tokenizer.controls[name] for name in ends if name in tokenizer.controls] or None,
     )
     settings.save_pretrained(folder)
-
-
-def save_tokenizer(source: Path, folder: Path, *, jinja: str | None) -> None:
-    """Copy the tokenizer files of a model folder; `jinja` replaces its chat template."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in TOKENIZER_FILES:
-        if (source / name).is_file():
-            shutil.copyfile(source / name, folder / name)
-    settings_file = source / "tokenizer_config.json"
-    if settings_file.is_file():
-        settings = json.loads(settings_file.read_text(encoding="utf-8"))
-        if jinja is not None:
-            settings.pop("chat_template", None)
-        text = json.dumps(settings, ensure_ascii=False, indent=2) + "\n"
-        (folder / settings_file.name).write_text(text, encoding="utf-8")
-    if jinja is not None:
-        (folder / TEMPLATE_FILE).write_text(jinja, encoding="utf-8")
-    elif _has_template(source):
-        shutil.copyfile(source / TEMPLATE_FILE, folder / TEMPLATE_FILE)
-
-
-def fingerprint(folder: Path) -> str:
-    """SHA-256 over the weight and vocabulary files, 64 hex digits; settings that do not change logits do not count."""
-    names = sorted(path.name for path in folder.glob("*.safetensors"))
-    names += [name for name in VOCABULARY_FILES if (folder / name).is_file()]
-    return hash_json([[name, hash_file(folder / name)] for name in names])
-
-
-def vocabulary_fingerprint(folder: Path) -> str:
-    """SHA-256 over the files that decide how a text becomes ids, 64 hex digits."""
-    names = [name for name in (*TOKENIZER_FILES, "tokenizer_config.json") if (folder / name).is_file()]
-    return hash_json([[name, hash_file(folder / name)] for name in names])
-
-
-def source_of(folder: Path) -> str:
-    """Where a model came from: its manifest's source, else the folder's name; never a path of this machine."""
-    made = find_artifact(folder, max_depth=0)
-    source = made.manifest["config"].get("source") if made else None
-    if not isinstance(source, str) or not source:
-        return folder.resolve().name
-    is_local = source.startswith((".", "~")) or Path(source).is_absolute() or "\\" in source
-    return source.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1] if is_local else source
 
 
 def import_bitsandbytes(what: str, *, where: str) -> ModuleType:
@@ -182,15 +133,3 @@ def _ends_of_turn(folder: Path, tokenizer: FolderTokenizer, *, is_own: bool) -> 
 
 def _has_template(folder: Path) -> bool:
     return (folder / TEMPLATE_FILE).is_file()
-
-
-def _check_folder(folder: Path) -> None:
-    check_model_folder(folder)
-    for file in sorted(folder.glob("*.safetensors")):
-        try:
-            with safe_open(file, framework="numpy"):
-                pass
-        except SafetensorError as error:
-            raise InputError(
-                f"this weight file is broken: {error}", where=str(file), fix="copy or download the file again"
-            ) from error

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from baihua.core.errors import InputError
 from baihua.core.files import write_json
 from baihua.model.adapter import WEIGHTS, check_base, read_config
-from baihua.model.load import load_model, save_words
+from baihua.model.load import load_model, save_chat_files
 from baihua.model.streamed import EMBEDDINGS, HEAD, Skeleton, open_skeleton, stream
 from baihua.model.weights import ShardWriter
 
@@ -85,7 +85,7 @@ def merge_into(folder: Path, base: Path, adapter: Path, *, dtype: Written = "bas
         if path != HEAD or not is_tied:
             writer.add(path, stored)
     writer.close()
-    save_words(folder, tokenizer_from=base, jinja=jinja)
+    save_chat_files(folder, tokenizer_from=base, jinja=jinja)
     _write_config(folder, base, dtype=dtype, is_tied=is_tied)
 
 

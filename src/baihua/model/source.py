@@ -1,6 +1,7 @@
 """Where a base model comes from: a wheel on the package index, a hub, a folder or a file."""
 
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -12,7 +13,7 @@ from typing import Literal
 from baihua.core.artifact import hash_file
 from baihua.core.errors import InputError
 from baihua.model import modelscope
-from baihua.model.files import PATTERNS, check_weights, hash_folder
+from baihua.modelfiles.folder import PATTERNS, check_files, hash_folder, model_files
 from baihua.modelfiles.gguf_header import read_model_header
 
 PIP = re.compile(r"pip:(?P<name>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.!+]+)")
@@ -32,7 +33,7 @@ class Source:
 def resolve(source: str, *, sha256: str | None, cache: Path, endpoint: str | None = None) -> Source:
     """Fetch what `source` names, if needed, into `cache`, and check it.
 
-    `sha256` is the expected hash of the wheel, of the file, or of a folder (see `files.hash_folder`); a hub model
+    `sha256` is the expected hash of the wheel, of the file, or of a folder (see `folder.hash_folder`); a hub model
     is pinned by its `@REVISION`. `endpoint` replaces the address of the hub (a mirror, a test server).
     """
     path = Path(source).expanduser()
@@ -53,6 +54,16 @@ def resolve(source: str, *, sha256: str | None, cache: Path, endpoint: str | Non
         folder = modelscope.download(match["model"], match["revision"], cache, endpoint=endpoint)
         return Source(folder, hash_folder(folder), "folder")
     return _from_hub(match["model"], match["revision"], cache, endpoint)
+
+
+def copy_folder(folder: Path, out: Path) -> None:
+    """Copy a folder's model files; `tokenizer.json` is made from `tokenizer.model` where only that exists."""
+    for file in model_files(folder):
+        shutil.copyfile(file, out / file.name)
+    if not (out / "tokenizer.json").is_file() and (out / "tokenizer.model").is_file():
+        from transformers import AutoTokenizer
+
+        AutoTokenizer.from_pretrained(str(out), trust_remote_code=False).save_pretrained(str(out))
 
 
 def _from_disk(path: Path, sha256: str | None) -> Source:
@@ -144,7 +155,7 @@ def _from_hub(model: str, revision: str | None, cache: Path, endpoint: str | Non
             where=f"source {name!r}",
             fix="check the name, the revision and the network; a gated model needs `hf auth login`",
         ) from error
-    check_weights(found, names, name)
+    check_files(names, name)
     # The hub's cache names each snapshot's folder by its commit.
     return Source(folder, folder.name, "folder")
 

@@ -21,10 +21,10 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from baihua.core.errors import InputError
-from baihua.model.load import DTYPES, Precision, refuse_hub_kernels
+from baihua.model.load import DTYPES, refuse_hub_kernels
 from baihua.model.weights import WeightFiles, check_names
 from baihua.modelfiles.families import family_of
-from baihua.modelfiles.model_folder import check_model_folder
+from baihua.modelfiles.folder import Precision, check_model_folder
 
 # The widest activations of a 7B model are 11,008 numbers a token, and four of them are alive at once: 1.4 GB.
 MAX_TOKENS_PER_PASS = 8192

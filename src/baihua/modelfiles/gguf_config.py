@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from baihua.core.errors import InputError
-from baihua.modelfiles.families import FAMILIES, Family
+from baihua.modelfiles.families import family_of_architecture
 from baihua.modelfiles.gguf_header import GgufHeader
 from baihua.modelfiles.rope import DEFAULT_THETA, recognize
 
@@ -16,14 +16,9 @@ FROM_FOLDER = "import the model from its Hugging Face folder instead of the .ggu
 SPECIAL = {"bos": "bos", "eos": "eos", "pad": "padding", "unk": "unknown"}
 
 
-def family_of_header(header: GgufHeader) -> Family:
-    """The family that transformers has for the file's architecture; Mistral's dense models are Llamas there."""
-    return next(family for family in FAMILIES.values() if header.architecture == family.architecture)
-
-
 def config_of(header: GgufHeader, factors: np.ndarray | None, where: Path) -> dict[str, Any]:
     """The config.json of the model in a file; `factors` are its divisors of the rotary frequencies, if it has any."""
-    family = family_of_header(header)
+    family = family_of_architecture(header.architecture)
     names = {tensor.name for tensor in header.tensors}
     config: dict[str, Any] = {
         "architectures": [family.class_name],

@@ -1,15 +1,20 @@
-"""Rotary position scaling in config.json and GGUF, and Llama 3's frequency divisors."""
+"""Rotary positions (RoPE) in config.json and GGUF: scaling, Llama 3's frequency divisors, and the order of rows."""
 
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from gguf import GGUFWriter
 from gguf.constants import RopeScalingType
 
 from baihua.core.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+Rows = TypeVar("Rows", np.ndarray, "torch.Tensor")
 
 DEFAULT_THETA = 10_000.0
 
@@ -76,3 +81,19 @@ def write_rope(rope: Mapping[str, Any], writer: GGUFWriter) -> None:
 def rope_factors(rope: Mapping[str, Any], head_dim: int) -> np.ndarray | None:
     """Divisors of the frequencies, one per pair of dimensions, for Llama 3's stretching; else None."""
     return llama3_factors(rope, head_dim) if rope["rope_type"] == "llama3" else None
+
+
+def to_gguf_rows(weights: Rows, num_heads: int) -> Rows:
+    """Rows of a query or key projection, or its bias, in the order of a GGUF file of the architecture `llama`.
+
+    transformers rotates dimension i of a head with i + half a head, llama.cpp rotates neighbours 2i and 2i + 1: the
+    two halves of every head are interleaved.
+    """
+    halves = weights.reshape(num_heads, 2, weights.shape[0] // num_heads // 2, *weights.shape[1:])
+    return halves.swapaxes(1, 2).reshape(weights.shape)
+
+
+def from_gguf_rows(weights: Rows, num_heads: int) -> Rows:
+    """The inverse of `to_gguf_rows`: the even rows of every head come first."""
+    pairs = weights.reshape(num_heads, weights.shape[0] // num_heads // 2, 2, *weights.shape[1:])
+    return pairs.swapaxes(1, 2).reshape(weights.shape)

@@ -1,4 +1,4 @@
-"""The widths of a model, which say how much memory and work it needs."""
+"""The shape of a model: the numbers in its config.json or GGUF header that decide its memory and work."""
 
 import json
 from collections.abc import Mapping
@@ -6,30 +6,53 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from baihua.core.errors import InputError
+from baihua.modelfiles.gguf_header import GgufHeader, read_model_header
 
-@dataclass(frozen=True, slots=True)
+REQUIRED = (
+    "hidden_size",
+    "intermediate_size",
+    "max_position_embeddings",
+    "num_attention_heads",
+    "num_hidden_layers",
+    "vocab_size",
+)
+"""Keys of a config.json without which a model has no shape."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """The widths of a model of the Llama family."""
+    """Sizes of a dense decoder of the Llama family."""
 
     num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
     width: int
     mlp_width: int
-    query_width: int
-    key_width: int
     num_tokens: int
-    """Of its vocabulary."""
+    """Rows of the embedding; the tokenizer may have fewer tokens."""
+    context_length: int
+    """Most tokens of a text."""
     is_tied: bool
+    """Whether the embedding is also the output layer."""
+
+    @property
+    def query_width(self) -> int:
+        """Outputs of the query projection."""
+        return self.num_heads * self.head_dim
+
+    @property
+    def key_width(self) -> int:
+        """Outputs of the key projection, and of the value projection."""
+        return self.num_kv_heads * self.head_dim
 
     @property
     def linears(self) -> dict[str, tuple[int, int]]:
         """Inputs and outputs of a layer's matrices."""
-        wide, narrow = (self.width, self.query_width), (self.width, self.key_width)
-        up = (self.width, self.mlp_width)
-        return {"q_proj": wide, "k_proj": narrow, "v_proj": narrow, "o_proj": wide[::-1]} | {
-            "gate_proj": up,
-            "up_proj": up,
-            "down_proj": up[::-1],
-        }
+        queries, keys, mlp = (self.width, self.query_width), (self.width, self.key_width), (self.width, self.mlp_width)
+        attention = {"q_proj": queries, "k_proj": keys, "v_proj": keys, "o_proj": queries[::-1]}
+        return attention | {"gate_proj": mlp, "up_proj": mlp, "down_proj": mlp[::-1]}
 
     @property
     def num_layer_weights(self) -> int:
@@ -43,25 +66,61 @@ class Shape:
 
     @property
     def num_weights(self) -> int:
-        """All weights; norms and biases, a thousandth, are left out."""
+        """Weights of all matrices; norms and biases, about a thousandth, are left out."""
         return self.num_layers * self.num_layer_weights + self.num_head_weights * (1 if self.is_tied else 2)
 
 
-def read_shape(config: Mapping[str, Any]) -> Shape:
-    """The shape that a model's config.json describes."""
-    heads, width = config["num_attention_heads"], config["hidden_size"]
-    head_width = config.get("head_dim") or width // heads
+def read_shape(config: Mapping[str, Any], where: str = "config.json") -> Shape:
+    """The shape that a config.json describes; an InputError when it lacks a size."""
+    wrong = [name for name in REQUIRED if not isinstance(config.get(name), int) or config[name] < 1]
+    if wrong:
+        raise InputError(
+            f"config.json has {config.get(wrong[0])!r} for {wrong[0]!r}, expected a positive number",
+            where=where,
+            fix="download the model again, or use the config.json that belongs to these weights",
+        )
+    num_heads, width = config["num_attention_heads"], config["hidden_size"]
     return Shape(
         num_layers=config["num_hidden_layers"],
+        num_heads=num_heads,
+        num_kv_heads=config.get("num_key_value_heads") or num_heads,
+        head_dim=config.get("head_dim") or width // num_heads,
         width=width,
         mlp_width=config["intermediate_size"],
-        query_width=heads * head_width,
-        key_width=(config.get("num_key_value_heads") or heads) * head_width,
         num_tokens=config["vocab_size"],
-        is_tied=config.get("tie_word_embeddings", False),
+        context_length=_context_length(config),
+        is_tied=bool(config.get("tie_word_embeddings")),
     )
 
 
-def shape_of(folder: Path) -> Shape:
-    """The shape of the model in a folder."""
-    return read_shape(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+def shape_of_header(header: GgufHeader) -> Shape:
+    """The shape in a header that `read_model_header` has checked."""
+    num_heads, width = header.size("attention.head_count"), header.size("embedding_length")
+    num_kv_heads, head_dim = header.of_model("attention.head_count_kv"), header.of_model("attention.key_length")
+    rows = {tensor.name: tensor.shape[-1] for tensor in header.tensors if not tensor.name.startswith("blk.")}
+    return Shape(
+        num_layers=header.size("block_count"),
+        num_heads=num_heads,
+        num_kv_heads=num_kv_heads if isinstance(num_kv_heads, int) else num_heads,
+        head_dim=head_dim if isinstance(head_dim, int) else width // num_heads,
+        width=width,
+        mlp_width=header.size("feed_forward_length"),
+        num_tokens=rows.get("token_embd.weight", 0),
+        context_length=header.size("context_length"),
+        is_tied="output.weight" not in rows,
+    )
+
+
+def shape_of(model: Path) -> Shape:
+    """The shape of a model folder or a GGUF file."""
+    if model.is_file():
+        return shape_of_header(read_model_header(model))
+    file = model / "config.json"
+    return read_shape(json.loads(file.read_text(encoding="utf-8")), str(file))
+
+
+def _context_length(config: Mapping[str, Any]) -> int:
+    """Tokens of a text; where attention is limited to a window, llama.cpp's graphs of these families stop there too."""
+    context, window = config["max_position_embeddings"], config.get("sliding_window")
+    has_window = bool(window) and config.get("use_sliding_window", True)
+    return min(context, window) if has_window else context

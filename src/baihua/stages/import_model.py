@@ -55,8 +55,7 @@ def fingerprint(config: Config) -> str:
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
     """Fetch, check, and convert or copy; a GGUF's tokenizer is compared with llama.cpp's own."""
-    from baihua.model.files import copy_folder
-    from baihua.model.source import resolve
+    from baihua.model.source import copy_folder, resolve
 
     download = out / "download"
     source = resolve(config.source, sha256=config.sha256, cache=download)

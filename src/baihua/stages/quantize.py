@@ -71,8 +71,8 @@ def estimate(
     from baihua.train.plan.machines import known_shape
 
     model = _only_file(inputs["model"]) if "model" in inputs else None
-    widths = asdict(known_shape(assumed["model"])) if assumed.get("model") else None
-    return forecast(config.levels, model, widths)
+    shape = known_shape(assumed["model"]) if assumed.get("model") else None
+    return forecast(config.levels, model, shape)
 
 
 def _only_file(model: Path) -> Path:

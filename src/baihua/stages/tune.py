@@ -21,7 +21,7 @@ from baihua.train.schedule import Config as Schedule
 if TYPE_CHECKING:
     import torch
 
-    from baihua.model.load import Precision
+    from baihua.modelfiles.folder import Precision
     from baihua.modelfiles.shape import Shape
     from baihua.train.examples import encode as rows
     from baihua.train.plan.machines import TrainingMachine
@@ -140,7 +140,7 @@ def _load_examples(config: Config, inputs: Mapping[str, Path]) -> "tuple[rows.Ex
     """The examples to learn, and those held out, which are always answers: they measure how well it answers."""
     from baihua.core.env import Environment, cache_folder
     from baihua.model.examples import Encoder
-    from baihua.model.load import vocabulary_fingerprint
+    from baihua.modelfiles.folder import vocabulary_fingerprint
     from baihua.train.examples.encode import load_examples
 
     tokenizer, template = open_template(config.template, inputs["model"])

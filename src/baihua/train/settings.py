@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from baihua.model.load import Precision
+from baihua.modelfiles.folder import Precision
 from baihua.train import optimizer, schedule
 from baihua.train.examples.batches import Order
 from baihua.train.parallel.sharding import Kind as Parallel

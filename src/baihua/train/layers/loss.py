@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from baihua.core.errors import RunError
-from baihua.model.load import Precision
+from baihua.modelfiles.folder import Precision
 from baihua.train.examples.batches import PackedBatch
 
 # Logits alive at once: 32 MiB of float32, which stay near the core. A whole batch at 49,152 tokens would take 200 MB

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
-    from baihua.model.load import Precision
+    from baihua.modelfiles.folder import Precision
 
 OUTPUT = "adapter"
 

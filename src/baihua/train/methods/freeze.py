@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-    from baihua.model.load import Precision
+    from baihua.modelfiles.folder import Precision
 
 OUTPUT = "model"
 

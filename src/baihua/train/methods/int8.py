@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
-    from baihua.model.load import Precision
+    from baihua.modelfiles.folder import Precision
 
 OUTPUT = "adapter"
 # Columns of the input with a larger value are multiplied in 16 bits: section 3 of the paper finds that the few

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
-    from baihua.model.load import Precision
+    from baihua.modelfiles.folder import Precision
 
 OUTPUT = "adapter"
 LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -109,7 +109,7 @@ def rate_factor(name: str, config: LoraFields) -> float:
 
 def save(model: "PeftModel", out: Path, *, base: Path, jinja: str, state: "Mapping[str, torch.Tensor]") -> None:
     """Write an adapter that names its base by source and fingerprint, never by a path."""
-    from baihua.model.load import fingerprint, save_tokenizer, source_of
+    from baihua.modelfiles.folder import copy_tokenizer, fingerprint, source_of
 
     model.save_pretrained(str(out), save_embedding_layers=False, state_dict=dict(state))
     # The model card that peft adds is a form with every field empty, and names a path.
@@ -121,7 +121,7 @@ def save(model: "PeftModel", out: Path, *, base: Path, jinja: str, state: "Mappi
     # A set to peft: without sorting, each process would write another order.
     settings["target_modules"] = sorted(settings["target_modules"])
     write_json(file, settings)
-    save_tokenizer(base, out, jinja=jinja)
+    copy_tokenizer(base, out, jinja=jinja)
 
 
 def new_tokens(model: "PreTrainedModel", first: int | None) -> dict[str, list[int]] | None:

@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from baihua.core.errors import InputError, RunError
-from baihua.model.load import Precision
+from baihua.modelfiles.folder import Precision
 
 Kind = Literal["ddp", "fsdp"]
 

@@ -8,7 +8,7 @@ import torch
 
 from baihua.core import system
 from baihua.core.log import logger
-from baihua.model.load import Precision
+from baihua.modelfiles.folder import Precision
 
 
 def choose_device() -> torch.device:

@@ -17,7 +17,7 @@ from baihua.train.plan.memory import Job, estimate_memory, operations_per_token
 if TYPE_CHECKING:
     import torch
 
-    from baihua.model.load import Precision
+    from baihua.modelfiles.folder import Precision
 
 THIS = "this"
 FILE = Path(__file__).with_name("machines.yaml")

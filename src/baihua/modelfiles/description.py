@@ -1,0 +1,211 @@
+"""Family, shape and tensors of a model, read from a model folder or a GGUF file without its weights."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+
+from baihua.core.errors import InputError
+from baihua.modelfiles.families import FAMILIES, Family, family_of, family_of_architecture, llama_cpp_name
+from baihua.modelfiles.folder import check_model_folder, read_json, weight_files
+from baihua.modelfiles.gguf_header import GgufHeader, read_model_header
+from baihua.modelfiles.rope import read_rope, rope_factors
+from baihua.modelfiles.shape import Shape, read_shape, shape_of_header
+
+FLOATS = ("F32", "F16", "BF16")
+ROPE_FACTORS = "rope_freqs.weight"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorShape:
+    """A tensor by llama.cpp's name; the length of a row comes first, as in a GGUF file."""
+
+    name: str
+    shape: tuple[int, ...]
+
+    @property
+    def layer(self) -> int:
+        """Number of its layer; -1 outside the layers."""
+        parts = self.name.split(".")
+        return int(parts[1]) if parts[0] == "blk" else -1
+
+    @property
+    def kind(self) -> str:
+        """Its name without layer and ending, such as `attn_v`."""
+        return self.name.split(".")[-2]
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether it is one of the matrices that may be quantized."""
+        return len(self.shape) > 1 and self.name.endswith(".weight") and not self.kind.endswith("_norm")
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of a matrix; 1 for a vector."""
+        return math.prod(self.shape[1:])
+
+    @property
+    def num_weights(self) -> int:
+        """Numbers in the tensor."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """Family, shape and tensors of a model, the tensors in the order in which llama.cpp's quantizer writes them."""
+
+    family: Family
+    shape: Shape
+    tensors: tuple[TensorShape, ...]
+
+    @property
+    def num_weights(self) -> int:
+        """All numbers in its tensors."""
+        return sum(tensor.num_weights for tensor in self.tensors)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """A tensor of a model folder: the shard that holds it, and its name there."""
+
+    shard: Path
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """A model folder that can become a GGUF file."""
+
+    path: Path
+    config: Mapping[str, Any]
+    description: Description
+    stored: Mapping[str, StoredTensor]
+    """The place of each tensor; the rope factors are computed, not stored."""
+    rope: Mapping[str, Any]
+
+
+def describe(model: Path) -> Description:
+    """Describe a model folder or a GGUF file; an InputError for what is not a model of a known family."""
+    return read_folder(model).description if model.is_dir() else describe_header(read_model_header(model))
+
+
+def describe_header(header: GgufHeader) -> Description:
+    """Describe the model of a header that `read_model_header` has checked."""
+    tensors = [TensorShape(tensor.name, tensor.shape) for tensor in header.tensors]
+    return Description(family_of_architecture(header.architecture), shape_of_header(header), _in_order(tensors))
+
+
+def describe_shape(shape: Shape, family: Family = FAMILIES["llama"]) -> Description:
+    """Describe a model of this shape that need not exist yet, with the tensors that its family requires."""
+    tensors = [TensorShape(name, _lengths(name, shape)) for name in _required(shape, family)]
+    return Description(family, shape, _in_order(tensors))
+
+
+def read_folder(folder: Path) -> ModelFolder:
+    """Read a model folder's config and the names and shapes of its tensors; an InputError where something is wrong."""
+    check_model_folder(folder)
+    file = folder / "config.json"
+    config = read_json(file)
+    family, shape, rope = family_of(config, file), read_shape(config, str(file)), read_rope(config, file)
+    stored, tensors = _find_tensors(folder, family, shape)
+    _check_tensors(tensors, family, shape, folder)
+    factors = rope_factors(rope, shape.head_dim)
+    if factors is not None:
+        tensors.append(TensorShape(ROPE_FACTORS, factors.shape))
+    return ModelFolder(folder, config, Description(family, shape, _in_order(tensors)), stored, rope)
+
+
+def _in_order(tensors: list[TensorShape]) -> tuple[TensorShape, ...]:
+    return tuple(sorted(tensors, key=lambda tensor: (tensor.layer, tensor.name)))
+
+
+def _find_tensors(folder: Path, family: Family, shape: Shape) -> tuple[dict[str, StoredTensor], list[TensorShape]]:
+    stored: dict[str, StoredTensor] = {}
+    tensors: list[TensorShape] = []
+    for shard, source, lengths in _stored_tensors(folder):
+        # Old folders store the rotary frequencies, which the config determines; a tied head is the embedding again.
+        if source.endswith("rotary_emb.inv_freq") or (source == "lm_head.weight" and shape.is_tied):
+            continue
+        name = llama_cpp_name(source)
+        if name is None:
+            raise InputError(
+                f"tensor {source!r} is not part of a model of type {family.model_type!r}",
+                where=str(shard),
+                fix="merge adapters first; a quantized (4-bit, 8-bit) folder must be saved in full precision",
+            )
+        stored[name] = StoredTensor(shard, source)
+        tensors.append(TensorShape(name, lengths[::-1]))
+    return stored, tensors
+
+
+def _stored_tensors(folder: Path) -> Iterator[tuple[Path, str, tuple[int, ...]]]:
+    for shard in weight_files(folder):
+        with safe_open(shard, "numpy") as tensors:
+            parts = {name: tensors.get_slice(name) for name in sorted(tensors.keys())}
+            found = [(name, part.get_dtype(), tuple(part.get_shape())) for name, part in parts.items()]
+        for name, dtype, lengths in found:
+            if dtype not in FLOATS:
+                raise InputError(
+                    f"tensor {name!r} has the type {dtype}, expected one of {', '.join(FLOATS)}",
+                    where=str(shard),
+                    fix="save the model in full precision, not quantized",
+                )
+            yield shard, name, lengths
+
+
+def _required(shape: Shape, family: Family) -> list[str]:
+    outer = ["token_embd.weight", "output_norm.weight", *([] if shape.is_tied else ["output.weight"])]
+    return outer + [f"blk.{layer}.{name}" for layer in range(shape.num_layers) for name in family.layer_tensors]
+
+
+def _lengths(name: str, shape: Shape) -> tuple[int, ...]:
+    """The lengths of a tensor, length of a row first; a bias has those of its matrix without the row."""
+    *_, kind, ending = name.split(".")
+    width, mlp, query, key = shape.width, shape.mlp_width, shape.query_width, shape.key_width
+    lengths = {
+        "token_embd": (width, shape.num_tokens),
+        "output": (width, shape.num_tokens),
+        "output_norm": (width,),
+        "attn_norm": (width,),
+        "ffn_norm": (width,),
+        "attn_q": (width, query),
+        "attn_k": (width, key),
+        "attn_v": (width, key),
+        "attn_output": (query, width),
+        "attn_q_norm": (shape.head_dim,),
+        "attn_k_norm": (shape.head_dim,),
+        "ffn_gate": (width, mlp),
+        "ffn_up": (width, mlp),
+        "ffn_down": (mlp, width),
+    }[kind]
+    return lengths[1:] if ending == "bias" else lengths
+
+
+def _check_tensors(tensors: list[TensorShape], family: Family, shape: Shape, folder: Path) -> None:
+    """Check names and lengths: llama.cpp names only the wrong tensor, and accepts some wrong vocabularies."""
+    required, names = set(_required(shape, family)), {tensor.name for tensor in tensors}
+    optional = {f"blk.{layer}.{name}" for layer in range(shape.num_layers) for name in family.optional_tensors}
+    if missing := sorted(required - names):
+        raise InputError(
+            f"{len(missing)} tensors of the model are missing, the first is {missing[0]!r}",
+            where=str(folder),
+            fix="copy all .safetensors files of the model into the folder",
+        )
+    if unknown := sorted(names - required - optional):
+        raise InputError(
+            f"tensor {unknown[0]!r} is not part of a model of type {family.model_type!r}; llama.cpp would ignore it",
+            where=str(folder),
+            fix="check `model_type` in config.json",
+        )
+    for tensor in tensors:
+        expected = _lengths(tensor.name, shape)
+        if tensor.shape != expected:
+            raise InputError(
+                f"tensor {tensor.name!r} has the shape {list(tensor.shape)}, expected {list(expected)} by config.json "
+                "(length of a row first)",
+                where=str(folder),
+                fix="use the config.json that belongs to these weights",
+            )
