@@ -1,7 +1,7 @@
-"""What lies beside GGUF files: a Modelfile for Ollama, a README with the table of levels, and checksums."""
+"""Files next to GGUF files: a Modelfile for Ollama, a model card with the table of levels, and checksums."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,53 +9,50 @@ from typing import Any
 from baihua.core.artifact import find_artifact, hash_file
 from baihua.core.files import write_text
 from baihua.core.run import lineage
-from baihua.core.tables import figures_table, render_markdown
+from baihua.core.tables import Column, figures_table, render_markdown
 from baihua.modelfiles.gguf_header import read_header
 
+Row = Mapping[str, Any]
 CHECKSUMS = "SHA256SUMS"
 # Ids of a GGUF file's metadata at which an answer ends.
 END_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
-# Heading, key of a row and format; only columns that some row has are printed.
-COLUMNS = (
+COLUMNS: Sequence[Column] = (
     ("level", "level", ""),
     ("file", "file", ""),
     ("MB", "file_bytes", "MB"),
     ("bits per weight", "bits_per_weight", ".2f"),
-    ("KL to the reference, Chinese", "mean_kl_zh", ".2g"),
-    ("KL, English", "mean_kl_en", ".2g"),
-    ("same top token, Chinese", "same_top_share_zh", ".1%"),
-    ("same top token, English", "same_top_share_en", ".1%"),
-    ("bits per character, Chinese", "bits_per_char_zh", ".3f"),
-    ("bits per character, English", "bits_per_char_en", ".3f"),
-    ("tokens/s", "tokens_per_second", ".1f"),
-    ("characters/s", "chars_per_second", ".1f"),
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CardFacts:
-    """What is known about a model's origin; what is not known stays out of its card."""
+class Origin:
+    """The known origin of a model; unknown facts stay out of its card."""
 
     base_model: str | None = None
-    """Where the base model came from, such as a hub id."""
-    licence: str | None = None
-    """Of the weights, as the Hugging Face hub names it."""
+    """Source of the base model, such as a hub id."""
     sources: Mapping[str, str | None] = field(default_factory=dict)
     """Licence of each source of training data; None where none was stated."""
     steps: Sequence[str] = ()
-    """What made it, the last step first."""
-    notes: str = ""
-    """Markdown for the section after the table, such as the measured damage."""
+    """The stages that made it, the last one first."""
 
 
-def read_facts(model: Path) -> CardFacts:
-    """Facts from the manifests behind a model; empty for a model that no artifact of ours holds."""
+def write_companions(folder: Path, model: Path, rows: Sequence[Row]) -> None:
+    """Write Modelfile, README.md and SHA256SUMS for GGUF files made from `model`; a row of figures for each file."""
+    smallest = min(rows, key=lambda row: row["file_bytes"])["file"]
+    origin = read_origin(model)
+    write_modelfile(folder, smallest, end_tokens(model))
+    write_card(folder, name=origin.base_model or model.resolve().stem, rows=rows, origin=origin)
+    write_checksums(folder)
+
+
+def read_origin(model: Path) -> Origin:
+    """The origin of a model by the manifests behind it; empty for a model outside any artifact."""
     artifact = find_artifact(model)
     if artifact is None:
-        return CardFacts()
-    nodes = list(_walk(lineage(artifact)))
+        return Origin()
+    nodes = list(_flatten(lineage(artifact)))
     bases = [node["content"] for node in nodes if node["stage"] == "import_model" and node["content"]]
-    return CardFacts(
+    return Origin(
         base_model=bases[0] if bases else None,
         sources=artifact.sources,
         steps=[" ".join(filter(None, (node["stage"], node["id"][:16], node["content"]))) for node in nodes],
@@ -63,9 +60,9 @@ def read_facts(model: Path) -> CardFacts:
 
 
 def write_modelfile(folder: Path, file_name: str, end_tokens: Sequence[str]) -> None:
-    """FROM and the stop tokens; Ollama takes the chat template from the file itself."""
+    """Write FROM and the stop tokens; Ollama takes the chat template from the GGUF file itself."""
     stops = [f"PARAMETER stop {json.dumps(token, ensure_ascii=False)}" for token in end_tokens]
-    _write(folder / "Modelfile", [f"FROM ./{file_name}", *stops])
+    _write_lines(folder / "Modelfile", [f"FROM ./{file_name}", *stops])
 
 
 def end_tokens(model: Path) -> list[str]:
@@ -83,64 +80,36 @@ def end_tokens(model: Path) -> list[str]:
     return [name for name in dict.fromkeys(names) if name]
 
 
-def write_card(folder: Path, *, name: str, rows: Sequence[Mapping[str, Any]], facts: CardFacts) -> None:
-    """README.md for a folder of GGUF files; `rows` have the keys of the stages `quantize` and `damage`."""
-    lines = [*_front_matter(facts), "", f"# {name}", "", *_opening(facts), "", *_table(rows)]
-    lines += ["", facts.notes.strip()] if facts.notes.strip() else []
-    _write(folder / "README.md", [*lines, "", *_usage(rows), "", *_origin(facts)])
+def write_card(folder: Path, *, name: str, rows: Sequence[Row], origin: Origin) -> None:
+    """Write README.md for a folder of GGUF files: the levels, how to run them, and their origin."""
+    smallest = min(rows, key=lambda row: row["file_bytes"])["file"]
+    base = f", made from `{origin.base_model}`" if origin.base_model else ""
+    lines = ["---", "language:", "- zh", "- en", "pipeline_tag: text-generation", "tags:", "- gguf", "- baihua"]
+    # A JSON string is a YAML string, whatever it contains.
+    lines += [f"base_model: {json.dumps(origin.base_model, ensure_ascii=False)}"] if origin.base_model else []
+    lines += ["---", "", f"# {name}", ""]
+    lines += [f"A chat model for Chinese and English{base}, as GGUF files for llama.cpp and programs built on it.", ""]
+    lines += ["## Levels", "", render_markdown(figures_table(COLUMNS, rows))]
+    lines += ["## How to run it", "", "```sh", f"baihua chat {smallest}", f"llama-cli -m {smallest} --jinja -cnv"]
+    lines += ["ollama create my-model -f Modelfile && ollama run my-model", f"sha256sum --check {CHECKSUMS}", "```", ""]
+    lines += ["The files contain the chat template and the tokens that end an answer.", ""]
+    lines += ["## Origin", "", f"- base model: {origin.base_model or 'not recorded'}"]
+    lines += ["- licence of the weights: not recorded; the licence of the base model applies"]
+    lines += [f"- data: {name}, licence: {licence or 'not stated'}" for name, licence in sorted(origin.sources.items())]
+    if origin.steps:
+        lines += ["", "Made by these steps, the last one first:", ""]
+        lines += [f"{number}. {step}" for number, step in enumerate(origin.steps, 1)]
+    _write_lines(folder / "README.md", lines)
 
 
 def write_checksums(folder: Path) -> None:
-    """SHA256SUMS of every other file of a folder, as `sha256sum --check SHA256SUMS` reads it."""
+    """Write SHA256SUMS of every other file in a folder, as `sha256sum --check SHA256SUMS` reads it."""
     files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name != CHECKSUMS)
-    _write(folder / CHECKSUMS, [f"{hash_file(file)}  {file.relative_to(folder).as_posix()}" for file in files])
+    _write_lines(folder / CHECKSUMS, [f"{hash_file(file)}  {file.relative_to(folder).as_posix()}" for file in files])
 
 
-def _front_matter(facts: CardFacts) -> list[str]:
-    lines = ["---", "language:", "- zh", "- en", "pipeline_tag: text-generation", "tags:", "- gguf", "- baihua"]
-    # A JSON string is a YAML string, whatever it contains.
-    lines += [f"base_model: {json.dumps(facts.base_model, ensure_ascii=False)}"] if facts.base_model else []
-    lines += [f"license: {json.dumps(facts.licence, ensure_ascii=False)}"] if facts.licence else []
-    return [*lines, "---"]
-
-
-def _opening(facts: CardFacts) -> list[str]:
-    base = f" made from `{facts.base_model}`" if facts.base_model else ""
-    return [f"A chat model for Chinese and English{base}, as GGUF files for llama.cpp and what is built on it."]
-
-
-def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    columns = [column for column in COLUMNS if any(column[1] in row for row in rows)]
-    return ["## Levels", "", *render_markdown(figures_table(columns, rows)).splitlines()] if columns else []
-
-
-def _usage(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    files = [row for row in rows if "file" in row and "file_bytes" in row]
-    smallest = min(files, key=lambda row: row["file_bytes"])["file"] if files else "model.gguf"
-    return [
-        "## How to run it",
-        "",
-        "```sh",
-        f"baihua chat {smallest}",
-        f"llama-cli -m {smallest} --jinja -cnv",
-        "ollama create my-model -f Modelfile && ollama run my-model",
-        f"sha256sum --check {CHECKSUMS}",
-        "```",
-        "",
-        "The chat template and the tokens that end an answer are inside the files.",
-    ]
-
-
-def _origin(facts: CardFacts) -> list[str]:
-    lines = ["## Where it comes from", "", f"- base model: {facts.base_model or 'not recorded'}"]
-    lines.append(f"- licence of the weights: {facts.licence or 'not recorded here; that of the base model binds'}")
-    lines += [f"- data: {name}, licence: {facts.sources[name] or 'not stated'}" for name in sorted(facts.sources)]
-    steps = [f"{number}. {step}" for number, step in enumerate(facts.steps, 1)]
-    return [*lines, "", "What made it, the last step first:", "", *steps] if steps else lines
-
-
-def _walk(node: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
-    """An artifact and everything behind it, each once."""
+def _flatten(node: Row) -> Iterator[Row]:
+    """An artifact and everything behind it, each once, breadth first."""
     waiting, seen = [node], set[str]()
     while waiting:
         found = waiting.pop(0)
@@ -154,5 +123,5 @@ def _read(file: Path) -> dict[str, Any]:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
-def _write(file: Path, lines: Sequence[str]) -> None:
+def _write_lines(file: Path, lines: Sequence[str]) -> None:
     write_text(file, "\n".join(lines) + "\n")

@@ -1,6 +1,6 @@
 """Write a model as GGUF files, one per level, and prove that f16 says what the model says."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +45,7 @@ class Config(Base):
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
     """Write `model-LEVEL.gguf`, Modelfile, model card and checksums; fails if the f16 file disagrees with the model."""
+    from baihua.compress.card import write_companions
     from baihua.compress.export import write_levels
 
     source = _only_file(inputs["model"])
@@ -59,7 +60,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]
     )
     first = out / "model-f16.gguf"
     checked = _compare(config, source, inputs.get("data"), first) if source.is_dir() else {}
-    _write_around(source, out, levels)
+    write_companions(out, source, levels)
     return {"levels": levels} | ({"num_importance_matrices": len(importance)} if importance else {}) | checked
 
 
@@ -128,14 +129,3 @@ def _compare(config: Config, folder: Path, data: Path | None, file: Path) -> dic
     parity = compare_pairs((ours, scorer.log_probs(ids)) for ours, ids in zip(wanted, texts, strict=True))
     check_parity(parity, what="the f16 GGUF differs from the model")
     return asdict(parity)
-
-
-def _write_around(source: Path, out: Path, levels: Sequence[Mapping[str, Any]]) -> None:
-    """A Modelfile for the smallest file, the model card, and checksums of everything."""
-    from baihua.compress import card
-
-    smallest = min(levels, key=lambda row: row["file_bytes"])
-    card.write_modelfile(out, smallest["file"], card.end_tokens(source))
-    facts = card.read_facts(source)
-    card.write_card(out, name=facts.base_model or source.resolve().stem, rows=levels, facts=facts)
-    card.write_checksums(out)
