@@ -14,7 +14,7 @@ from baihua.chat.types import Message
 from baihua.core import kinds
 from baihua.core.errors import InputError
 from baihua.data.batch import Batch
-from baihua.data.clean.contract import FILTERS, Filter, open_filter
+from baihua.data.clean.contract import FILTERS, Filter
 from baihua.data.clean.shard import Shard
 from baihua.data.rows import DOCUMENT, FILE, Row, write_rows
 from baihua.data.shards import Source
@@ -25,7 +25,7 @@ MODULES = {kind: kinds.find(FILTERS, kind) for kind in kinds.names(FILTERS)}
 def opened(kind: str) -> Filter:
     """A filter with the config of its examples."""
     module = MODULES[kind]
-    return open_filter(vars(module).get("EXAMPLE") or module.Config())
+    return Filter(vars(module).get("EXAMPLE") or module.Config())
 
 
 def of_shapes(*shapes: str) -> list[str]:
@@ -79,8 +79,8 @@ def test_examples_are_kept_dropped_changed_and_split_as_the_file_says(kind: str,
     assert [row["id"] for table in shard.dropped_rows for row in table.to_pylist()] == [
         f"{number:016x}" for number in range(len(kept), len(kept) + len(dropped))
     ]
-    assert shard.changed.total() == len(changed) + len(split)
-    assert shard.added.total() == sum(len(parts) - 1 for _, parts in split)
+    assert shard.counts["changed"].total() == len(changed) + len(split)
+    assert shard.counts["added"].total() == sum(len(parts) - 1 for _, parts in split)
 
 
 @pytest.mark.parametrize("kind", of_shapes("check_column", "check_text", "check_row"))
@@ -89,7 +89,7 @@ def test_what_a_filter_lets_through_it_lets_through_again(kind: str, tmp_path: P
     results += [part for _, parts in example(kind, "SPLIT") for part in parts]
     again = run(kind, results, tmp_path)
     assert shown(again) == [row_of(0, item).messages for item in results]
-    assert (again.dropped.total(), again.changed.total()) == (0, 0)
+    assert [counter.total() for counter in again.counts.values()] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("kind", of_shapes("check_table"))

@@ -10,7 +10,7 @@ from baihua.chat.template import TemplateName
 from baihua.core.config import Base, execution
 from baihua.core.kinds import OneOf
 from baihua.core.stage import Input
-from baihua.data.clean.contract import FILTERS, open_filter
+from baihua.data.clean.contract import FILTERS, Filter
 
 VERSION = 1
 INPUTS = {
@@ -34,7 +34,7 @@ class Config(Base):
 
 def fingerprint(config: Config) -> list[Any]:
     """Hashes of the files that filters name, such as the evaluation sets of `decontaminate`."""
-    opened = [open_filter(item) for item in config.filters]
+    opened = map(Filter, config.filters)
     return [item.fingerprint(item.config) for item in opened if item.fingerprint]
 
 

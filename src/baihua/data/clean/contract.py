@@ -31,6 +31,9 @@ from baihua.core.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
     from daft import Expression
+else:
+    # A recipe is checked by importing its filters, and importing Daft takes two seconds.
+    Expression = Any
 
 FILTERS = "baihua.data.filters"
 SHAPES = ("check_column", "check_text", "check_row", "check_table")
@@ -71,9 +74,9 @@ class Split:
 class DropWhere:
     """Drop rows where `condition` is true; `detail`, an expression of any type, shows what was found."""
 
-    condition: "Expression"
+    condition: Expression
     reason: str
-    detail: "Expression"
+    detail: Expression
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,22 +95,11 @@ class Duplicates:
 
 
 class RowView(Protocol):
-    """One row as `check_row` gets it."""
+    """One row as `check_row` gets it. A document has one message; `meta` are the values that `import_data` kept."""
 
-    @property
-    def id(self) -> str:
-        """The id of the row."""
-        ...
-
-    @property
-    def messages(self) -> Sequence[Message]:
-        """The messages of the conversation, or the one message of a document."""
-        ...
-
-    @property
-    def meta(self) -> Mapping[str, Any]:
-        """The values that `import_data` kept with the row."""
-        ...
+    id: str
+    messages: Sequence[Message]
+    meta: Mapping[str, Any]
 
 
 class RowTable(Protocol):
@@ -115,7 +107,7 @@ class RowTable(Protocol):
 
     num_rows: int
 
-    def map(self, function: "TextMap", part: Part) -> "tuple[np.ndarray, ...]":
+    def map(self, function: TextMap, part: Part) -> "tuple[np.ndarray, ...]":
         """Arrays that a function makes of the texts of each block of rows, concatenated and memory-mapped.
 
         The function runs in other processes: pass a function of a module, or a `functools.partial` of one with
@@ -124,43 +116,30 @@ class RowTable(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
 class Filter:
-    """One filter of a recipe: its kind, its config and what its file defines."""
+    """One filter of a recipe: its config and what its file defines.
 
-    kind: str
-    config: Base
-    shape: str
-    function: Callable[..., Any]
-    scope: Scope
-    part: Part
-    needs: Sequence[str]
-    fingerprint: Callable[[Any], Any] | None
-    check_config: Callable[..., None] | None
+    A file without exactly one filter function is an InputError.
+    """
 
-
-def open_filter(config: Base) -> Filter:
-    """The filter that a config belongs to; a file without exactly one filter function is an InputError."""
-    settings = dict(config)
-    kind = settings["kind"]
-    module = kinds.find(FILTERS, kind)
-    # The one place that looks up what a filter file defines.
-    defined = vars(module)
-    shapes = [shape for shape in SHAPES if shape in defined]
-    if len(shapes) != 1:
-        raise InputError(
-            f"the filter {kind!r} defines {' and '.join(shapes) or 'no filter function'}",
-            where=str(module.__file__),
-            fix=f"define exactly one of {', '.join(SHAPES)}",
-        )
-    return Filter(
-        kind,
-        config,
-        shapes[0],
-        defined[shapes[0]],
-        scope=defined.get("SCOPE", "row"),
-        part=settings.get("part", "all"),
-        needs=defined.get("NEEDS", ()),
-        fingerprint=defined.get("fingerprint"),
-        check_config=defined.get("check_config"),
-    )
+    def __init__(self, config: Base) -> None:
+        settings = dict(config)
+        self.kind: str = settings["kind"]
+        self.config = config
+        module = kinds.find(FILTERS, self.kind)
+        # The one place that looks up what a filter file defines.
+        defined = vars(module)
+        shapes = [shape for shape in SHAPES if shape in defined]
+        if len(shapes) != 1:
+            raise InputError(
+                f"the filter {self.kind!r} defines {' and '.join(shapes) or 'no filter function'}",
+                where=str(module.__file__),
+                fix=f"define exactly one of {', '.join(SHAPES)}",
+            )
+        self.shape = shapes[0]
+        self.function: Callable[..., Any] = defined[self.shape]
+        self.scope: Scope = defined.get("SCOPE", "row")
+        self.part: Part = settings.get("part", "all")
+        self.needs: Sequence[str] = defined.get("NEEDS", ())
+        self.fingerprint: Callable[[Any], Any] | None = defined.get("fingerprint")
+        self.check_config: Callable[..., None] | None = defined.get("check_config")

@@ -5,7 +5,6 @@ must see the whole table (duplicates) stands between two such steps: it finds ro
 """
 
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -20,8 +19,8 @@ from baihua.core import kinds
 from baihua.core.config import Base
 from baihua.core.errors import InputError
 from baihua.data.batch import Batch
-from baihua.data.clean.contract import FILTERS, Filter, open_filter
-from baihua.data.clean.shard import Shard
+from baihua.data.clean.contract import FILTERS, Filter
+from baihua.data.clean.shard import Counts, Shard, new_counts
 from baihua.data.clean.stored_table import StoredTable, write_duplicates
 from baihua.data.rows import DROPPED_SCHEMA, find_table
 from baihua.data.shards import Source, kept_file, publish, sources_of, write_shard
@@ -36,24 +35,9 @@ class Tools:
     template: str = "model"
 
 
-@dataclass
-class RowCounts:
-    """Rows dropped by reason, and rows changed and added by the kind of filter."""
-
-    dropped: Counter[str] = field(default_factory=Counter)
-    changed: Counter[str] = field(default_factory=Counter)
-    added: Counter[str] = field(default_factory=Counter)
-
-    def add(self, result: Mapping[str, Any]) -> None:
-        """Add the counts of one shard."""
-        self.dropped += Counter(result["dropped"])
-        self.changed += Counter(result["changed"])
-        self.added += Counter(result["added"])
-
-
 def clean(data: Path, filters: Sequence[Base], out: Path, *, tools: Tools, cluster: str | None) -> dict[str, Any]:
     """Write the kept rows of a data artifact and dropped.parquet; returns the metrics of the stage."""
-    opened = [open_filter(config) for config in filters]
+    opened = [Filter(config) for config in filters]
     for item in opened:
         needs = open_needs(item, tools)
         if item.check_config:
@@ -65,19 +49,12 @@ def clean(data: Path, filters: Sequence[Base], out: Path, *, tools: Tools, clust
             where=str(data),
             fix="the stage before dropped them all; find out why with: baihua show PATH --stats",
         )
-    work = out / "work"
-    shards, counts = _run_steps(sources, opened, work, tools=tools, cluster=cluster)
+    shards, counts = _run_steps(sources, opened, out / "work", tools=tools, cluster=cluster)
     kept = publish(shards, out)
-    shutil.rmtree(work)
-    return {
-        "num_rows_in": kept["num_rows_kept"] + counts.dropped.total() - counts.added.total(),
-        "num_rows_kept": kept["num_rows_kept"],
-        "num_rows_dropped": dict(sorted(counts.dropped.items())),
-        "num_rows_changed": dict(sorted(counts.changed.items())),
-        "num_rows_added": dict(sorted(counts.added.items())),
-        "num_chars": kept["num_chars"],
-        "num_rows_by_source": kept["num_rows_by_source"],
-    }
+    shutil.rmtree(out / "work")
+    num_rows_before = kept["num_rows_kept"] + counts["dropped"].total() - counts["added"].total()
+    sums = {f"num_rows_{what}": dict(sorted(counter.items())) for what, counter in counts.items()}
+    return {"num_rows_in": num_rows_before, "num_rows_kept": kept.pop("num_rows_kept")} | sums | kept
 
 
 def open_needs(item: Filter, tools: Tools) -> dict[str, Any]:
@@ -117,10 +94,10 @@ NEEDS: dict[str, tuple[str, Callable[[str, str], Any]]] = {
 
 def _run_steps(
     sources: Sequence[Source], filters: Sequence[Filter], work: Path, *, tools: Tools, cluster: str | None
-) -> tuple[list[list[Path]], RowCounts]:
+) -> tuple[list[list[Path]], Counts]:
     """The shards of each step, the last of which hold the kept rows, and the counts of all steps."""
     steps: list[list[Path]] = []
-    total = RowCounts()
+    total = new_counts()
     duplicates: Path | None = None
     for number, (row_filters, table_filter) in enumerate(_steps(filters)):
         folder = work / f"step-{number}"
@@ -136,7 +113,8 @@ def _run_steps(
         num_rows = 0
         for result in run_pieces(Call(__name__, "filter_piece", arguments), pieces, cluster=cluster):
             num_rows += result["num_rows"]
-            total.add(result)
+            for what, counter in total.items():
+                counter.update(result["counts"][what])
         steps.append([piece.out for piece in pieces])
         sources = [Source(str(kept_file(piece.out))) for piece in pieces]
         if table_filter is not None:
@@ -166,10 +144,9 @@ def filter_piece(
     if duplicates is not None:
         shard.drop_duplicates(duplicates)
     for settings in filters:
-        item = open_filter(kinds.find(FILTERS, settings["kind"]).Config.model_validate(settings))
+        item = Filter(kinds.find(FILTERS, settings["kind"]).Config.model_validate(settings))
         shard.run(item, open_needs(item, Tools(**tools)))
-    if shard.changed:
+    if shard.counts["changed"]:
         shard.drop_emptied()
     write_shard(out, shard.batch.table, pa.concat_tables([DROPPED_SCHEMA.empty_table(), *shard.dropped_rows]))
-    counts = {"dropped": shard.dropped, "changed": shard.changed, "added": shard.added}
-    return {"num_rows": shard.batch.num_rows, **counts}
+    return {"num_rows": shard.batch.num_rows, "counts": shard.counts}

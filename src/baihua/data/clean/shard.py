@@ -5,7 +5,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -21,15 +21,22 @@ from baihua.data.clean.expressions import evaluate, text_column
 EMPTIED = "empty_text"
 
 
+Counts = dict[Literal["dropped", "changed", "added"], Counter[str]]
+"""Rows dropped by reason, and rows changed and added by the kind of filter."""
+
+
+def new_counts() -> Counts:
+    """Counts of no rows."""
+    return {"dropped": Counter(), "changed": Counter(), "added": Counter()}
+
+
 class Shard:
-    """Rows that are still kept, tables of dropped rows, and counts: dropped by reason, changed and added by filter."""
+    """Rows that are still kept, tables of the rows that were dropped, and counts."""
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
         self.dropped_rows: list[pa.Table] = []
-        self.dropped: Counter[str] = Counter()
-        self.changed: Counter[str] = Counter()
-        self.added: Counter[str] = Counter()
+        self.counts = new_counts()
 
     def run(self, item: Filter, needs: Mapping[str, Any]) -> None:
         """Run a filter that is not a table filter."""
@@ -42,7 +49,7 @@ class Shard:
             is_kept[numbers] = False
             self.dropped_rows.append(self.batch.filter(~is_kept).as_dropped(reasons, details))
             self.batch = self.batch.filter(is_kept)
-            self.dropped.update(reasons)
+            self.counts["dropped"].update(reasons)
 
     def drop_emptied(self) -> None:
         """Drop the rows in which a change has left a message without text."""
@@ -68,8 +75,12 @@ class Shard:
                 fix='only single fields can be changed: set SCOPE = "field" in its file',
             )
         self.batch, num_changed = self.batch.with_fields(texts)
-        if num_changed:
-            self.changed[item.kind] += num_changed
+        self.count("changed", item, num_changed)
+
+    def count(self, what: Literal["changed", "added"], item: Filter, num_rows: int) -> None:
+        """Count rows that a filter changed or added."""
+        if num_rows:
+            self.counts[what][item.kind] += num_rows
 
 
 def _texts(batch: Batch, item: Filter) -> tuple[pa.StringArray, np.ndarray]:
@@ -120,8 +131,8 @@ def _check_rows(shard: Shard, item: Filter, check: Callable[[Any], Any]) -> None
         # The first part keeps the id of the row.
         ids += [row.id + (f"-part-{n}" if n > 1 else "") for n in range(1, len(new) + 1)]
         parts += new
-        shard.changed[item.kind] += isinstance(answer, Change | Split)
-        shard.added[item.kind] += max(0, len(new) - 1)
+        shard.count("changed", item, isinstance(answer, Change | Split))
+        shard.count("added", item, max(0, len(new) - 1))
     shard.batch = before.with_rows(numbers, ids, parts)
 
 

@@ -1,12 +1,9 @@
 """Drops what says nothing: no letter and no digit of any script."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from baihua.core.config import Base
-from baihua.data.clean.contract import DropWhere, Part
-
-if TYPE_CHECKING:
-    from daft import Expression
+from baihua.data.clean.contract import DropWhere, Expression, Part
 
 KEPT = ["好。", "42", "A", "。。。好"]
 DROPPED = ["", " \n\u3000", "……", "——！？", "😀"]
@@ -21,6 +18,6 @@ class Config(Base):
     """Which texts of a row count: all, questions or answers."""
 
 
-def check_column(text: "Expression", config: Config) -> DropWhere:
+def check_column(text: Expression, config: Config) -> DropWhere:
     """Drop a text without any letter or digit."""
     return DropWhere(~text.regexp(r"[\p{L}\p{N}]"), "empty", text.left(40))

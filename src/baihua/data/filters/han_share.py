@@ -1,15 +1,12 @@
 """Drops texts whose letters are too seldom Chinese characters: the quick test for "is this Chinese at all"."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from baihua.chat.zh import HAN
 from baihua.core.config import Base
-from baihua.data.clean.contract import DropWhere, Part
-
-if TYPE_CHECKING:
-    from daft import Expression
+from baihua.data.clean.contract import DropWhere, Expression, Part
 
 KEPT = ["今天天气很好。", "用 Python 读取文件，再逐行打印出来。"]
 DROPPED = ["Only English here.", "これはにほんごです。", "1 + 1 = 2", ""]
@@ -31,17 +28,15 @@ class Config(Base):
     """Largest share that stays, 0 to 1; without it, any."""
 
 
-def check_column(text: "Expression", config: Config) -> DropWhere:
+def check_column(text: Expression, config: Config) -> DropWhere:
     """Drop a text with too small a share of Han among its letters; without letters the share is 0.
 
     Equal to `chat.zh.han_share` but for letters that are younger than Python's Unicode tables. With a `maximum`,
     texts above it have the same reason: the detail, the share, tells them apart.
     """
-    import daft
-
     # Without letters this is 0 / 0.
-    share = (text.regexp_count(HAN_LETTER) / text.regexp_count(r"\p{L}")).fill_nan(daft.lit(0.0))
-    condition = share < daft.lit(config.minimum)
+    share = (text.regexp_count(HAN_LETTER) / text.regexp_count(r"\p{L}")).fill_nan(0.0)
+    condition = share < config.minimum
     if config.maximum is not None:
-        condition = condition | (share > daft.lit(config.maximum))
+        condition = condition | (share > config.maximum)
     return DropWhere(condition, "few_han", share.round(2))

@@ -1,14 +1,11 @@
 """Drops texts that are too short or too long, counted in characters."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from baihua.core.config import Base
-from baihua.data.clean.contract import DropWhere, Part
-
-if TYPE_CHECKING:
-    from daft import Expression
+from baihua.data.clean.contract import DropWhere, Expression, Part
 
 KEPT = ["好", "今天天气很好。"]
 DROPPED = [""]
@@ -27,12 +24,10 @@ class Config(Base):
     """Largest number of characters that stays; without it, any."""
 
 
-def check_column(text: "Expression", config: Config) -> DropWhere:
+def check_column(text: Expression, config: Config) -> DropWhere:
     """Drop a text of fewer or more characters than wanted."""
-    import daft
-
     num_chars = text.length()
-    condition = num_chars < daft.lit(config.minimum_chars)
+    condition = num_chars < config.minimum_chars
     if config.maximum_chars is not None:
-        condition = condition | (num_chars > daft.lit(config.maximum_chars))
-    return DropWhere(condition, "length", num_chars.cast(daft.DataType.string()) + daft.lit(" characters"))
+        condition = condition | (num_chars > config.maximum_chars)
+    return DropWhere(condition, "length", num_chars.cast("string") + " characters")

@@ -5,13 +5,10 @@ what cannot be done, in words about answering or doing a task. So letters of apo
 that explain refusals stay. An assistant that says it has no feelings, and then answers, has not refused either.
 """
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from baihua.core.config import Base
-from baihua.data.clean.contract import DropWhere, Part
-
-if TYPE_CHECKING:
-    from daft import Expression
+from baihua.data.clean.contract import DropWhere, Expression, Part
 
 KEPT = [
     "对不起，我迟到了，因为路上堵车。",
@@ -105,7 +102,7 @@ class Config(Base):
     """Which texts of a row are read: all, questions or answers."""
 
 
-def check_column(text: "Expression", config: Config) -> DropWhere:
+def check_column(text: Expression, config: Config) -> DropWhere:
     """Drop a text that opens with a refusal; the detail is the words that showed it."""
     from daft.functions import when
 
