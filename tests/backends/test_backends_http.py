@@ -57,7 +57,7 @@ def test_an_answer_arrives_in_pieces_with_its_usage_last(httpserver: HTTPServer)
     assert say(model) == [Piece("你"), Piece("好"), Piece("", "stop", Usage(9, 3))]
 
 
-def test_usage_that_the_server_does_not_tell_is_missing(httpserver: HTTPServer) -> None:
+def test_usage_that_the_server_does_not_report_is_missing(httpserver: HTTPServer) -> None:
     assert say(serve(httpserver, event({"content": "好"}, finish_reason="length"), DONE))[-1] == Piece(
         "", "length", None
     )
@@ -120,66 +120,68 @@ def test_the_key_comes_from_the_caller_and_never_from_the_environment(
 
 
 @pytest.mark.parametrize(
-    ("status", "message", "error", "told"),
+    ("status", "message", "error", "shown"),
     [
-        (401, "bad key", InputError, r"(?s)the server refuses the key \(.*bad key.*give the right API key"),
-        (404, "no m", InputError, r"(?s)the server knows no such path or model.*no m.*most end in /v1"),
+        (401, "bad key", InputError, r"(?s)the server rejected the API key \(.*bad key.*give a valid key"),
+        (404, "no m", InputError, r"(?s)the server does not know this path or model.*no m.*most end in /v1"),
         (400, "the maximum context length is 9", TooLongError, "the conversation is too long for the model"),
-        (429, "slow", RunError, "the server asks to slow down"),
+        (429, "slow", RunError, "the server's rate limit was reached"),
         (500, "oops", RunError, "the server answered with status 500 .*oops"),
         (400, "odd", RunError, "the server answered with status 400"),
     ],
 )
-def test_a_refusal_is_told_with_its_cure(
-    httpserver: HTTPServer, status: int, message: str, error: type[BaihuaError], told: str
+def test_an_error_status_becomes_an_error_with_its_fix(
+    httpserver: HTTPServer, status: int, message: str, error: type[BaihuaError], shown: str
 ) -> None:
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=shown):
         say(refuse(httpserver, status, message))
 
 
-def test_nothing_is_ever_sent_twice_by_itself(httpserver: HTTPServer) -> None:
+def test_no_request_is_retried(httpserver: HTTPServer) -> None:
     with pytest.raises(RunError):
         say(refuse(httpserver, 503, "busy"))
     assert len(httpserver.log) == 1
 
 
-def test_a_closed_port_is_told() -> None:
+def test_a_closed_port_is_reported() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with pytest.raises(
-        RunError, match=rf"(?s)no connection, or it broke.*127.0.0.1:{port}.*see whether the server runs"
+        RunError, match=rf"(?s)the connection failed or was lost.*127.0.0.1:{port}.*check that the server is running"
     ):
         open_chat(f"http://127.0.0.1:{port}")
 
 
-def test_a_stream_that_just_ends_is_told(httpserver: HTTPServer) -> None:
-    with pytest.raises(RunError, match="the answer ended without saying why after 2 characters"):
+def test_a_stream_without_a_finish_reason_is_an_error(httpserver: HTTPServer) -> None:
+    with pytest.raises(
+        RunError, match="the answer ended after 2 characters with finish reason None, expected stop or length"
+    ):
         say(serve(httpserver, event({"content": "你好"})))
 
 
-def test_an_answer_that_was_filtered_is_told(httpserver: HTTPServer) -> None:
-    with pytest.raises(RunError, match="the answer ended with 'content_filter'"):
+def test_a_filtered_answer_is_an_error(httpserver: HTTPServer) -> None:
+    with pytest.raises(RunError, match="the answer ended after 1 characters with finish reason 'content_filter'"):
         say(serve(httpserver, event({"content": "你"}, finish_reason="content_filter"), DONE))
 
 
 @pytest.mark.parametrize("line", ["data: {broken\n\n", 'data: {"error": {"message": "out of memory"}}\n\n'])
-def test_a_stream_of_something_else_is_told(httpserver: HTTPServer, line: str) -> None:
-    with pytest.raises(RunError, match="the server sent something else than an answer"):
+def test_a_stream_of_something_else_is_an_error(httpserver: HTTPServer, line: str) -> None:
+    with pytest.raises(RunError, match="the response is not a chat completion"):
         say(serve(httpserver, event({"content": "你"}), line))
 
 
 def test_a_web_page_is_not_a_model_server(httpserver: HTTPServer) -> None:
     httpserver.expect_request("/v1/models").respond_with_data("<html>", content_type="text/html")
-    with pytest.raises(RunError, match="the server sent something else than an answer"):
+    with pytest.raises(RunError, match="the response is not a chat completion"):
         open_chat(httpserver.url_for(""))
 
 
-def test_a_connection_cut_in_mid_answer_is_told(httpserver: HTTPServer) -> None:
+def test_a_connection_lost_during_an_answer_is_an_error(httpserver: HTTPServer) -> None:
     httpserver.expect_request(CHAT).respond_with_response(
         Response(iter([event({"content": "你"})]), content_type="text/event-stream", headers={"Content-Length": "9999"})
     )
-    with pytest.raises(RunError, match="no connection, or it broke"):
+    with pytest.raises(RunError, match="the connection failed or was lost"):
         say(open_chat(httpserver.url_for(""), model="m"))
 
 
@@ -204,12 +206,12 @@ def test_closing_the_iterator_closes_the_stream(httpserver: HTTPServer) -> None:
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8080", "ftp://x", "http://"])
-def test_what_is_no_address_is_refused(url: str) -> None:
-    with pytest.raises(InputError, match="this is not the address of a server"):
+def test_an_invalid_address_is_refused(url: str) -> None:
+    with pytest.raises(InputError, match="invalid server address"):
         open_chat(url)
 
 
-def test_a_server_that_takes_too_long_is_told() -> None:
+def test_a_timeout_is_reported_with_the_address() -> None:
     wanted = r"the server took too long to answer\n  where: http://x, model 'm'"
     with pytest.raises(RunError, match=wanted), explained("http://x", model="m"):
         raise openai.APITimeoutError(httpx.Request("POST", "http://x"))

@@ -63,7 +63,7 @@ def test_a_stop_string_ends_the_answer_unseen(model: ReplayChat) -> None:
 
 
 def test_a_question_without_an_answer_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="the script has no answer to '再见'"):
+    with pytest.raises(InputError, match="the script has no answer for '再见'"):
         say(open_chat(script(tmp_path, ROWS[0])), "再见")
 
 
@@ -83,7 +83,7 @@ def test_a_row_of_another_shape_is_refused_with_its_line(tmp_path: Path, row: ob
         open_chat(script(tmp_path, ROWS[0], row))
 
 
-@pytest.mark.parametrize(("number", "name"), [(0, "'你好'"), (1, "the fallback")])
-def test_a_question_scripted_twice_is_refused(tmp_path: Path, number: int, name: str) -> None:
-    with pytest.raises(InputError, match=f"{name} is scripted twice"):
+@pytest.mark.parametrize(("number", "name"), [(0, "'你好'"), (1, "null")])
+def test_a_second_row_for_a_question_is_refused(tmp_path: Path, number: int, name: str) -> None:
+    with pytest.raises(InputError, match=f"the script has a second row with `ask` {name}"):
         open_chat(script(tmp_path, *ROWS, ROWS[number]))

@@ -39,7 +39,7 @@ def logits(**higher: float) -> torch.Tensor:
     return found
 
 
-def said(choose: TokenChooser, num: int, scores: torch.Tensor) -> str:
+def write(choose: TokenChooser, num: int, scores: torch.Tensor) -> str:
     return "".join(chr(choose(PROMPT, scores).token_id) for _ in range(num))
 
 
@@ -52,28 +52,28 @@ def said(choose: TokenChooser, num: int, scores: torch.Tensor) -> str:
         (Guidance(frequency_penalty=0.6), "aaba"),
     ],
 )
-def test_what_was_said_counts_less(guidance: Guidance, words: str) -> None:
-    assert said(chooser(guidance=guidance), 4, logits(a=9.0, b=8.0)) == words
+def test_penalties_make_earlier_tokens_less_likely(guidance: Guidance, words: str) -> None:
+    assert write(chooser(guidance=guidance), 4, logits(a=9.0, b=8.0)) == words
 
 
 def test_the_prompt_is_not_counted_by_openais_penalties() -> None:
-    assert said(chooser(guidance=Guidance(presence_penalty=2.0)), 1, logits(h=9.0, z=8.0)) == "h"
+    assert write(chooser(guidance=Guidance(presence_penalty=2.0)), 1, logits(h=9.0, z=8.0)) == "h"
 
 
 def test_min_p_leaves_out_what_is_much_less_likely() -> None:
     sampling = Sampling(temperature=1.0, top_k=0, top_p=1.0, seed=0)
     scores = logits(a=math.log(300))
-    assert set(said(chooser(sampling, Guidance(min_p=0.01)), 40, scores)) == {"a"}
-    assert len(set(said(chooser(sampling), 40, scores))) > 1
+    assert set(write(chooser(sampling, Guidance(min_p=0.01)), 40, scores)) == {"a"}
+    assert len(set(write(chooser(sampling), 40, scores))) > 1
 
 
 def test_likelihoods_are_those_before_any_rule() -> None:
     guidance = Guidance(num_top_logprobs=2, grammar="%llguidance {}\nstart: /b/")
-    choice = chooser(guidance=guidance)(PROMPT, logits(a=9.0, b=8.0))
-    (told,) = choice.likelihoods
-    assert (told.token, told.token_bytes) == ("b", b"b")
-    assert [one.token for one in told.top] == ["a", "b"]
-    assert told.log_prob == told.top[1].log_prob == pytest.approx(told.top[0].log_prob - 1)
+    chosen = chooser(guidance=guidance)(PROMPT, logits(a=9.0, b=8.0))
+    (found,) = chosen.likelihoods
+    assert (found.token, found.token_bytes) == ("b", b"b")
+    assert [one.token for one in found.top] == ["a", "b"]
+    assert found.log_prob == found.top[1].log_prob == pytest.approx(found.top[0].log_prob - 1)
     assert chooser()(PROMPT, logits(a=1.0)).likelihoods == ()
 
 
@@ -88,7 +88,7 @@ def test_an_answer_is_made_of_whole_characters_of_the_grammar_and_then_ends() ->
 
 
 def test_a_model_that_never_ends_follows_no_grammar() -> None:
-    with pytest.raises(InputError, match="no token that ends an answer, so it cannot follow a grammar"):
+    with pytest.raises(InputError, match="grammars need a model with a token that ends an answer"):
         read_vocabulary(TOKENIZER, num_tokens=258, end_ids=[])
 
 
@@ -96,5 +96,5 @@ def test_what_the_grammar_forbids_is_never_taken() -> None:
     grammar = read_grammar(Guidance(grammar="%llguidance {}\nstart: /b/"))
     assert grammar is not None
     guide = Guide(grammar, read_vocabulary(TOKENIZER, num_tokens=258, end_ids=[END]))
-    with pytest.raises(InputError, match=r"llguidance gave up on the grammar: .* byte 'z' fails parse\n"):
+    with pytest.raises(InputError, match=r"llguidance failed on the grammar: .* byte 'z' fails parse\n"):
         guide.take(ord("z"))

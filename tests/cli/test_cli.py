@@ -288,7 +288,7 @@ def test_what_the_system_refuses_is_one_block_and_status_one(project: Path, caps
 def test_chat_with_something_that_is_no_model_is_refused(tmp_path: Path, capsys: Capture) -> None:
     found = run_here(capsys, "chat", str(tmp_path), "--runs", str(tmp_path))
     assert found.status == 2
-    assert found.errors()[0] == "error: cannot chat with this: a folder without config.json"
+    assert found.errors()[0] == "error: not a chat model: a folder without config.json"
 
 
 def test_the_module_and_the_command_are_the_same(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from baihua.backends.llama_cpp.chat import LlamaCppChat, open_chat
-from baihua.chat.types import Guidance, Sampling
+from baihua.chat.types import Guidance, Likelihood, Sampling
 from baihua.compress.adapter import write_adapter
 from baihua.compress.export import write_gguf
 from baihua.core.artifact import hash_file
@@ -42,9 +42,9 @@ def adapt(base: Path, folder: Path, **settings: Any) -> Path:
 def likely(chat: LlamaCppChat, adapter: str | None = None) -> dict[str, float]:
     """The likeliest next tokens with their log-probabilities."""
     guidance = Guidance(num_top_logprobs=20, adapter=adapter)
-    pieces = list(chat.generate(IDS, Sampling(max_tokens=1, temperature=0), guidance))
-    told = [one for piece in pieces for one in piece.likelihoods]
-    return {top.token_bytes.hex(): top.log_prob for top in told[0].top}
+    found: list[Likelihood] = []
+    chat.run(IDS, Sampling(max_tokens=1, temperature=0), guidance, lambda piece: found.extend(piece.likelihoods))
+    return {top.token_bytes.hex(): top.log_prob for top in found[0].top}
 
 
 def assert_same(found: dict[str, float], wanted: dict[str, float]) -> None:

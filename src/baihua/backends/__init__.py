@@ -1,1 +1,1 @@
-"""Layer 3: one file per thing that answers; each opens a ChatModel, some also a Scorer."""
+"""Layer 3: chat backends, one file or folder each; every one opens a ChatModel, some also a Scorer."""

@@ -1,7 +1,8 @@
-"""A model's name on the command line becomes the backend that opens it."""
+"""The backend that opens a model: by an address, a file or a folder."""
 
 from pathlib import Path
 
+from baihua.backends import replay
 from baihua.chat.types import ChatModel, Scorer
 from baihua.core.errors import InputError
 
@@ -14,55 +15,51 @@ ACCEPTED = (
 def open_chat(
     model: str, *, num_threads: int | None = None, api_key: str | None = None, at_address: str | None = None
 ) -> ChatModel:
-    """Open a model by what it looks like: an address, a file or a folder.
-
-    `at_address` names the one that is meant where an address has several.
-    """
+    """Open a model given as an address, a file or a folder; `at_address` names one of the models at an address."""
     if model.startswith(("http://", "https://")):
         from baihua.backends import http
 
         return http.open_chat(model, model=at_address, api_key=api_key)
     if at_address:
         raise InputError(
-            f"this is no address, so there is no model {at_address!r} to choose",
+            f"--model {at_address} needs the address of a server, found something else",
             where=model,
             fix="leave out --model, or give the http(s):// address of a server",
         )
     path = Path(model).expanduser()
-    if path.suffix == ".gguf" and path.is_file():
+    if _is_file(path, ".gguf"):
         from baihua.backends.llama_cpp import chat as llama_cpp
 
         return llama_cpp.open_chat(path, num_threads=num_threads)
-    if path.suffix == ".jsonl" and path.is_file():
-        from baihua.backends import replay
-
+    if _is_file(path, ".jsonl"):
         return replay.open_chat(path)
     if _is_model_folder(path):
         from baihua.backends import transformers
 
         return transformers.open_chat(path, num_threads=num_threads)
-    raise InputError(f"cannot chat with this: {_describe(path)}", where=model, fix=f"give {ACCEPTED}")
+    raise InputError(f"not a chat model: {_describe(path)}", where=model, fix=f"give {ACCEPTED}")
 
 
 def open_scorer(path: Path) -> Scorer:
-    """Open what gives log-probabilities: a .gguf file or a model folder."""
-    if path.suffix == ".gguf" and path.is_file():
-        from baihua.backends.llama_cpp import scorer as llama_cpp_scorer
+    """Open a .gguf file or a model folder for its log-probabilities."""
+    if _is_file(path, ".gguf"):
+        from baihua.backends.llama_cpp import scorer as llama_cpp
 
-        return llama_cpp_scorer.open_scorer(path)
+        return llama_cpp.open_scorer(path)
     if _is_model_folder(path):
         from baihua.backends import transformers
 
         return transformers.open_scorer(path)
-    raise InputError(
-        f"cannot score with this: {_describe(path)}",
-        where=str(path),
-        fix="give a .gguf file or a model folder with config.json",
-    )
+    fix = "give a .gguf file or a model folder with config.json"
+    raise InputError(f"not a model that gives log-probabilities: {_describe(path)}", where=str(path), fix=fix)
+
+
+def _is_file(path: Path, suffix: str) -> bool:
+    return path.suffix == suffix and path.is_file()
 
 
 def _is_model_folder(path: Path) -> bool:
-    # An adapter's folder goes to the same backend, which says what to do with it.
+    # An adapter's folder goes to the same backend, whose error explains how to merge it.
     return (path / "config.json").is_file() or (path / "adapter_config.json").is_file()
 
 

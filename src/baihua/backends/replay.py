@@ -1,7 +1,7 @@
-"""A scripted model: answers from a file, so that recipes and pages can be tried without a model.
+"""A scripted model: answers from a file, to try recipes and pages without a model.
 
-Each line is {"ask": "...", "answer": "..."}. The last user message must equal `ask`; a row whose `ask` is null
-answers everything else. There is no tokenizer here: usage and `max_tokens` count characters.
+Each line is {"ask": "...", "answer": "..."}. `ask` must equal the last user message; a row whose `ask` is null answers
+everything else. Without a tokenizer, usage and `max_tokens` count characters.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ NUM_CHARS_PER_PIECE = 4
 
 
 class ReplayChat:
-    """A ChatModel that looks its answers up."""
+    """A ChatModel that looks up its answers."""
 
     def __init__(self, answers: Mapping[str | None, str], *, name: str) -> None:
         self.name = name
@@ -50,14 +50,14 @@ class ReplayChat:
         if None in self._answers:
             return self._answers[None]
         raise InputError(
-            f"the script has no answer to {ask!r}",
+            f"the script has no answer for {ask!r}",
             where=self.name,
             fix='add a row with this `ask`, or one with "ask": null that answers everything else',
         )
 
 
 def open_chat(file: Path) -> ReplayChat:
-    """Open a script of {"ask", "answer"} rows."""
+    """Open a script of {"ask", "answer"} rows; an InputError names the line of a wrong one."""
     if not file.is_file():
         raise InputError("the script does not exist", where=str(file), fix="check the path")
     answers: dict[str | None, str] = {}
@@ -71,7 +71,7 @@ def open_chat(file: Path) -> ReplayChat:
             )
         if ask in answers:
             raise InputError(
-                f"{'the fallback' if ask is None else repr(ask)} is scripted twice",
+                f"the script has a second row with `ask` {'null' if ask is None else repr(ask)}",
                 where=f"{file}:{number}",
                 fix="keep one row for each `ask`",
             )

@@ -1,4 +1,4 @@
-"""The next token of an answer, chosen from the scores of all by the rules of a Sampling and a Guidance.
+"""Sampling: the next token of an answer, chosen from the logits by a Sampling and a Guidance.
 
 T tokens, V vocabulary; the batch is always one conversation, written 1.
 """
@@ -25,15 +25,15 @@ from baihua.chat.types import Guidance, Likelihood, Sampling, TextTokenizer
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """A token, and how likely it was before any rule, if that is asked for."""
+class ChosenToken:
+    """A token with its log-probability before penalties and constraints, where that is requested."""
 
     token_id: int
     likelihoods: tuple[Likelihood, ...]
 
 
 class TokenChooser:
-    """Chooses the tokens of one answer, one after the other."""
+    """Chooses the tokens of one answer, one after another."""
 
     def __init__(
         self,
@@ -59,32 +59,32 @@ class TokenChooser:
         else:
             self._generator.manual_seed(sampling.seed)
 
-    def __call__(self, ids_1T: torch.Tensor, logits_1V: torch.Tensor) -> Choice:
+    def __call__(self, ids_1T: torch.Tensor, logits_1V: torch.Tensor) -> ChosenToken:
         """The token after these; logits_1V in float32."""
-        token_id = self._choose(cast(torch.LongTensor, ids_1T), self._ruled(ids_1T, logits_1V))
+        token_id = self._choose(cast(torch.LongTensor, ids_1T), self._constrained(ids_1T, logits_1V))
         self._chosen.append(token_id)
         if self._guide and token_id not in self._end_ids:
             self._guide.take(token_id)
-        return Choice(token_id, tuple(self._likelihoods(token_id, logits_1V[0])))
+        return ChosenToken(token_id, tuple(self._likelihoods(token_id, logits_1V[0])))
 
-    def _ruled(self, ids_1T: torch.Tensor, logits_1V: torch.Tensor) -> torch.Tensor:
-        """Scores after all penalties; -inf where the guide forbids a token."""
-        ruled_1V = self._penalty(cast(torch.LongTensor, ids_1T), logits_1V.clone())
-        # Earlier turns hold end tokens; if the penalty counted those, each answer would run on longer.
-        ruled_1V[:, self._end_ids] = logits_1V[:, self._end_ids]
+    def _constrained(self, ids_1T: torch.Tensor, logits_1V: torch.Tensor) -> torch.Tensor:
+        """Logits after all penalties; -inf for tokens that the guide forbids."""
+        scores_1V = self._penalty(cast(torch.LongTensor, ids_1T), logits_1V.clone())
+        # Earlier turns contain end tokens; if the penalty counted those, each answer would be longer than the last.
+        scores_1V[:, self._end_ids] = logits_1V[:, self._end_ids]
         if self._chosen and (self._guidance.presence_penalty or self._guidance.frequency_penalty):
-            # OpenAI's rule, over the answer alone.
+            # As in OpenAI's API, over the answer alone.
             counts_V = torch.bincount(torch.tensor(self._chosen), minlength=logits_1V.shape[1]).to(logits_1V.device)
-            ruled_1V -= self._guidance.presence_penalty * (counts_V > 0) + self._guidance.frequency_penalty * counts_V
+            scores_1V -= self._guidance.presence_penalty * (counts_V > 0) + self._guidance.frequency_penalty * counts_V
         if self._guide:
             allowed_V = torch.from_numpy(self._guide.allowed()).to(logits_1V.device)
-            ruled_1V = ruled_1V.masked_fill(~allowed_V, -torch.inf)
-        return ruled_1V
+            scores_1V = scores_1V.masked_fill(~allowed_V, -torch.inf)
+        return scores_1V
 
-    def _choose(self, ids_1T: torch.LongTensor, ruled_1V: torch.Tensor) -> int:
+    def _choose(self, ids_1T: torch.LongTensor, scores_1V: torch.Tensor) -> int:
         if self._is_greedy:
-            return int(ruled_1V.argmax().item())
-        probs_1V = self._warpers(ids_1T, cast(torch.FloatTensor, ruled_1V)).softmax(dim=-1)
+            return int(scores_1V.argmax().item())
+        probs_1V = self._warpers(ids_1T, cast(torch.FloatTensor, scores_1V)).softmax(dim=-1)
         return int(torch.multinomial(probs_1V, num_samples=1, generator=self._generator).item())
 
     def _likelihoods(self, token_id: int, logits_V: torch.Tensor) -> Iterator[Likelihood]:

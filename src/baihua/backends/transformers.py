@@ -1,4 +1,4 @@
-"""A Hugging Face model folder, run by transformers with our own small sampling loop.
+"""Chat and log-probabilities of a Hugging Face model folder on transformers, with our own sampling loop.
 
 T tokens, V vocabulary; the batch is always one conversation, written 1.
 """
@@ -6,7 +6,7 @@ T tokens, V vocabulary; the batch is always one conversation, written 1.
 # ruff: noqa: N806  (names of tensors end with their shape)
 
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -17,13 +17,13 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from baihua.backends.guidance import LARK_MARK, Guide, read_grammar, read_vocabulary
-from baihua.backends.token_choice import Choice, TokenChooser
-from baihua.chat.render import Template, encode, render
+from baihua.backends.token_choice import ChosenToken, TokenChooser
+from baihua.backends.token_ids import check_ids
+from baihua.chat.render import encode, render
 from baihua.chat.stream import TextStream
-from baihua.chat.template import OWN, open_template
-from baihua.chat.tokenizer import FolderTokenizer
+from baihua.chat.template import OWN, end_of_turn, open_template
 from baihua.chat.types import FinishReason, Guidance, Likelihood, Message, Piece, Sampling, Span, Usage
-from baihua.core.errors import InputError, TooLongError
+from baihua.core.errors import InputError
 from baihua.modelfiles.families import family_of
 from baihua.modelfiles.folder import check_model_folder, read_json
 
@@ -31,31 +31,24 @@ NO_GUIDANCE = Guidance()
 
 
 class TransformersChat:
-    """A ChatModel on torch; each conversation has its own cache, the weights take one step at a time."""
+    """A ChatModel on torch; each conversation has its own cache, and the answers take turns token by token."""
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        *,
-        tokenizer: FolderTokenizer,
-        template: Template,
-        end_ids: Collection[int],
-        name: str,
-    ) -> None:
-        self.name = name
-        self.num_ctx = _context(model)
-        self.tokenizer = tokenizer
-        self.template = template
+    def __init__(self, model: PreTrainedModel, folder: Path) -> None:
+        self.name = folder.resolve().name
+        self.num_ctx, self._num_tokens = _sizes(model)
+        self.tokenizer, self.template = open_template(OWN, folder)
         self._model = model
-        self._end_ids = sorted(end_ids)
+        configured = model.generation_config.eos_token_id if model.generation_config else None
+        ends = [configured] if isinstance(configured, int) else configured or []
+        self._end_ids = sorted({*ends, self.tokenizer.controls[end_of_turn(self.template)]})
         self._lock = threading.Lock()
 
     def prompt(self, messages: Sequence[Message]) -> list[Span]:
-        """The conversation as the model reads it, up to where its answer begins."""
+        """The rendered conversation, up to where the answer begins."""
         return render(messages, self.template, for_answer=True)
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
-        """How many tokens that prompt has."""
+        """Number of tokens in that prompt."""
         return len(encode(self.prompt(messages), self.tokenizer).ids)
 
     def stream(self, messages: Sequence[Message], sampling: Sampling) -> Iterator[Piece]:
@@ -63,126 +56,103 @@ class TransformersChat:
         yield from self.generate(encode(self.prompt(messages), self.tokenizer).ids, sampling)
 
     def generate(self, ids: Sequence[int], sampling: Sampling, guidance: Guidance = NO_GUIDANCE) -> Iterator[Piece]:
-        """Yield what follows these tokens, as whole characters; numbers of tokens come with the text they are in."""
-        _require_fit(self._model, len(ids) + 1, "the conversation with room for an answer")
-        self._require_known(ids)
-        room = self.num_ctx - len(ids)
+        """Yield the continuation of these tokens in whole characters, each with the likelihoods of its tokens."""
+        self._check(ids, "the conversation", max_tokens=self.num_ctx - 1)
         choose = self._chooser(sampling, guidance)
         stream = TextStream(sampling.stop)
         finish_reason: FinishReason = "length"
         num_tokens = 0
-        told: list[Likelihood] = []
-        for choice in self._sample(list(ids), min(sampling.max_tokens, room), choose):
+        pending: list[Likelihood] = []
+        for chosen in self._sample(list(ids), min(sampling.max_tokens, self.num_ctx - len(ids)), choose):
             num_tokens += 1
-            if choice.token_id in self._end_ids:
+            if chosen.token_id in self._end_ids:
                 finish_reason = "stop"
                 break
-            told += choice.likelihoods
-            if text := stream.push(self.tokenizer.token_bytes(choice.token_id)):
-                yield Piece(text, likelihoods=tuple(told))
-                told = []
+            pending += chosen.likelihoods
+            if text := stream.push(self.tokenizer.token_bytes(chosen.token_id)):
+                yield Piece(text, likelihoods=tuple(pending))
+                pending = []
             if stream.is_stopped:
                 finish_reason = "stop"
                 break
         rest = stream.finish()
-        yield Piece(rest, finish_reason, Usage(len(ids), num_tokens), tuple(told) if rest else ())
+        yield Piece(rest, finish_reason, Usage(len(ids), num_tokens), tuple(pending) if rest else ())
 
     def embed(self, ids: Sequence[int]) -> np.ndarray:
         """A vector_d of length 1, float32, for a text: the mean of the last layer over its tokens."""
-        if not ids:
-            raise InputError("a text without tokens has no vector", where=f"model {self.name}", fix="send a text")
-        _require_fit(self._model, len(ids), "the text")
-        self._require_known(ids)
+        self._check(ids, "a text to embed", max_tokens=self.num_ctx)
         with self._lock, torch.inference_mode():
             ids_1T = torch.tensor([list(ids)], device=self._model.device)
             states_1Td = self._model.base_model(input_ids=ids_1T).last_hidden_state
             return torch.nn.functional.normalize(states_1Td[0].float().mean(dim=0), dim=0).cpu().numpy()
 
     def close(self) -> None:
-        """Nothing to free: torch lets go of the weights with the last reference."""
+        """Nothing to do: torch frees the weights with the last reference."""
 
-    @cached_property
-    def _num_tokens(self) -> int:
-        num_tokens = self._model.config.vocab_size
-        assert num_tokens is not None, "every family's config has the width of its output"
-        return num_tokens
+    def _check(self, ids: Sequence[int], what: str, *, max_tokens: int) -> None:
+        check_ids(ids, what, max_tokens=max_tokens, num_tokens=self._num_tokens, model=self.name)
 
     @cached_property
     def _vocabulary(self) -> LLTokenizer:
         return read_vocabulary(self.tokenizer, num_tokens=self._num_tokens, end_ids=self._end_ids)
 
-    def _require_known(self, ids: Sequence[int]) -> None:
-        # On a GPU a number outside of the table would end the process.
-        if max(ids) >= self._num_tokens:
-            raise InputError(
-                f"there is no token {max(ids)}, the last one is {self._num_tokens - 1}",
-                where=f"model {self.name}",
-                fix="make the ids with this model's tokenizer",
-            )
-
     def _chooser(self, sampling: Sampling, guidance: Guidance) -> TokenChooser:
         grammar = read_grammar(guidance)
         if guidance.grammar is not None and grammar is None:
             raise InputError(
-                "transformers, which runs this model, reads no GBNF",
+                "this model runs on transformers, which does not support GBNF",
                 fix=f"write the grammar in Lark after a line `{LARK_MARK} {{}}`, or serve a GGUF file",
             )
         if guidance.adapter is not None:
-            raise InputError("transformers, which runs this model, switches no adapters", fix="merge it first")
+            raise InputError("this model runs on transformers, which cannot switch adapters", fix="merge the adapter")
         guide = Guide(grammar, self._vocabulary) if grammar else None
         return TokenChooser(
             sampling, guidance, guide=guide, tokenizer=self.tokenizer, end_ids=self._end_ids, device=self._model.device
         )
 
-    def _sample(self, prompt: list[int], max_tokens: int, choose: TokenChooser) -> Iterator[Choice]:
+    def _sample(self, prompt: list[int], max_tokens: int, choose: TokenChooser) -> Iterator[ChosenToken]:
         device = self._model.device
         ids_1T = torch.tensor([prompt], device=device)
         step_1T, cache = ids_1T, None
         for _ in range(max_tokens):
-            # The lock is held for one step only: threads take turns, and a stalled reader blocks nobody.
+            # The lock is held for one step only: threads take turns, and a stalled reader blocks no other.
             with self._lock, torch.inference_mode():
                 output = self._model(input_ids=step_1T, past_key_values=cache, use_cache=True, logits_to_keep=1)
                 cache = output.past_key_values
-                choice = choose(ids_1T, output.logits[:, -1].float())
-            step_1T = torch.tensor([[choice.token_id]], device=device)
+                chosen = choose(ids_1T, output.logits[:, -1].float())
+            step_1T = torch.tensor([[chosen.token_id]], device=device)
             ids_1T = torch.cat([ids_1T, step_1T], dim=1)
-            yield choice
+            yield chosen
 
 
 class TransformersScorer:
     """A Scorer on torch."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, name: str) -> None:
         self._model = model
+        self._name = name
         self._lock = threading.Lock()
 
     def log_probs(self, ids: Sequence[int]) -> np.ndarray:
         """Natural-log probabilities_TV, float32: row t is the distribution of the token after ids[: t + 1]."""
-        assert len(ids) > 0, "a text to score has at least one token"
-        _require_fit(self._model, len(ids), "the text to score")
+        num_ctx, num_tokens = _sizes(self._model)
+        check_ids(ids, "a text to score", max_tokens=num_ctx, num_tokens=num_tokens, model=self._name)
         with self._lock, torch.inference_mode():
             logits_TV = self._model(input_ids=torch.tensor([list(ids)], device=self._model.device)).logits[0]
             return logits_TV.float().log_softmax(dim=-1).cpu().numpy()
 
 
 def open_chat(folder: Path, *, device: str = "auto", num_threads: int | None = None) -> TransformersChat:
-    """Open a model folder; `auto` is the first GPU where there is one, `num_threads` is set for the process."""
+    """Open a model folder; `auto` is the first GPU if there is one, `num_threads` is set for the whole process."""
     model = _load(folder, device)
     if num_threads is not None:
         torch.set_num_threads(num_threads)
-    tokenizer, template = open_template(OWN, folder)
-    return TransformersChat(
-        model,
-        tokenizer=tokenizer,
-        template=template,
-        end_ids=_end_ids(model, template, tokenizer),
-        name=folder.resolve().name,
-    )
+    return TransformersChat(model, folder)
 
 
 def open_scorer(folder: Path, *, device: str = "auto") -> TransformersScorer:
     """Open a model folder for its log-probabilities."""
-    return TransformersScorer(_load(folder, device))
+    return TransformersScorer(_load(folder, device), folder.resolve().name)
 
 
 def _load(folder: Path, device: str) -> PreTrainedModel:
@@ -205,24 +175,8 @@ def _load(folder: Path, device: str) -> PreTrainedModel:
     return model.eval()
 
 
-def _context(model: PreTrainedModel) -> int:
-    context = model.config.max_position_embeddings
-    assert context is not None, "every family's config has a context length"
-    return context
-
-
-def _require_fit(model: PreTrainedModel, num_tokens: int, what: str) -> None:
-    if num_tokens > _context(model):
-        raise TooLongError(
-            f"{what} takes {num_tokens:,} tokens, the model's context has {_context(model):,}",
-            where=str(model.config.name_or_path),
-            fix="shorten it",
-        )
-
-
-def _end_ids(model: PreTrainedModel, template: Template, tokenizer: FolderTokenizer) -> set[int]:
-    """The tokens that end a turn: those of generation_config, and what the template puts after an answer."""
-    configured = model.generation_config.eos_token_id if model.generation_config else None
-    ids = {configured} if isinstance(configured, int) else set(configured or ())
-    spans = render([Message("user", "a"), Message("assistant", "b")], template)
-    return ids | {tokenizer.controls[span.text] for span in spans if span.is_control and span.is_trained}
+def _sizes(model: PreTrainedModel) -> tuple[int, int]:
+    """Tokens of the context and of the vocabulary."""
+    num_ctx, num_tokens = model.config.max_position_embeddings, model.config.vocab_size
+    assert num_ctx is not None and num_tokens is not None, "the config of every family has both"
+    return num_ctx, num_tokens

@@ -1,8 +1,8 @@
 """Chat with a GGUF file on llama.cpp, in this process."""
 
 import threading
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from queue import SimpleQueue
@@ -16,12 +16,11 @@ from baihua.backends.llama_cpp.library import default_num_threads
 from baihua.backends.llama_cpp.protocol import check_answer, make_request, read_piece
 from baihua.backends.llama_cpp.server import NUM_TOKENS_PER_TURN, Server, has_llguidance, open_server
 from baihua.backends.llama_cpp.tokenizer import GgufTokenizer
+from baihua.backends.token_ids import check_ids
 from baihua.chat.render import encode, render
 from baihua.chat.types import Guidance, Message, Piece, Sampling, Span
-from baihua.core.errors import BaihuaError, InputError, RunError, TooLongError
+from baihua.core.errors import BaihuaError, InputError, RunError
 from baihua.modelfiles.gguf_header import read_model_header
-
-NO_GUIDANCE = Guidance()
 
 
 def open_chat(
@@ -71,32 +70,21 @@ class LlamaCppChat:
 
     def stream(self, messages: Sequence[Message], sampling: Sampling) -> Iterator[Piece]:
         """Yield the answer piece by piece; closing the iterator cancels the work at the next token."""
-        return _without_empty(self.generate(self._ids(messages), sampling))
-
-    def generate(self, ids: Sequence[int], sampling: Sampling, guidance: Guidance = NO_GUIDANCE) -> Generator[Piece]:
-        """Yield the continuation of these tokens piece by piece; closing the iterator cancels the work.
-
-        While a long prompt is read there are empty pieces, at which the caller may leave. A grammar or schema that
-        cannot be read raises an InputError, in this call or at the first piece.
-        """
-        return self._pieces(self._request(ids, sampling, guidance))
+        return self._pieces(self._request(self._ids(messages), sampling, Guidance()))
 
     def run(self, ids: Sequence[int], sampling: Sampling, guidance: Guidance, receive: Callable[[Piece], bool]) -> None:
-        """Like `generate`, on the caller's thread: `receive` gets each piece and returns True to cancel.
+        """Continue these tokens on the caller's thread: `receive` gets each piece and returns True to cancel.
 
-        For servers, where a thread switch per token is expensive (docs/log.md, 2026-11-26).
+        For servers, where a thread switch per token is expensive (docs/log.md, 2026-11-26). While a long prompt is
+        read there are empty pieces, at which the caller may cancel. A grammar or schema that cannot be read raises an
+        InputError.
         """
         self._answer(self._request(ids, sampling, guidance), receive)
 
     def embed(self, ids: Sequence[int]) -> np.ndarray:
         """A vector_d of length 1, float32, for a text: the mean of the last layer over its tokens."""
         server = self._check_open()
-        if not 0 < len(ids) <= NUM_TOKENS_PER_TURN:
-            raise TooLongError(
-                f"a text to embed may have 1 to {NUM_TOKENS_PER_TURN} tokens, this one has {len(ids):,}",
-                where=f"model {self.name}",
-                fix="split the text",
-            )
+        self._check_ids(ids, "a text to embed", max_tokens=NUM_TOKENS_PER_TURN)
         answer = server.handle_embeddings({"input": [list(ids)]})
         check_answer(answer)
         return np.asarray(answer["data"][0]["embedding"], dtype=np.float32)
@@ -115,12 +103,7 @@ class LlamaCppChat:
 
     def _request(self, ids: Sequence[int], sampling: Sampling, guidance: Guidance) -> dict[str, Any]:
         self._check_open()
-        if len(ids) >= self.num_ctx:
-            raise TooLongError(
-                f"the conversation has {len(ids):,} tokens, but the context holds {self.num_ctx:,} with the answer",
-                where=f"model {self.name}",
-                fix="start a new conversation, shorten the messages, or open the model with a larger context",
-            )
+        self._check_ids(ids, "the conversation", max_tokens=self.num_ctx - 1)
         if guidance.adapter is not None and guidance.adapter not in self.adapters:
             raise InputError(
                 f"unknown adapter {guidance.adapter!r}",
@@ -130,6 +113,9 @@ class LlamaCppChat:
         self._check_grammar(guidance)
         scales = [{"id": i, "scale": float(name == guidance.adapter)} for i, name in enumerate(self.adapters)]
         return make_request(ids, sampling, guidance, num_ctx=self.num_ctx) | ({"lora": scales} if scales else {})
+
+    def _check_ids(self, ids: Sequence[int], what: str, *, max_tokens: int) -> None:
+        check_ids(ids, what, max_tokens=max_tokens, num_tokens=self.tokenizer.num_tokens, model=self.name)
 
     def _check_grammar(self, guidance: Guidance) -> None:
         grammar = read_grammar(guidance)
@@ -144,7 +130,7 @@ class LlamaCppChat:
     def _vocabulary(self) -> LLTokenizer:
         return read_vocabulary(self.tokenizer, num_tokens=self.tokenizer.num_tokens, end_ids=self.tokenizer.end_ids())
 
-    def _pieces(self, request: dict[str, Any]) -> Generator[Piece]:
+    def _pieces(self, request: dict[str, Any]) -> Iterator[Piece]:
         """Answer on another thread, and yield what it puts into a queue; None follows the last item."""
         items: SimpleQueue[Piece | BaihuaError | None] = SimpleQueue()
         is_cancelled = threading.Event()
@@ -167,7 +153,8 @@ class LlamaCppChat:
             for item in iter(items.get, None):
                 if isinstance(item, BaihuaError):
                     raise item
-                yield item
+                if item.text or item.finish_reason:
+                    yield item
                 if item.finish_reason:
                     return
             raise self._incomplete()
@@ -214,8 +201,3 @@ class LlamaCppChat:
 
     def _incomplete(self) -> RunError:
         return RunError("llama.cpp ended an answer before it was complete", where=f"model {self.name}")
-
-
-def _without_empty(pieces: Generator[Piece]) -> Iterator[Piece]:
-    with closing(pieces):
-        yield from (piece for piece in pieces if piece.text or piece.finish_reason)

@@ -11,7 +11,8 @@ import numpy as np
 
 from baihua.backends.llama_cpp.library import default_num_threads, has_memory_for_copy
 from baihua.backends.llama_cpp.network import Network
-from baihua.core.errors import InputError, RunError
+from baihua.backends.token_ids import check_ids
+from baihua.core.errors import RunError
 
 
 def open_scorer(file: Path, num_threads: int | None = None) -> "LlamaCppScorer":
@@ -54,18 +55,13 @@ class LlamaCppScorer:
         network = self._network
         if network is None:
             raise RunError(f"the model {self.name} is closed", fix="open it again")
-        if not 0 < len(ids) <= network.num_ctx_trained:
-            raise InputError(
-                f"a text to score may have 1 to {network.num_ctx_trained:,} tokens, this one has {len(ids):,}",
-                where=f"model {self.name}",
-                fix="split the text",
-            )
-        if min(ids) < 0 or max(ids) >= network.num_tokens:
-            raise InputError(
-                f"found token ids from {min(ids)} to {max(ids)}, but this model's are 0 to {network.num_tokens - 1}",
-                where=f"model {self.name}",
-                fix="encode the text with this model's own tokenizer",
-            )
+        check_ids(
+            ids,
+            "a text to score",
+            max_tokens=network.num_ctx_trained,
+            num_tokens=network.num_tokens,
+            model=self.name,
+        )
         if len(ids) > network.num_ctx:
             network.close()
             network = self._network = self._open(2 * len(ids))

@@ -1,0 +1,25 @@
+"""The check of token ids before a model reads them."""
+
+from collections.abc import Sequence
+
+from baihua.core.errors import InputError, TooLongError
+
+
+def check_ids(ids: Sequence[int], what: str, *, max_tokens: int, num_tokens: int, model: str) -> None:
+    """Raise an InputError unless there are 1 to `max_tokens` ids, all of a vocabulary of `num_tokens`.
+
+    An id outside the embedding table would end the process on a GPU.
+    """
+    where = f"model {model}"
+    if not 0 < len(ids) <= max_tokens:
+        raise TooLongError(
+            f"{what} may have 1 to {max_tokens:,} tokens, this one has {len(ids):,}",
+            where=where,
+            fix="shorten it, or open the model with a larger context" if ids else "send a text",
+        )
+    if not 0 <= min(ids) <= max(ids) < num_tokens:
+        raise InputError(
+            f"found token ids from {min(ids)} to {max(ids)}, but this model's are 0 to {num_tokens - 1}",
+            where=where,
+            fix="encode the text with this model's own tokenizer",
+        )
