@@ -18,8 +18,7 @@ from baihua.chat.types import ChatModel, Message, Piece, Sampling, Span, Usage
 from baihua.core.errors import InputError, RunError, TooLongError
 from baihua.serve.terminal.answering import Chat, answer
 from baihua.serve.terminal.commands import COMMANDS, take
-from baihua.serve.terminal.prompt import CommandCompleter, chat_on_terminal
-from baihua.serve.terminal.repl import chat_on_lines, run_repl
+from baihua.serve.terminal.repl import CommandCompleter, chat_on_lines, chat_on_terminal, run_repl
 from baihua.serve.terminal.screen import PlainScreen, printable
 from baihua.serve.terminal.session import Session
 
@@ -45,7 +44,7 @@ class Recorder:
     def finish(self) -> None:
         self.text += "\n"
 
-    def reveal(self, spans: Sequence[Span]) -> None:
+    def show_prompt(self, spans: Sequence[Span]) -> None:
         self.spans = [*spans]
 
     def use_markdown(self, is_on: bool) -> None:
@@ -201,7 +200,7 @@ def test_tokens_that_were_not_counted_are_not_shown() -> None:
 def test_an_empty_answer_is_said_to_be_empty() -> None:
     chat = chat_with(ReplayChat({None: ""}, name="script"))
     take("问", chat)
-    assert screen_of(chat).notes == ["the model gave an empty answer; /retry asks again"]
+    assert screen_of(chat).notes == ["the answer is empty; /retry asks again"]
 
 
 def test_control_c_keeps_what_was_said_and_cancels_the_model() -> None:
@@ -257,7 +256,9 @@ def test_a_full_context_makes_room_for_a_retry() -> None:
     chat = chat_with(Small(finish=Piece("", "length", Usage(1000, 3))))
     for text in ("一", "二"):
         take(text, chat)
-    assert "the context is full: the oldest question and its answer are not sent next time" in screen_of(chat).notes[-1]
+    assert (
+        "the context is full; the oldest question and its answer are not sent from now on" in screen_of(chat).notes[-1]
+    )
     assert [message.content for message in chat.session.sent()] == ["二", "答案"]
 
 
@@ -342,16 +343,16 @@ def test_an_edit_can_be_left(chat: Chat, keys: str) -> None:
 
 
 def test_tokens_tell_what_is_known(chat: Chat) -> None:
-    assert "not known" in run(chat, "/tokens")[-1]
+    assert "unknown" in run(chat, "/tokens")[-1]
     known = chat_with(Small())
     assert "3 tokens read, 2 written" in run(known, "问", "/tokens")[-1]
     counted = chat_with(Counting(num_ctx=40))
     assert run(counted, "/tokens")[-1] == "nothing asked yet; the context holds 40 tokens"
-    assert run(counted, "问题", "/tokens")[-1] == "4 tokens of 40 are used, 36 are free (90%)"
+    assert run(counted, "问题", "/tokens")[-1] == "4 of 40 tokens are used, 36 are free (90%)"
 
 
 def test_prompt_shows_what_the_model_read(chat: Chat) -> None:
-    assert "not known here" in run(chat, "/prompt")[-1]
+    assert "the prompt is unknown" in run(chat, "/prompt")[-1]
     counted = chat_with(Counting(num_ctx=40))
     assert run(counted, "/prompt")[-1] == "nothing asked yet"
     assert run(counted, "问题", "/prompt")[-1] == "2 tokens"
@@ -372,7 +373,7 @@ def test_markdown_is_for_terminals(chat: Chat) -> None:
 
 
 def test_save_says_where_or_why_not(chat: Chat, tmp_path: Path) -> None:
-    assert run(chat, "/save") == ["nothing to save: no question has been answered yet"]
+    assert run(chat, "/save") == ["nothing to save: no answers yet"]
     assert run(chat, "你好", "/save 名字.jsonl")[-1] == f"saved to {tmp_path / 'saved' / '名字.jsonl'}"
     assert len(json.loads((tmp_path / "saved" / "名字.jsonl").read_text(encoding="utf-8"))["messages"]) == 2
 
@@ -383,7 +384,7 @@ def test_load_goes_on_where_save_stopped(chat: Chat) -> None:
     assert chat.session.messages[0] == Message("system", "说中文")
     assert texts(chat) == ["你好", ANSWERS["你好"]]
     assert "expects a file" in run(chat, "/load")[-1]
-    assert "cannot read this" in run(chat, "/load b.jsonl")[-1]
+    assert "cannot read the file" in run(chat, "/load b.jsonl")[-1]
 
 
 def test_help_names_every_command(chat: Chat) -> None:
@@ -396,7 +397,7 @@ def test_help_names_every_command(chat: Chat) -> None:
     ("line", "hint"),
     [
         ("/quti", "did you mean /quit?"), ("/temp 1", "did you mean /temperature?"), ("/xyz", "/help lists them."),
-        ("/", "/help"), ("/clear all", "/clear takes nothing after it, found 'all'"),
+        ("/", "/help"), ("/clear all", "/clear takes no argument, found 'all'"),
     ],
 )  # fmt: skip
 def test_an_unknown_command_gets_a_hint_and_asks_nothing(chat: Chat, line: str, hint: str) -> None:

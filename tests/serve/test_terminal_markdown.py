@@ -13,8 +13,8 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from baihua.chat.types import Span
-from baihua.serve.terminal.chinese_text import NOT_FIRST, breaks
-from baihua.serve.terminal.markdown import Answer, blocks
+from baihua.serve.terminal.line_breaks import NOT_FIRST, find_breaks
+from baihua.serve.terminal.markdown import AnswerMarkdown, blocks
 from baihua.serve.terminal.terminal_screen import TerminalScreen
 
 TEXT = """## 标题
@@ -117,14 +117,14 @@ def test_no_control_character_of_a_model_reaches_the_terminal(text: str) -> None
 
 def _rendered(text: str) -> str:
     written = io.StringIO()
-    Console(file=written, force_terminal=False).print(Answer(text))
+    Console(file=written, force_terminal=False).print(AnswerMarkdown(text))
     return written.getvalue()
 
 
 def test_a_prompt_marks_its_control_tokens() -> None:
     written = io.StringIO()
     console = Console(file=written, force_terminal=True, color_system="standard", highlight=False)
-    TerminalScreen(console).reveal([Span("<|im_start|>", is_control=True), Span("user\n你好")])
+    TerminalScreen(console).show_prompt([Span("<|im_start|>", is_control=True), Span("user\n你好")])
     assert written.getvalue() == "\x1b[7m<|im_start|>\x1b[0muser\n你好\n"
 
 
@@ -161,7 +161,7 @@ def test_lines_break_where_chinese_breaks(text: str, width: int, lines: list[str
 
 
 def _parts(text: str, width: int) -> list[str]:
-    places = breaks(text, width)
+    places = find_breaks(text, width)
     return [text[start:end] for start, end in zip([0, *places], [*places, len(text)], strict=True)]
 
 

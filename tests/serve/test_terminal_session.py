@@ -80,7 +80,7 @@ def test_half_a_character_becomes_a_question_mark(session: Session) -> None:
 
 
 def test_a_system_message_in_the_middle_is_refused(session: Session) -> None:
-    with pytest.raises(InputError, match="a system message stands in the middle of this conversation"):
+    with pytest.raises(InputError, match="the conversation has a system message after its beginning"):
         session.replace([Message("user", "问"), Message("system", "乱")])
 
 
@@ -119,7 +119,7 @@ def test_a_conversation_without_an_answer_is_not_one(session: Session) -> None:
 
 def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
-    with pytest.raises(InputError, match=r"(?s)cannot save here: .*file/a\.jsonl.*name another file"):
+    with pytest.raises(InputError, match=r"(?s)cannot save: .*file/a\.jsonl.*choose another file"):
         save([Message("user", "问")], tmp_path, "file/a.jsonl")
 
 
@@ -133,10 +133,10 @@ def test_a_row_of_any_file_can_be_loaded_by_its_line(tmp_path: Path) -> None:
         load(tmp_path, "a.jsonl:2")
     with pytest.raises(InputError, match=r"(?s)expected role and content, found 7.*a\.jsonl:3.*roles: system, user"):
         load(tmp_path, "a.jsonl:3")
-    with pytest.raises(InputError, match="the file has no row in line 9"):
+    with pytest.raises(InputError, match="line 9 of the file has no row"):
         load(tmp_path, "a.jsonl:9")
     (tmp_path / "empty.jsonl").write_text("", encoding="utf-8")
     with pytest.raises(InputError, match="the file is empty"):
         load(tmp_path, "empty.jsonl")
-    with pytest.raises(InputError, match="cannot read this"):
+    with pytest.raises(InputError, match="cannot read the file"):
         load(tmp_path, "none.jsonl")

@@ -1,1 +1,1 @@
-"""The chat in a terminal."""
+"""Chat in a terminal."""

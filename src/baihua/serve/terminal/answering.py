@@ -1,20 +1,24 @@
-"""Ask a model for the next turn of a session and show it as it comes."""
+"""Generating and showing the next answer of a session, with the oldest turns left out if the context is full."""
 
 import time
+from bisect import bisect_left
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
-from baihua.chat.types import ChatModel, LocalChat, Piece, Sampling
+from baihua.chat.types import ChatModel, LocalChat, Piece
 from baihua.core.errors import BaihuaError, TooLongError
 from baihua.serve.terminal.screen import Screen
 from baihua.serve.terminal.session import Session
-from baihua.serve.terminal.trimming import leave_out, leave_out_some
+
+# When turns must be left out, the rest is reduced to this share of the room. Leaving out more than necessary keeps the
+# prompt's beginning the same for the next few turns, so that the engine reads only what is new.
+KEPT_SHARE = 0.75
 
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """A session, the model that answers it, the screen that shows it, and the folder where it can be saved."""
+    """A session, the model that answers, the screen that shows it, and the folder for saved conversations."""
 
     session: Session
     model: ChatModel
@@ -23,21 +27,20 @@ class Chat:
 
 
 def answer(chat: Chat) -> None:
-    """Answer the open question; where the conversation is too long, send it without its oldest turns and say so.
+    """Answer the open question; if the conversation is too long, leave out its oldest turns and show a note.
 
-    An error of the model becomes a note. What was shown before an error or Ctrl-C stays in the session; an answer
-    that was put aside for this one comes back if this one has no text.
+    An error of the model becomes a note. Text received before an error or Ctrl-C stays in the session; an answer that
+    was set aside for this one is restored if this one has no text.
     """
     session = chat.session
     before = session.num_left_out
     try:
         _make_room(chat)
-        while not _fits(chat):
+        while not _try_to_answer(chat):
             pass
-    except TooLongError as error:
-        session.num_left_out = before
-        chat.screen.note(str(error))
     except BaihuaError as error:
+        if isinstance(error, TooLongError):
+            session.num_left_out = before
         chat.screen.note(str(error))
     finally:
         session.settle()
@@ -46,23 +49,23 @@ def answer(chat: Chat) -> None:
 def _make_room(chat: Chat) -> None:
     session, model = chat.session, chat.model
     before = session.num_left_out
-    if isinstance(model, LocalChat) and leave_out(session, model) and session.num_left_out > before:
+    if isinstance(model, LocalChat) and fit_context(session, model) and session.num_left_out > before:
         chat.screen.note(f"{_left_out(session)} no longer fit the context ({model.num_ctx:,} tokens) and are not sent")
 
 
-def _fits(chat: Chat) -> bool:
-    """Answer, or leave out some more and return false; the error comes through when nothing is left to leave out."""
+def _try_to_answer(chat: Chat) -> bool:
+    """Answer, or leave out more turns and return false; raise TooLongError if there are none left."""
     try:
-        _say(chat)
+        _stream_answer(chat)
     except TooLongError:
-        if not leave_out_some(chat.session):
+        if not leave_out_more(chat.session):
             raise
         chat.screen.note(f"too long for the model; {_left_out(chat.session)} are not sent")
         return False
     return True
 
 
-def _say(chat: Chat) -> None:
+def _stream_answer(chat: Chat) -> None:
     session, screen = chat.session, chat.screen
     started = time.perf_counter()
     text, last = "", Piece("")
@@ -82,8 +85,10 @@ def _say(chat: Chat) -> None:
         screen.finish()
     session.usage = last.usage
     screen.note(_describe(text, last, seconds=time.perf_counter() - started))
-    if _filled_context(last, session.sampling) and leave_out_some(session):
-        screen.note(f"the context is full: {_left_out(session)} are not sent next time; /retry answers with more room")
+    is_cut = last.finish_reason == "length"
+    is_full = is_cut and last.usage is not None and last.usage.num_answer_tokens < session.sampling.max_tokens
+    if is_full and leave_out_more(session):
+        screen.note(f"the context is full; {_left_out(session)} are not sent from now on; /retry has more room")
 
 
 def _left_out(session: Session) -> str:
@@ -91,18 +96,10 @@ def _left_out(session: Session) -> str:
     return "the oldest question and its answer" if number == 1 else f"the oldest {number:,} questions and their answers"
 
 
-def _filled_context(last: Piece, sampling: Sampling) -> bool:
-    return (
-        last.finish_reason == "length"
-        and last.usage is not None
-        and (last.usage.num_answer_tokens < sampling.max_tokens)
-    )
-
-
 def _describe(text: str, last: Piece, *, seconds: float) -> str:
-    """The status line: how much, and how fast from the question to the last character."""
+    """The status line: length and speed of an answer; the time includes reading the prompt."""
     if not text:
-        return "the model gave an empty answer; /retry asks again"
+        return "the answer is empty; /retry asks again"
     figures = [f"{seconds:.1f} s"]
     if last.usage:
         num_tokens = last.usage.num_answer_tokens
@@ -110,3 +107,32 @@ def _describe(text: str, last: Piece, *, seconds: float) -> str:
     figures.append(f"{len(text) / seconds:,.1f} characters/s")
     figures += ["cut at the length limit"] if last.finish_reason == "length" else []
     return ", ".join(figures)
+
+
+def fit_context(session: Session, model: LocalChat) -> bool:
+    """Leave out the oldest turns until the rest and an answer fit; false if the last question alone is too long.
+
+    The prompt is counted once if everything fits, otherwise about log2(turns) times.
+    """
+    # An answer limit above half the context would leave too little room for the conversation.
+    room = model.num_ctx - min(session.sampling.max_tokens, model.num_ctx // 2)
+    if model.count_tokens(session.sent()) <= room:
+        return True
+    numbers = range(session.num_left_out + 1, session.most_left_out + 1)
+    if not numbers:
+        return model.count_tokens(session.sent()) < model.num_ctx
+    least = model.count_tokens(session.sent(numbers[-1]))
+    if least > room:
+        session.num_left_out = numbers[-1]
+        return least < model.num_ctx
+    most = least + KEPT_SHARE * (room - least)
+    place = bisect_left(numbers, -most, key=lambda number: -model.count_tokens(session.sent(number)))
+    session.num_left_out = numbers[place]
+    return True
+
+
+def leave_out_more(session: Session) -> bool:
+    """Leave out a quarter of the rest, for a model that only reports "too long"; false if nothing is left."""
+    rest = session.most_left_out - session.num_left_out
+    session.num_left_out += max(1, rest // 4) if rest > 0 else 0
+    return rest > 0

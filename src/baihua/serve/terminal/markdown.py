@@ -1,4 +1,4 @@
-"""Markdown of a model, for a terminal: what may be shown of it, where its blocks end, and how they look."""
+"""Markdown in the terminal: cutting an answer into blocks, and rendering them safely."""
 
 import itertools
 from collections.abc import Sequence
@@ -11,15 +11,15 @@ from rich.markdown import CodeBlock, Heading, Markdown, MarkdownContext, Markdow
 from rich.syntax import Syntax
 from rich.text import Text
 
-from baihua.serve.terminal.chinese_text import ChineseText
+from baihua.serve.terminal.line_breaks import ChineseText
 from baihua.serve.terminal.screen import printable
 
-# As rich parses; the ends of blocks must be the same.
+# Configured like rich's parser, so that both see the same blocks.
 PARSER = MarkdownIt().enable("strikethrough").enable("table")
 
 
 def blocks(text: str) -> list[str]:
-    """A text cut where its outermost blocks begin; while it grows, nothing can change any but the last."""
+    """Cut a text where its outermost blocks begin; as the text grows, only the last block can change."""
     starts = [token.map[0] for token in PARSER.parse(text) if token.level == 0 and token.map and token.nesting >= 0]
     lines = text.split("\n")
     cuts = [0, *starts[1:], len(lines)]
@@ -28,7 +28,7 @@ def blocks(text: str) -> list[str]:
 
 
 class _Paragraph(Paragraph):
-    """A paragraph that breaks where Chinese breaks."""
+    """A paragraph with Chinese line breaking."""
 
     def on_enter(self, context: MarkdownContext) -> None:
         super().on_enter(context)
@@ -36,7 +36,7 @@ class _Paragraph(Paragraph):
 
 
 class _Heading(Heading):
-    """A heading at the left, as long as its text."""
+    """A left-aligned heading without a frame."""
 
     def on_enter(self, context: MarkdownContext) -> None:
         super().on_enter(context)
@@ -47,7 +47,7 @@ class _Heading(Heading):
 
 
 class _CodeBlock(CodeBlock):
-    """Code between its fences, without a frame or indent, so that it can be copied."""
+    """Code between its fences, without a frame or indentation, so that it can be copied."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         name = "" if self.lexer_name == "text" else self.lexer_name
@@ -57,8 +57,8 @@ class _CodeBlock(CodeBlock):
         yield Text("```", style="bright_black")
 
 
-class Answer(Markdown):
-    """Blocks of an answer; links are written out, because a terminal's own hide where they lead."""
+class AnswerMarkdown(Markdown):
+    """Blocks of an answer; link targets are written out, because terminal hyperlinks hide them."""
 
     elements: ClassVar[dict[str, type[MarkdownElement]]] = {
         **Markdown.elements,
@@ -74,7 +74,7 @@ class Answer(Markdown):
 
 
 def _clean(tokens: Sequence[Token]) -> None:
-    # An entity such as &#27; becomes a control character only when it is parsed.
+    # Entities such as &#27; become control characters only when they are parsed.
     for token in tokens:
         token.content = printable(token.content)
         token.attrs = {name: printable(str(value)) for name, value in token.attrs.items()}

@@ -1,15 +1,27 @@
-"""The chat in a terminal; with input from a pipe, one answer per line."""
+"""The chat loop: in a terminal with history and completion, otherwise one answer per line of input."""
 
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from prompt_toolkit import PromptSession
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
+from prompt_toolkit.document import Document
+from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+
 from baihua.chat.types import ChatModel, Sampling
 from baihua.core.errors import InputError
 from baihua.serve.terminal.answering import Chat
-from baihua.serve.terminal.commands import take
+from baihua.serve.terminal.commands import COMMANDS, take
 from baihua.serve.terminal.screen import PlainScreen
 from baihua.serve.terminal.session import Session
+from baihua.serve.terminal.terminal_screen import TerminalScreen
+
+# Plain ASCII, because arrows and ellipses have an ambiguous width in Chinese fonts.
+PROMPT = "> "
+CONTINUATION = "  "
+WITH_FILE = ("/load ", "/save ")
 
 
 def run_repl(
@@ -21,39 +33,104 @@ def run_repl(
     save_folder: Path,
     is_plain: bool = False,
 ) -> None:
-    """Chat until the person leaves; without a terminal, answer each line of stdin until it ends."""
+    """Chat until the user leaves; without a terminal, answer each line of stdin."""
     session = Session(system=system, sampling=sampling)
     if sys.stdin.isatty() and sys.stdout.isatty():
-        from baihua.serve.terminal.prompt import chat_on_terminal
-        from baihua.serve.terminal.terminal_screen import TerminalScreen
-
-        screen = TerminalScreen(is_plain=is_plain)
-        chat_on_terminal(Chat(session, model, screen, save_folder), history_file=history_file)
+        chat = Chat(session, model, TerminalScreen(is_plain=is_plain), save_folder)
+        chat_on_terminal(chat, history_file=history_file)
     else:
-        chat_on_lines(
-            Chat(session, model, PlainScreen(sys.stdout, sys.stderr), save_folder), lines=_decoded(sys.stdin.buffer)
-        )
+        chat = Chat(session, model, PlainScreen(sys.stdout, sys.stderr), save_folder)
+        chat_on_lines(chat, lines=_decoded(sys.stdin.buffer))
+
+
+def chat_on_terminal(chat: Chat, *, history_file: Path | None) -> None:
+    """Prompt and answer until /quit or Ctrl-D; Ctrl-C stops an answer, and at the prompt shows how to leave."""
+    session, screen = chat.session, chat.screen
+    screen.note(f"{chat.model.name}: /help lists the commands, /quit leaves")
+    prompt: PromptSession[str] = PromptSession(
+        history=_open_history(history_file),
+        key_bindings=_bindings(),
+        completer=CommandCompleter(chat.folder),
+        complete_while_typing=False,
+        multiline=True,
+        prompt_continuation=CONTINUATION,
+    )
+    is_open = True
+    while is_open:
+        try:
+            text = prompt.prompt(PROMPT, default=(session.question or "") if session.is_editing else "")
+        except KeyboardInterrupt:
+            session.is_editing = False
+            screen.note("to leave: /quit or Ctrl-D")
+            continue
+        except EOFError:
+            return
+        try:
+            is_open = take(text, chat)
+        except KeyboardInterrupt:
+            # The terminal has echoed ^C. An answer with text has ended that line; otherwise it must be ended here.
+            has_text = bool(session.turns) and session.turns[-1].role == "assistant"
+            screen.note("stopped" if has_text else "\nstopped")
 
 
 def chat_on_lines(chat: Chat, *, lines: Iterable[str]) -> None:
-    """Answer each line; without a terminal answers go to stdout, everything else to stderr."""
-    for text in _joined(lines):
+    """Answer each line; a line that ends with a backslash continues in the next one."""
+    text = ""
+    for line in lines:
+        text += line.rstrip("\r\n")
+        if text.endswith("\\"):
+            text = text[:-1] + "\n"
+            continue
         if not take(text, chat):
             return
+        text = ""
+    if text:
+        take(text, chat)
 
 
-def _joined(lines: Iterable[str]) -> Iterator[str]:
-    """Lines without their ends; one that ends with a backslash goes on in the next."""
-    held = ""
-    for line in lines:
-        held += line.rstrip("\r\n")
-        if held.endswith("\\"):
-            held = held[:-1] + "\n"
-            continue
-        yield held
-        held = ""
-    if held:
-        yield held
+class CommandCompleter(Completer):
+    """Completes commands, and file names after the commands that take one."""
+
+    def __init__(self, folder: Path) -> None:
+        self._files = PathCompleter(get_paths=lambda: [str(folder)], expanduser=True)
+
+    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
+        """Completions of the text before the cursor."""
+        text = document.text_before_cursor
+        if text.startswith(WITH_FILE):
+            name = text.partition(" ")[2]
+            yield from self._files.get_completions(Document(name, len(name)), complete_event)
+        elif text.startswith("/") and not any(char.isspace() for char in text):
+            found = (name for name in COMMANDS if name.startswith(text[1:]))
+            yield from (Completion(f"/{name}", -len(text), display_meta=COMMANDS[name].help) for name in found)
+
+
+def _open_history(file: Path | None) -> History:
+    if file is None:
+        return InMemoryHistory()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    # Questions are private: only this user may read the file.
+    file.touch(mode=0o600)
+    return FileHistory(str(file))
+
+
+def _bindings() -> KeyBindings:
+    bindings = KeyBindings()
+
+    @bindings.add("enter")
+    def send_or_continue(event: KeyPressEvent) -> None:
+        buffer = event.current_buffer
+        if buffer.document.text_before_cursor.endswith("\\"):
+            buffer.delete_before_cursor()
+            buffer.insert_text("\n")
+        else:
+            buffer.validate_and_handle()
+
+    @bindings.add("escape", "enter")
+    def insert_newline(event: KeyPressEvent) -> None:
+        event.current_buffer.insert_text("\n")
+
+    return bindings
 
 
 def _decoded(lines: Iterable[bytes]) -> Iterator[str]:

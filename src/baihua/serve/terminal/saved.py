@@ -1,4 +1,4 @@
-"""Conversations as files: one row of JSON Lines with its messages, the form that training reads."""
+"""Saved conversations: one row of JSON Lines with its messages, the format that training reads."""
 
 import itertools
 import re
@@ -16,7 +16,7 @@ WITH_LINE = re.compile(r"(?P<name>.+):(?P<line>[0-9]+)")
 
 
 def save(messages: Sequence[Message], folder: Path, name: str = "") -> Path:
-    """Write a conversation into a file that did not exist before, and tell which."""
+    """Write a conversation to a new file, and return its path."""
     wanted = folder / Path(name or f"chat-{datetime.now():%Y%m%d-%H%M%S}.jsonl").expanduser()
     try:
         wanted.parent.mkdir(parents=True, exist_ok=True)
@@ -24,40 +24,39 @@ def save(messages: Sequence[Message], folder: Path, name: str = "") -> Path:
         write_jsonl(file, [{"messages": [_row(message) for message in messages]}])
     except OSError as error:
         raise InputError(
-            f"cannot save here: {error.strerror}", where=str(wanted), fix="name another file: /save FILE"
+            f"cannot save: {error.strerror}", where=str(wanted), fix="choose another file: /save FILE"
         ) from error
     return file
 
 
 def load(folder: Path, name: str) -> list[Message]:
-    """The conversation in the first row of a file, or in the one whose line is named: FILE:12."""
+    """The conversation in the first row of a file, or in the row of a line: FILE:12."""
     file, number = folder / Path(name).expanduser(), None
     if not file.exists() and (match := WITH_LINE.fullmatch(name)):
         file, number = folder / Path(match["name"]).expanduser(), int(match["line"])
     try:
         found = next(((line, row) for line, row in read_jsonl(file) if number in (None, line)), None)
     except OSError as error:
-        raise InputError(
-            f"cannot read this: {error.strerror}", where=str(file), fix="name a file that /save wrote"
-        ) from error
+        fix = "give a file that /save wrote"
+        raise InputError(f"cannot read the file: {error.strerror}", where=str(file), fix=fix) from error
     if found is None:
-        what = "the file is empty" if number is None else f"the file has no row in line {number:,}"
-        raise InputError(what, where=str(file), fix=f"write a conversation as {FORM}")
+        what = "the file is empty" if number is None else f"line {number:,} of the file has no row"
+        raise InputError(what, where=str(file), fix=f"the format is {FORM}")
     line, row = found
     return read_messages(row, where=f"{file}:{line}")
 
 
 def _reserve(wanted: Path) -> Path:
-    """Make `wanted`, or the first of wanted-2, wanted-3, ... that does not exist."""
+    """Create `wanted`, or the first of wanted-2, wanted-3, ... that does not exist."""
     for number in itertools.count(1):
         file = wanted if number == 1 else wanted.with_name(f"{wanted.stem}-{number}{wanted.suffix}")
         try:
-            # What people say is private: nobody else on this machine may read it.
+            # Conversations are private: only this user may read the file.
             file.touch(mode=0o600, exist_ok=False)
         except FileExistsError:
             continue
         return file
-    raise AssertionError("numbers do not end")
+    raise AssertionError("count() does not end")
 
 
 def _row(message: Message) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Where answers and notes go; here plain, for pipes, in terminal_screen.py with Markdown, for a terminal."""
+"""Screens, which show answers and notes; this one is for pipes, terminal_screen.py has the one with Markdown."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -9,75 +9,69 @@ from baihua.core.errors import InputError
 
 
 class Screen(Protocol):
-    """What shows a conversation."""
+    """Shows a conversation."""
 
     def wait(self) -> None:
-        """Show that an answer is on its way."""
+        """Show that an answer is being generated."""
         ...
 
     def show(self, text: str) -> None:
-        """Show a part of an answer at once."""
+        """Show a part of an answer as soon as possible."""
         ...
 
     def finish(self) -> None:
-        """End the answer; the line after it is empty."""
+        """End the answer and its last line."""
         ...
 
     def note(self, text: str) -> None:
-        """Show lines that are not part of the conversation."""
+        """Show a message that is not part of the conversation."""
         ...
 
-    def reveal(self, spans: Sequence[Span]) -> None:
-        """Show a prompt as it is, with its control tokens marked."""
+    def show_prompt(self, spans: Sequence[Span]) -> None:
+        """Show a rendered prompt with its control tokens marked."""
         ...
 
     def use_markdown(self, is_on: bool) -> None:
-        """Render answers as Markdown or leave them as they are; an InputError where that cannot be."""
+        """Turn the rendering of Markdown on or off; an InputError if this screen cannot render."""
         ...
 
 
 class PlainScreen:
-    """Answers and prompts on one stream, notes on another."""
+    """Writes answers and prompts to one stream, notes to another."""
 
     def __init__(self, answers: TextIO, notes: TextIO) -> None:
         self._answers = answers
         self._notes = notes
-        self._is_begun = False
+        self._has_text = False
 
     def wait(self) -> None:
         """Show nothing."""
 
     def show(self, text: str) -> None:
-        """Write a part of an answer and flush it."""
-        self._is_begun |= bool(text)
-        write(self._answers, printable(text))
+        """Write a part of an answer."""
+        self._has_text |= bool(text)
+        print(printable(text), end="", file=self._answers, flush=True)
 
     def finish(self) -> None:
-        """End the line of an answer that has begun."""
-        write(self._answers, "\n" if self._is_begun else "")
-        self._is_begun = False
+        """End the line of an answer that has text."""
+        print("\n" if self._has_text else "", end="", file=self._answers, flush=True)
+        self._has_text = False
 
     def note(self, text: str) -> None:
         """Write a note."""
-        write(self._notes, printable(text) + "\n")
+        print(printable(text), file=self._notes, flush=True)
 
-    def reveal(self, spans: Sequence[Span]) -> None:
-        """Write a prompt; a control token stands between double square brackets."""
+    def show_prompt(self, spans: Sequence[Span]) -> None:
+        """Write a prompt, its control tokens in double square brackets."""
         shown = (f"[[{span.text}]]" if span.is_control else span.text for span in spans)
-        write(self._answers, printable("".join(shown)) + "\n")
+        print(printable("".join(shown)), file=self._answers, flush=True)
 
     def use_markdown(self, is_on: bool) -> None:
-        """Refuse: what reads the answers gets them as they are."""
-        raise InputError("answers are rendered in a terminal only; here they are written as they come")
+        """Raise an InputError: programs that read the answers need them unchanged."""
+        raise InputError("answers are rendered in a terminal only; piped output is left as it is")
 
 
 def printable(text: str) -> str:
-    """A text without control characters but newline and tab: a model must not steer the terminal."""
-    # Cs are halves of characters, which no stream can write.
+    """A text without control characters except newline and tab, so that a model cannot control the terminal."""
+    # Lone surrogates (Cs) are removed too: no stream can encode them.
     return "".join(char for char in text if char in "\n\t" or unicodedata.category(char) not in ("Cc", "Cs"))
-
-
-def write(stream: TextIO, text: str) -> None:
-    """Write a text now, not when a buffer is full."""
-    stream.write(text)
-    stream.flush()

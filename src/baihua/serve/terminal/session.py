@@ -1,4 +1,4 @@
-"""A conversation in progress: its turns, and which of them are sent. No terminal, no model, no file."""
+"""The state of a conversation: its turns, and which of them are sent to the model."""
 
 from collections.abc import Sequence
 
@@ -7,18 +7,18 @@ from baihua.core.errors import InputError
 
 
 class Session:
-    """Turns of user and assistant in order, below one system message; the last question may be unanswered."""
+    """Alternating turns of user and assistant after a system message; the last question may be unanswered."""
 
     def __init__(self, *, system: str | None = None, sampling: Sampling) -> None:
         self.system = system
         self.sampling = sampling
         self.turns: list[Message] = []
         self.usage: Usage | None = None
-        """What the last answer took, where its model told it."""
+        """Tokens of the last answer, if the model reported them."""
         self.num_left_out = 0
-        """How many of the oldest questions, each with its answer, are not sent; the session keeps them."""
+        """The number of oldest questions that, with their answers, are kept but not sent."""
         self.is_editing = False
-        """Whether the next question takes the place of the last one and its answer."""
+        """Whether the next question replaces the last one and its answer."""
         self._replaced: Message | None = None
 
     @property
@@ -38,12 +38,12 @@ class Session:
         return max(0, len(self._starts()) - 1)
 
     def sent(self, num_left_out: int | None = None) -> list[Message]:
-        """The conversation as a model gets it, without its oldest questions and what follows each of them."""
+        """The messages that are sent: all but the oldest questions and their answers."""
         number = min(self.num_left_out if num_left_out is None else num_left_out, self.most_left_out)
         return [*self._head(), *self.turns[self._starts()[number] if number else 0 :]]
 
     def ask(self, text: str) -> None:
-        """Add a question; it takes the place of one that was never answered, or that is being edited."""
+        """Add a question; it replaces one that has no answer or is being edited."""
         starts = self._starts()
         if starts and (self.is_editing or self.turns[-1].role == "user"):
             del self.turns[starts[-1] :]
@@ -57,7 +57,7 @@ class Session:
             self.turns.append(Message("assistant", _clean(text)))
 
     def reopen(self) -> bool:
-        """Put the last answer aside, so that its question can be asked again; false without a question."""
+        """Set the last answer aside, so that its question can be asked again; false without a question."""
         if self.question is None:
             return False
         if self.turns[-1].role == "assistant":
@@ -65,13 +65,13 @@ class Session:
         return True
 
     def settle(self) -> None:
-        """Take back the answer that was put aside if no other has come."""
+        """Restore the answer that was set aside if there is no new one."""
         if self._replaced and self.turns and self.turns[-1].role == "user":
             self.turns.append(self._replaced)
         self._replaced = None
 
     def set_system(self, text: str | None) -> None:
-        """Change the system message; what fits is found anew."""
+        """Change the system message; the next answer checks again what fits the context."""
         self.system = text
         self.num_left_out = 0
 
@@ -81,17 +81,17 @@ class Session:
         self.usage, self.num_left_out, self._replaced = None, 0, None
 
     def replace(self, messages: Sequence[Message]) -> None:
-        """Go on with another conversation, whose system message comes first or is missing."""
+        """Continue another conversation; a system message must come first."""
         assert messages, "a conversation has messages"
         head, turns = (messages[0], messages[1:]) if messages[0].role == "system" else (None, messages)
         if any(message.role == "system" for message in turns):
-            raise InputError("a system message stands in the middle of this conversation", fix="move it to the front")
+            raise InputError("the conversation has a system message after its beginning", fix="move it to the front")
         self.clear()
         self.system = head.text if head else None
         self.turns = [Message(m.role, _clean(m.content), m.input) for m in turns]
 
     def answered(self) -> list[Message]:
-        """The conversation without an open question."""
+        """The conversation without an unanswered question."""
         is_open = bool(self.turns) and self.turns[-1].role == "user"
         turns = self.turns[:-1] if is_open else self.turns
         return [*self._head(), *turns] if turns else []
@@ -104,7 +104,7 @@ class Session:
 
 
 def _clean(text: str) -> str:
-    """A text as models and files take it."""
-    # Many templates trim texts, and the renderer refuses those that change what they are given. Half a character
-    # (a lone surrogate, from a paste that is not UTF-8) has no bytes to make tokens of.
+    """A stripped text that can be encoded."""
+    # Many templates strip texts, and the renderer refuses templates that change the texts they are given. A lone
+    # surrogate, from a paste that is not UTF-8, cannot be tokenized.
     return text.encode("utf-8", "replace").decode("utf-8").strip()
