@@ -1,9 +1,11 @@
-"""How much memory a model needs, and what `doctor --fit` and `check` say about it."""
+"""The memory that a model needs to answer, in the output of `doctor --fit` and `check`."""
 
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import fakes
 import pytest
@@ -12,16 +14,18 @@ from cli_runs import run_apart, run_here
 from baihua.compress.export import write_levels
 from baihua.compress.fit import (
     GIB,
-    MACHINES,
-    Machine,
+    HOSTS,
+    Candidate,
+    Host,
     Needed,
+    best_fit,
+    candidates_of,
     contexts,
     forecast,
-    largest_fitting,
-    memory,
     memory_of,
+    this_machine,
 )
-from baihua.compress.levels import LEVELS
+from baihua.compress.levels import LEVELS, choose_types
 from baihua.modelfiles.description import Description, describe, describe_shape
 from baihua.modelfiles.gguf_header import read_model_header
 from baihua.modelfiles.shape import Shape, shape_of_header
@@ -44,6 +48,10 @@ LLAMA_3_8B: dict[str, Any] = {
 def make(**changes: Any) -> Description:
     """A Llama that differs from Llama 3 8B in some widths."""
     return describe_shape(Shape(**LLAMA_3_8B | changes))
+
+
+def memory(description: Description, level: str, num_ctx: int, num_slots: int = 1) -> Needed:
+    return memory_of(description.shape, choose_types(description, level), num_ctx, num_slots)
 
 
 @pytest.fixture(scope="module")
@@ -99,19 +107,18 @@ def test_attention_that_is_wider_than_the_mlp_counts() -> None:
 
 def test_parts_add_up() -> None:
     needed = Needed(weights=1, kv_cache=10, working=100, program=1000)
-    assert needed.total == 1111 == sum(needed.parts.values())
+    assert needed.total == 1111 == sum(asdict(needed).values())
 
 
 @pytest.mark.parametrize(
     ("share", "verdict"), [(0.5, "yes"), (0.9, "yes"), (0.95, "tight"), (1.0, "tight"), (1.1, "no")]
 )
 def test_what_only_just_fits_is_tight(share: float, verdict: str) -> None:
-    machine = Machine("a", 5 * GIB, GIB, "a test")
-    assert machine.verdict(int(share * 4 * GIB)) == verdict
+    assert Host("a", 5 * GIB, GIB, "a test").verdict(int(share * 4 * GIB)) == verdict
 
 
 def test_llama_3_8b_fits_where_people_run_it(llama: Description) -> None:
-    pi4, pi8, laptop, gpu, _ = MACHINES
+    pi4, pi8, laptop, gpu, _ = HOSTS
     assert pi4.verdict(memory(llama, "q2_k", 2048).total) == "no"
     assert pi8.verdict(memory(llama, "q4_k_m", 2048).total) == "yes"
     assert laptop.verdict(memory(llama, "q8_0", 2048).total) in ("yes", "tight")
@@ -125,12 +132,30 @@ def test_contexts_end_where_the_model_ends(llama: Description) -> None:
     assert contexts(llama.shape, 99_999) == [4096]
 
 
-def test_the_largest_that_surely_fits_is_named() -> None:
-    machine = Machine("a", 1000, 0, "a test")
-    needed = [(name, Needed(size, 0, 0, 0)) for name, size in [("big", 2000), ("tight", 950), ("good", 800), ("s", 1)]]
-    assert largest_fitting(needed, machine) == "good"
-    assert largest_fitting(needed[:2], machine) == "tight"
-    assert largest_fitting(needed[:1], machine) is None
+def test_the_largest_that_surely_fits_is_named(llama: Description) -> None:
+    rest = memory_of(llama.shape, [], 2048).total
+    sized = {name: SimpleNamespace(num_bytes=size) for name, size in [("big", 20 * GIB), ("tight", 10 * GIB), ("s", 1)]}
+    candidates = [Candidate(name, llama, cast(Any, [tensor])) for name, tensor in sized.items()]
+    host = Host("a", 10 * GIB + rest, 0, "a test")
+    assert best_fit(candidates, [2048], host) == (candidates[2], 2048)
+    assert best_fit(candidates[:2], [2048], host) == (candidates[1], 2048)
+    assert best_fit(candidates[:1], [2048], host) is None
+
+
+def test_a_shorter_context_is_better_than_none(llama: Description) -> None:
+    (candidate,) = candidates_of(llama, ["q4_0"])
+    host = Host("a", candidate.needed(2048).total * 10 // 9 + 1, 0, "a test")
+    assert best_fit([candidate], [2048, 8192, 131_072], host) == (candidate, 2048)
+
+
+def test_this_machine_has_what_its_cgroup_leaves(tmp_path: Path) -> None:
+    group = tmp_path / "sys/fs/cgroup"
+    group.mkdir(parents=True)
+    (group / "memory.max").write_text("300000000", encoding="ascii")
+    (group / "memory.current").write_text("100000000", encoding="ascii")
+    host = this_machine(tmp_path)
+    assert (host.memory_bytes, host.usable_bytes) == (300_000_000, 200_000_000)
+    assert host.verdict(200_000_001) == "no"
 
 
 def test_a_shape_has_as_many_weights_as_the_model(llama: Description) -> None:
@@ -158,11 +183,11 @@ def test_doctor_says_what_it_assumes_and_ends_with_an_answer(
 ) -> None:
     words = ("doctor", "--fit", str(tiny_folder), "--context", "256", "--runs", str(tmp_path))
     lines = run_here(capsys, *words).out.splitlines()
-    assert "256 tokens of context" in lines
+    assert "context of 256 tokens" in lines
     assert any(line.startswith("laptop 16 GB: ") and "6 GiB" in line for line in lines)
-    assert lines[-1].startswith("largest that fits this machine: f16 with 256 tokens of context")
+    assert lines[-1].startswith("largest that fits this machine: f16 with a context of 256 tokens")
     longer = run_here(capsys, "doctor", "--fit", str(tiny_folder), "--context", "9999", "--runs", str(tmp_path)).out
-    assert "9,999 tokens was asked for; 1,024 is the longest" in longer
+    assert "context is shorter than 9,999 tokens; showing 1,024" in longer
 
 
 def test_a_quantized_file_is_looked_at_as_it_is(levels: Path, capsys: Capture) -> None:
@@ -176,7 +201,7 @@ def test_a_quantized_file_is_looked_at_as_it_is(levels: Path, capsys: Capture) -
 
 def test_what_is_no_model_says_what_would_be(capsys: Capture, tmp_path: Path) -> None:
     what, where, fix = run_here(capsys, "doctor", "--fit", str(tmp_path)).errors()
-    assert what == "error: there is no model here to look at"
+    assert what == "error: no model found"
     assert str(tmp_path) in where
     assert "config.json" in fix and ".gguf" in fix
 
@@ -197,7 +222,7 @@ def test_the_forecast_of_a_model_is_what_its_files_take(tiny_folder: Path, level
 
 def test_the_forecast_of_a_model_that_is_not_there_is_unknown() -> None:
     assert "--assume model=NAME" in forecast(["q8_0"], None)["unknown"]
-    assert forecast(["q8_0"], None, Shape(**LLAMA_3_8B))["disk_bytes"] == pytest.approx(16.07e9 + 8.54e9, rel=0.002)
+    assert forecast(["q8_0"], Shape(**LLAMA_3_8B))["disk_bytes"] == pytest.approx(16.07e9 + 8.54e9, rel=0.002)
 
 
 STAGE = """

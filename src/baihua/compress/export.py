@@ -12,7 +12,7 @@ from gguf.constants import GGML_QUANT_VERSION, GGMLQuantizationType
 from safetensors import safe_open
 
 from baihua.chat.tokenizer import adds_bos
-from baihua.compress.levels import FLOATS, LEVELS, Choice, check_level, choose_types
+from baihua.compress.levels import FIRST, FLOATS, LEVELS, Choice, check_level, choose_types
 from baihua.compress.opening import check_opens
 from baihua.compress.quantize import Importance, not_finite, quantize_gguf
 from baihua.core.artifact import find_artifact
@@ -30,7 +30,6 @@ DTYPES = {
     GGMLQuantizationType.BF16: torch.bfloat16,
 }
 Row = dict[str, str | int | float]
-FIRST = "f16"
 
 
 def write_levels(

@@ -16,6 +16,8 @@ from baihua.modelfiles.shape import Shape
 
 Q = GGMLQuantizationType
 FLOATS = (Q.F32, Q.F16, Q.BF16)
+FIRST = "f16"
+"""The level that is always written, and from which the others are made."""
 # The type that llama.cpp takes where the length of a row is not a multiple of a type's block.
 FALLBACKS = {Q.IQ4_XS: Q.IQ4_NL, Q.Q2_K: Q.Q4_0, Q.Q3_K: Q.Q4_0}
 FALLBACKS |= {Q.Q4_K: Q.Q5_0, Q.Q5_K: Q.Q5_1, Q.Q6_K: Q.Q8_0}

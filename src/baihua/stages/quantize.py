@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from baihua.compress.fit import forecast
 from baihua.core.config import Base, execution
 from baihua.core.errors import InputError
 from baihua.core.log import logger
 from baihua.core.stage import Input
+from baihua.train.plan.machines import TrainingMachine, known_shape
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from baihua.train.plan.machines import TrainingMachine
 
 VERSION = 2
 INPUTS = {
@@ -65,15 +66,12 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]
 
 
 def estimate(
-    config: Config, inputs: Mapping[str, Path], assumed: Mapping[str, Any], machine: "TrainingMachine"
+    config: Config, inputs: Mapping[str, Path], assumed: Mapping[str, Any], machine: TrainingMachine
 ) -> dict[str, Any]:
     """Disk that the files will take, and memory with which each will run, on whatever machine."""
-    from baihua.compress.fit import forecast
-    from baihua.train.plan.machines import known_shape
-
-    model = _only_file(inputs["model"]) if "model" in inputs else None
-    shape = known_shape(assumed["model"]) if assumed.get("model") else None
-    return forecast(config.levels, model, shape)
+    if assumed.get("model"):
+        return forecast(config.levels, known_shape(assumed["model"]))
+    return forecast(config.levels, _only_file(inputs["model"]) if "model" in inputs else None)
 
 
 def _only_file(model: Path) -> Path:
