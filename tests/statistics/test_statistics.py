@@ -34,14 +34,14 @@ def test_the_error_of_a_ratio_is_its_spread_over_many_draws() -> None:
     assert np.mean(errors) == pytest.approx(np.std(values), rel=0.06)
 
 
-def test_positions_of_one_text_are_no_independent_draws() -> None:
+def test_clusters_widen_the_error() -> None:
     clusters = ratio([10.0, 0.0, 10.0, 0.0], [10.0] * 4)
     single = mean([1.0] * 10 + [0.0] * 10 + [1.0] * 10 + [0.0] * 10)
     assert clusters and single and clusters.standard_error and single.standard_error
     assert clusters.standard_error > 3 * single.standard_error
 
 
-def test_what_cannot_be_known_is_missing() -> None:
+def test_an_unknown_mean_or_error_is_none() -> None:
     assert mean([]) is None
     assert ratio([1.0, 2.0], [0.0, 0.0]) is None
     one = mean([2.0])

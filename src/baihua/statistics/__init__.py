@@ -1,1 +1,1 @@
-"""Layer 2: figures with their uncertainty; numpy only."""
+"""Layer 2: estimates with their uncertainty; numpy only."""

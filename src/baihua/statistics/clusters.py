@@ -1,4 +1,4 @@
-"""Means whose parts come in clusters: the positions of a text are no independent draws, the texts are."""
+"""Means of clustered values: the texts are independent draws, the positions within a text are not."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class Mean:
-    """A mean with its standard error, which is missing where there are fewer than two clusters."""
+    """A mean with its standard error, which is None for fewer than two clusters."""
 
     value: float
     standard_error: float | None
@@ -16,12 +16,12 @@ class Mean:
 
 
 def ratio(totals: Sequence[float], sizes: Sequence[float]) -> Mean | None:
-    """The sum of all clusters' totals over the sum of their sizes; None where the sizes add up to nothing.
+    """The sum of all clusters' totals over the sum of their sizes; None where the sizes sum to 0.
 
-    With y a cluster's total, x its size and R the ratio, the variance of R is about n / (n - 1) times the sum of
-    (y - R x)^2, over the squared sum of x: the linearised variance of a ratio of two sums, each cluster being one
-    draw (W. G. Cochran, Sampling Techniques, 3rd edition, 1977, sections 6.4 and 9A.1, without the correction for a
-    finite population). It is good from some twenty clusters on and too small for a handful.
+    For totals y, sizes x and ratio R, the variance of R is about n / (n - 1) times the sum of (y - R x)^2, divided by
+    the squared sum of x: the linearised variance of a ratio of two sums with clusters as draws (W. G. Cochran, Sampling
+    Techniques, 3rd edition, 1977, sections 6.4 and 9A.1, without the finite population correction). It is accurate from
+    about twenty clusters on and too small below.
     """
     y, x = np.asarray(totals, dtype=np.float64), np.asarray(sizes, dtype=np.float64)
     num_clusters = len(y)
@@ -35,5 +35,5 @@ def ratio(totals: Sequence[float], sizes: Sequence[float]) -> Mean | None:
 
 
 def mean(values: Sequence[float]) -> Mean | None:
-    """The plain mean of independent values with its standard error; None of none."""
+    """The mean of independent values with its standard error; None without values."""
     return ratio(values, [1.0] * len(values))

@@ -1,4 +1,4 @@
-"""Do two ways of doing the same differ? Measured on the same texts, one difference per text."""
+"""Paired comparison of two methods on the same texts, one difference per text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,19 +8,19 @@ import numpy as np
 from baihua.statistics.clusters import ratio
 
 NUM_DRAWS = 10_000
-# Up to so many texts all signs are tried, 16,384 of them.
+# Up to this many texts all combinations of signs are tried, at most 16,384.
 MAX_EXACT = 14
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """First minus second, per unit of size; error and t are missing where all differences are the same."""
+    """First minus second, per unit of size; error and t are None where all differences are the same."""
 
     value: float
     standard_error: float | None
     t: float | None
     p: float
-    """Two-sided: how often differences of random sign are as far from zero as these."""
+    """Two-sided: the share of random sign flips whose total is at least as far from zero."""
     num_texts: int
 
 
@@ -29,9 +29,9 @@ def compare_paired(
 ) -> Difference | None:
     """The difference of two ratios with the same sizes (1 each by default) and a sign-flip test; None without texts.
 
-    If the two were the same, each text's difference could as well have had the other sign. With few texts all signs
-    are tried; else 10,000 draws, of which the observed one counts as one more, so that p is never 0 (B. Phipson and
-    G. K. Smyth, Permutation P-values should never be zero, 2010).
+    If the two were the same, each text's difference could equally have the other sign. With few texts all signs are
+    tried; otherwise 10,000 draws, plus the observed one so that p is never 0 (B. Phipson and G. K. Smyth, Permutation
+    P-values should never be zero, 2010).
     """
     differences = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
     found = ratio(differences.tolist(), [1.0] * len(differences) if sizes is None else sizes)
@@ -50,6 +50,6 @@ def _sign_flip(differences: np.ndarray, seed: int) -> float:
     else:
         signs, extra = np.random.default_rng(seed).choice([-1, 1], size=(NUM_DRAWS, num_texts)), 1
     observed = abs(differences.sum())
-    # Sums of the same numbers in another order differ in their last digits.
+    # The same numbers summed in another order differ in the last digits.
     num_as_far = int((np.abs(signs @ differences) >= observed - 1e-9 * np.abs(differences).sum()).sum())
     return (num_as_far + extra) / (len(signs) + extra)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from baihua.statistics.bradley_terry import Battle, are_connected, rate
+from baihua.statistics.bradley_terry import Comparison, are_connected, rate
 
 SCORES = {"a": 1.0, "b": 0.0, "tie": 0.5, "both_bad": 0.5}
 # The page has its own texts for these, in both languages.
@@ -17,16 +17,16 @@ FEW_VOTES = 30
 
 def make_table(votes: Sequence[Mapping[str, Any]], models: Sequence[str] = ()) -> dict[str, Any]:
     """The ranking as JSON, with the key of a note; models without a vote come last, without ratings."""
-    battles = [Battle(vote["model_a"], vote["model_b"], SCORES[vote["vote"]]) for vote in votes]
-    ratings = rate(battles)
+    comparisons = [Comparison(vote["model_a"], vote["model_b"], SCORES[vote["vote"]]) for vote in votes]
+    ratings = rate(comparisons)
     rows = [
         {"rank": rank, "model": one.player, "rating": one.value, "low": one.low, "high": one.high}
         for rank, one in enumerate(ratings, 1)
     ]
     unrated = {"rank": len(ratings) + 1, "rating": None, "low": None, "high": None}
     rows += [unrated | {"model": model} for model in models if model not in {one.player for one in ratings}]
-    note = None if are_connected(battles) else "not_connected"
-    note = note or ("few_votes" if 0 < len(battles) < FEW_VOTES else None)
+    note = None if are_connected(comparisons) else "not_connected"
+    note = note or ("few_votes" if 0 < len(comparisons) < FEW_VOTES else None)
     rows = [row | _counts(votes, row["model"]) for row in rows]
     return {"num_votes": len(votes), "rows": rows, "pairs": _pairs(votes), "note": note}
 
