@@ -12,9 +12,9 @@ from pathlib import Path
 from baihua.chat.types import Message
 from baihua.chat.zh import han_share
 from baihua.core.files import read_jsonl
+from baihua.data.drafts import Bad, check_turns
 from baihua.data.formats import messages as messages_format
 from baihua.data.read.files import STARTER_FOLDER
-from baihua.data.rows import Bad, find_fault
 
 SMALLEST = {
     "open_qa": 100,
@@ -41,15 +41,17 @@ def read_category(file: Path) -> list[tuple[int, str, list[Message]]]:
     """Line, group and messages of each row; exits with a message for a row that breaks the schema."""
     rows: list[tuple[int, str, list[Message]]] = []
     for line, record in read_jsonl(file):
-        found = messages_format.convert(record, messages_format.Config())
-        fault = found if isinstance(found, Bad) else find_fault(found[0].messages)
+        try:
+            [draft] = messages_format.convert(record, messages_format.Config())
+            check_turns(draft.messages)
+        except Bad as bad:
+            sys.exit(f"{file.name}:{line}: {bad.reason} ({bad.detail})")
         group = record.get("group")
-        if fault or not isinstance(group, str) or not group.startswith(file.stem + "-"):
-            sys.exit(f"{file.name}:{line}: {fault or f'group {group!r} does not begin with {file.stem}-'}")
+        if not isinstance(group, str) or not group.startswith(file.stem + "-"):
+            sys.exit(f"{file.name}:{line}: group {group!r} does not begin with {file.stem}-")
         if set(record) != {"group", "messages"}:
             sys.exit(f"{file.name}:{line}: unexpected keys {sorted(record)}")
-        assert not isinstance(found, Bad)
-        rows.append((line, group, list(found[0].messages)))
+        rows.append((line, group, list(draft.messages)))
     return rows
 
 

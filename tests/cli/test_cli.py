@@ -181,7 +181,7 @@ def test_show_dropped_prints_the_rows_of_a_reason(built: Path, capsys: Capture) 
     [
         ("raw", ["--dropped", "no_assistant"], "unknown reason 'no_assistant'; did you mean 'no_assistant_turn'?"),
         ("parts", ["--dropped", "x"], "this artifact dropped nothing"),
-        ("parts", ["--rows", "1"], "there are no conversations or documents here"),
+        ("parts", ["--rows", "1"], "no conversations or documents found"),
         ("raw", ["--rows", "1", "--template", "chatmll"], "unknown template 'chatmll'; did you mean 'chatml'?"),
         ("", ["--runs", "elsewhere"], "neither a run nor an artifact"),
     ],

@@ -131,7 +131,9 @@ def test_paths_are_meant_from_the_recipes_folder(tmp_path: Path) -> None:
 
 def test_a_missing_file_is_told_with_its_place_and_fix(tmp_path: Path) -> None:
     tree = {"name": "x", "stages": {"a": {"stage": "import_data", "files": ["no.jsonl"]}}}
-    with pytest.raises(RecipeError, match=r"stages\.a\.files\.0: no data file here: .*no\.jsonl\n    fix: name a file"):
+    with pytest.raises(
+        RecipeError, match=r"stages\.a\.files\.0: no data files found: .*no\.jsonl\n    fix: name a file"
+    ):
         load_recipe(write(tmp_path, tree))
 
 

@@ -132,7 +132,7 @@ def test_the_recipe_shown_is_the_recipe_made(name: str, entry: Entry) -> None:
     assert shown == catalog.recipe(name, entry)
 
 
-def test_a_recipe_imports_and_mends() -> None:
+def test_a_recipe_imports_and_repairs() -> None:
     tree = catalog.recipe("cot_formatted", catalog.find("cot_formatted"))
     assert tree is not None
     assert tree["stages"]["raw"] == {
@@ -145,7 +145,7 @@ def test_a_recipe_imports_and_mends() -> None:
     assert {"kind": "literal_newline"} in tree["stages"]["clean"]["filters"]
 
 
-def test_what_needs_no_mending_is_only_imported() -> None:
+def test_what_needs_no_repair_is_only_imported() -> None:
     tree = catalog.recipe("belle_eval", catalog.find("belle_eval"))
     assert tree is not None
     assert list(tree["stages"]) == ["raw"]
@@ -153,7 +153,7 @@ def test_what_needs_no_mending_is_only_imported() -> None:
 
 def test_what_no_format_reads_has_no_recipe() -> None:
     assert catalog.recipe("lima", catalog.find("lima")) is None
-    assert "No format of ours is known to read it" in catalog.show_one("lima")
+    assert "No format is known to read it" in catalog.show_one("lima")
 
 
 def test_json_holds_what_is_known_and_nothing_else() -> None:

@@ -17,7 +17,7 @@ from baihua.data.batch import Batch
 from baihua.data.clean.contract import FILTERS, Filter
 from baihua.data.clean.shard import Shard
 from baihua.data.rows import DOCUMENT, FILE, Row, write_rows
-from baihua.data.shards import Source
+from baihua.data.shards import RowGroup
 
 MODULES = {kind: kinds.find(FILTERS, kind) for kind in kinds.names(FILTERS)}
 
@@ -50,7 +50,7 @@ def run(kind: str, examples: Sequence[Any], folder: Path) -> Shard:
     """The examples after the filter, in the layout of a shard."""
     write_rows([row_of(number, item) for number, item in enumerate(examples)], folder)
     needs = {"count_tokens": lambda messages: sum(len(m.content) for m in messages), "topics": {}}
-    shard, item = Shard(Batch(Source(str(folder / FILE)).read())), opened(kind)
+    shard, item = Shard(Batch(RowGroup(str(folder / FILE)).read())), opened(kind)
     shard.run(item, {need: needs[need] for need in item.needs})
     return shard
 

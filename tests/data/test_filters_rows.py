@@ -384,7 +384,7 @@ def test_files_are_meant_from_the_recipes_folder(evaluation: Path) -> None:
     values = {"files": [evaluation.name]}
     config = decontaminate.Config.model_validate(values, context={"folder": evaluation.parent})
     assert config.files == [str(evaluation)]
-    with pytest.raises(ValidationError, match="no data file here"):
+    with pytest.raises(ValidationError, match="no data files found"):
         decontaminate.Config(files=[evaluation.name])
 
 

@@ -3,14 +3,14 @@
 from typing import Any
 
 import pytest
-from format_records import FIREFLY, MOSS_002, MOSS_003, drafts, talk, why
+from format_records import FIREFLY, MOSS_002, MOSS_003, talk, why
 from hypothesis import given
 from hypothesis import strategies as st
 
 from baihua.chat.types import Message
 from baihua.core import kinds
+from baihua.data.drafts import TOOL_ROLES, Draft
 from baihua.data.formats import alpaca, belle, bilingual, messages, prompt_response, sharegpt
-from baihua.data.rows import Draft
 
 PACKAGE = "baihua.data.formats"
 
@@ -37,7 +37,7 @@ PACKAGE = "baihua.data.formats"
     ],
 )
 def test_an_alpaca_record_that_is_none_says_why(record: dict[str, Any], reason: str, detail: str) -> None:
-    assert why(alpaca.convert(record, alpaca.Config())) == (reason, detail)
+    assert why(alpaca, record) == (reason, detail)
 
 
 def test_alpacas_input_stays_apart_and_a_blank_one_is_none() -> None:
@@ -85,13 +85,13 @@ def test_columns_may_have_other_names(kind: str, columns: dict[str, str], record
     [("zh", {"zh": "翻译成英文"}), ("en", {"en": "Say hello."}), ("both", {"zh": "翻译成英文", "en": "Say hello."})],
 )
 def test_bilingual_takes_the_sides_that_are_wanted_and_names_them(language: str, found: dict[str, str]) -> None:
-    sides = drafts(bilingual.convert(bilingual.EXAMPLE, bilingual.Config.model_validate({"language": language})))
+    sides = bilingual.convert(bilingual.EXAMPLE, bilingual.Config.model_validate({"language": language}))
     assert {draft.meta["language"]: draft.messages[0].content for draft in sides} == found
 
 
 def test_bilingual_without_one_side_is_bad() -> None:
-    found = bilingual.convert({"zh_instruction": "a", "zh_output": "b"}, bilingual.Config(language="both"))
-    assert "'en_instruction'" in why(found)[1]
+    found = why(bilingual, {"zh_instruction": "a", "zh_output": "b"}, language="both")
+    assert "'en_instruction'" in found[1]
 
 
 # Turns
@@ -127,7 +127,7 @@ def test_whoever_answered_is_the_assistant(name: str) -> None:
     ],
 )
 def test_a_messages_record_that_is_none_says_why(record: dict[str, Any], reason: str, detail: str) -> None:
-    found = why(messages.convert(record, messages.Config()))
+    found = why(messages, record)
     assert (found[0], detail in found[1]) == (reason, True)
 
 
@@ -144,24 +144,24 @@ def test_a_messages_record_that_is_none_says_why(record: dict[str, Any], reason:
     ],
 )
 def test_a_sharegpt_record_that_is_none_says_why(record: dict[str, Any], reason: str, detail: str) -> None:
-    found = why(sharegpt.convert(record, sharegpt.Config()))
+    found = why(sharegpt, record)
     assert (found[0], detail in found[1]) == (reason, True)
 
 
-@pytest.mark.parametrize("role", sorted(messages.TOOL_ROLES))
+@pytest.mark.parametrize("role", sorted(TOOL_ROLES))
 def test_a_turn_of_a_tool_is_reported_in_both_layouts(role: str) -> None:
     wanted = ("tool_turn", f"a turn of {role!r}: conversations with tools cannot be trained on")
     as_messages = {"messages": [*messages.EXAMPLE["messages"], {"role": role, "content": "晴"}]}
     as_turns = {"conversations": [*sharegpt.EXAMPLE["conversations"], {"from": role, "value": {"天气": "晴"}}]}
-    assert why(messages.convert(as_messages, messages.Config())) == wanted
-    assert why(sharegpt.convert(as_turns, sharegpt.Config())) == wanted
+    assert why(messages, as_messages) == wanted
+    assert why(sharegpt, as_turns) == wanted
 
 
 @pytest.mark.parametrize("key", ["tool_calls", "function_call"])
 def test_a_message_that_calls_a_tool_is_reported(key: str) -> None:
     record = {"messages": [{"role": "assistant", "content": None, key: [{"name": "weather"}]}]}
     assert messages.fits(record)
-    assert why(messages.convert(record, messages.Config()))[0] == "tool_turn"
+    assert why(messages, record)[0] == "tool_turn"
 
 
 # BELLE's conversations in one text
@@ -194,7 +194,7 @@ def test_belles_output_completes_an_answer_that_was_begun_or_follows_a_question(
 
 
 def test_belles_input_belongs_to_the_last_question() -> None:
-    (draft,) = drafts(belle.convert(belle.EXAMPLE | {"input": "材料"}, belle.Config()))
+    (draft,) = belle.convert(belle.EXAMPLE | {"input": "材料"}, belle.Config())
     assert [message.input for message in draft.messages] == [None, None, "材料", None]
 
 
@@ -205,7 +205,7 @@ def test_belle_reads_lists_of_turns_but_leaves_their_detection_to_sharegpt() -> 
 
 def test_a_belle_text_without_a_speaker_at_its_start_says_so() -> None:
     for instruction in ("写一首诗", "以下是对话\nHuman:你好"):
-        found = why(belle.convert({"instruction": instruction, "output": "x"}, belle.Config()))
+        found = why(belle, {"instruction": instruction, "output": "x"})
         assert found[0] == "no_messages"
         assert "expected 'Human:' at the start" in found[1]
 
@@ -214,10 +214,10 @@ def test_a_belle_text_without_a_speaker_at_its_start_says_so() -> None:
 
 
 def test_kind_and_source_are_kept_beside_a_pair() -> None:
-    found = drafts(prompt_response.convert(FIREFLY, prompt_response.Config()))
+    found = prompt_response.convert(FIREFLY, prompt_response.Config())
     assert found[0].meta == {"kind": "Couplet"}
     assert talk(found) == [("user", "上联：春回大地"), ("assistant", "下联：福满人间")]
-    example = drafts(prompt_response.convert(prompt_response.EXAMPLE, prompt_response.Config()))
+    example = prompt_response.convert(prompt_response.EXAMPLE, prompt_response.Config())
     assert example[0].meta == {"source": "daily"}
 
 
@@ -244,7 +244,7 @@ def test_mosss_older_text_is_cut_into_turns() -> None:
 @pytest.mark.parametrize("key", prompt_response.INNER_KEYS)
 def test_moss_using_a_tool_is_reported(key: str) -> None:
     turn = {"Human": "<|Human|>: 天气<eoh>\n", key: '<|Any|>: Search("天气")<eoc>\n', "MOSS": "<|MOSS|>: 晴<eom>"}
-    reason, detail = why(prompt_response.convert({"chat": {"turn_1": turn}}, prompt_response.Config()))
+    reason, detail = why(prompt_response, {"chat": {"turn_1": turn}})
     assert reason == "tool_turn"
     assert detail.startswith(f'{key}: Search("天气"): conversations with tools')
 
@@ -264,5 +264,5 @@ def test_moss_using_a_tool_is_reported(key: str) -> None:
     ],
 )
 def test_a_prompt_without_a_response_says_why(record: dict[str, Any], reason: str, detail: str) -> None:
-    found = why(prompt_response.convert(record, prompt_response.Config()))
+    found = why(prompt_response, record)
     assert (found[0], detail in found[1]) == (reason, True)

@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from format_records import ALIGN_BENCH, MT_BENCH, VICUNA, drafts, talk, why
+from format_records import ALIGN_BENCH, MT_BENCH, VICUNA, talk, why
 from hypothesis import given
 from hypothesis import strategies as st
 
 from baihua.chat.types import Message
+from baihua.data.drafts import Draft, check_turns
 from baihua.data.formats import alpaca, auto, cot, questions, seed_tasks, sharegpt, text
-from baihua.data.rows import Draft, find_fault
 
 # Seeds
 
 
 def test_a_seed_gives_a_conversation_per_instance_and_remembers_its_task() -> None:
-    found = drafts(seed_tasks.convert(seed_tasks.EXAMPLE, seed_tasks.Config()))
+    found = seed_tasks.convert(seed_tasks.EXAMPLE, seed_tasks.Config())
     assert [[m.text for m in draft.messages] for draft in found] == [
         ["写出下面词语的反义词\n光明", "黑暗"],
         ["写出下面词语的反义词\n勇敢", "胆怯"],
@@ -30,7 +30,7 @@ def test_a_seed_gives_a_conversation_per_instance_and_remembers_its_task() -> No
 @pytest.mark.parametrize("nothing", ["", " ", "<noinput>", "<noInput>", "<无输入>", None])
 def test_a_seeds_missing_input_is_none_however_it_is_written(nothing: str | None) -> None:
     record = {"instruction": "写诗", "instances": [{"input": nothing, "output": "春眠不觉晓"}]}
-    (draft,) = drafts(seed_tasks.convert(record, seed_tasks.Config()))
+    (draft,) = seed_tasks.convert(record, seed_tasks.Config())
     assert draft.messages[0] == Message("user", "写诗", None)
 
 
@@ -44,7 +44,7 @@ def test_a_seeds_missing_input_is_none_however_it_is_written(nothing: str | None
 )
 def test_a_seed_that_is_none_says_why(instances: Any, reason: str, detail: str) -> None:
     record = {"instruction": "a", "instances": instances}
-    assert why(seed_tasks.convert(record, seed_tasks.Config())) == (reason, detail)
+    assert why(seed_tasks, record) == (reason, detail)
 
 
 # Reasoned answers
@@ -70,9 +70,7 @@ def test_the_same_seed_and_question_draw_the_same_phrases(question: str, seed: i
 @pytest.mark.parametrize("language", ["zh", "en"])
 def test_all_phrases_are_drawn_about_equally(language: str) -> None:
     config = cot.Config.model_validate({"language": language})
-    draws = [
-        drafts(cot.convert(cot.EXAMPLE | {"question": f"{i}?"}, config))[0].messages[0].content for i in range(800)
-    ]
+    draws = [cot.convert(cot.EXAMPLE | {"question": f"{i}?"}, config)[0].messages[0].content for i in range(800)]
     shapes = Counter(asked.replace(f"{i}?", "{question}") for i, asked in enumerate(draws))
     assert sorted(shapes) == sorted(ask for ask, _ in cot.TEMPLATES[language])
     assert len(shapes) >= 6
@@ -93,11 +91,11 @@ def test_the_phrases_speak_the_questions_language(question: str, language: str) 
 
 def test_a_missing_or_blank_rationale_is_bad() -> None:
     missing = {"question": "a", "answer": "b"}
-    assert why(cot.convert(missing, cot.Config())) == (
+    assert why(cot, missing) == (
         "no_text",
         "expected text under 'rationale'; the keys are: question, answer",
     )
-    assert why(cot.convert(missing | {"rationale": " "}, cot.Config())) == ("empty_text", "'rationale' is blank")
+    assert why(cot, missing | {"rationale": " "}) == ("empty_text", "'rationale' is blank")
 
 
 def test_a_literal_backslash_n_is_left_for_a_filter() -> None:
@@ -137,14 +135,16 @@ def test_a_literal_backslash_n_is_left_for_a_filter() -> None:
 def test_a_question_stands_alone_and_the_rest_is_beside_it(
     record: dict[str, Any], question: str, meta: dict[str, Any]
 ) -> None:
-    assert questions.convert(record, questions.Config()) == [Draft([Message("user", question)], meta=meta)]
+    assert questions.convert(record, questions.Config()) == [
+        Draft([Message("user", question)], meta=meta, is_answered=False)
+    ]
 
 
 def test_the_columns_of_questions_may_have_other_names() -> None:
     config = questions.Config(question="问", category="类", reference="答")
     record = {"问": "a", "类": "Open QA", "答": "b", "question": "c", "class": "d", "std_answer": "e"}
     assert questions.convert(record, config) == [
-        Draft([Message("user", "a")], meta={"category": "open qa", "reference": "b"})
+        Draft([Message("user", "a")], meta={"category": "open qa", "reference": "b"}, is_answered=False)
     ]
 
 
@@ -159,7 +159,7 @@ def test_the_columns_of_questions_may_have_other_names() -> None:
     ],
 )
 def test_a_question_that_is_none_says_why(record: dict[str, Any], reason: str, detail: str) -> None:
-    found = why(questions.convert(record, questions.Config()))
+    found = why(questions, record)
     assert (found[0], detail in found[1]) == (reason, True)
 
 
@@ -174,7 +174,7 @@ def test_an_answer_to_a_numbered_question_is_neither_a_question_nor_a_document()
 
 def test_a_document_is_its_text() -> None:
     assert text.convert({"content": "正文"}, text.Config(column="content")) == [Draft(text="正文")]
-    assert why(text.convert({"text": 3}, text.Config())) == ("no_text", "expected text under 'text'; found 3")
+    assert why(text, {"text": 3}) == ("no_text", "expected text under 'text'; found 3")
 
 
 # Real files
@@ -202,7 +202,7 @@ def read_json(file: Path, limit: int | None = None) -> list[dict[str, Any]]:
 def test_belles_thousand_questions_have_their_classes_and_each_has_its_prompt(shared: Path) -> None:
     records = read_json(shared / "belle/eval_set.json")
     assert auto.detect(records) == "questions"
-    classes = [drafts(questions.convert(record, questions.Config()))[0].meta["category"] for record in records]
+    classes = [questions.convert(record, questions.Config())[0].meta["category"] for record in records]
     assert Counter(classes) == {
         "open qa": 285,
         "brainstorming": 179,
@@ -229,7 +229,7 @@ def test_the_questions_of_vicuna_and_mt_bench_are_read(
 ) -> None:
     records = read_json(shared / file)
     assert auto.detect(records) == "questions"
-    found = [draft for record in records for draft in drafts(questions.convert(record, questions.Config()))]
+    found = [draft for record in records for draft in questions.convert(record, questions.Config())]
     assert [draft.meta["question_id"] for draft in found] == [record["question_id"] for record in records]
     assert (len(found), sum("turns" in draft.meta for draft in found)) == (num_questions, num_longer)
 
@@ -241,7 +241,7 @@ def test_the_questions_of_vicuna_and_mt_bench_are_read(
 def test_the_175_seeds_are_read(shared: Path, file: str, num_without_input: int) -> None:
     records = read_json(shared / file)
     assert auto.detect(records) == "seed_tasks"
-    found = [draft for record in records for draft in drafts(seed_tasks.convert(record, seed_tasks.Config()))]
+    found = [draft for record in records for draft in seed_tasks.convert(record, seed_tasks.Config())]
     assert (len(found), sum(draft.meta["is_classification"] for draft in found)) == (175, 26)
     assert sum(draft.messages[0].input is None for draft in found) == num_without_input
 
@@ -250,8 +250,9 @@ def test_the_175_seeds_are_read(shared: Path, file: str, num_without_input: int)
 def test_the_500_dummy_conversations_are_sharegpt(shared: Path) -> None:
     records = read_json(shared / "vicuna/dummy_conversation.json")
     assert (len(records), auto.detect(records)) == (500, "sharegpt")
-    found = [draft for record in records for draft in drafts(sharegpt.convert(record, sharegpt.Config()))]
-    assert [fault for draft in found if (fault := find_fault(draft.messages))] == []
+    found = [draft for record in records for draft in sharegpt.convert(record, sharegpt.Config())]
+    for draft in found:
+        check_turns(draft.messages)
 
 
 @pytest.mark.shared
@@ -260,7 +261,7 @@ def test_the_reasoned_sets_are_alpaca_with_backslashes_as_they_came(shared: Path
     by_file = [read_json(file) for file in files]
     assert {auto.detect(records[:100]) for records in by_file} == {"alpaca"}
     records = [record for records in by_file for record in records]
-    found = [drafts(alpaca.convert(record, alpaca.Config()))[0] for record in records]
+    found = [alpaca.convert(record, alpaca.Config())[0] for record in records]
     assert (len(found), sum("\\n" in draft.messages[0].content for draft in found)) == (25_970, 23_909)
 
 

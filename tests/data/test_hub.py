@@ -11,8 +11,8 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from baihua.core.errors import InputError
-from baihua.data.read import hub
-from baihua.data.read.files import check_name, find_origins
+from baihua.data.read import catalog, hub
+from baihua.data.read.files import SUFFIXES, check_name, find_origins
 
 NAME = "baihua/talks"
 COMMIT = "c0ffee" * 6 + "c0ff"
@@ -59,8 +59,6 @@ def test_a_cached_data_set_opens_without_a_network(offline: Path, folder: Path, 
 def test_a_catalogue_entry_brings_its_name_and_licence(
     offline: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from baihua.data.read import catalog
-
     entry = catalog.find("belle_1m").model_copy(update={"hub": NAME, "path": "data", "licence": "CC-BY-4.0"})
     monkeypatch.setattr(catalog, "load", lambda: {"talks": entry})
     cache_snapshot(offline, folder)
@@ -69,17 +67,20 @@ def test_a_catalogue_entry_brings_its_name_and_licence(
 
 
 def test_a_data_set_that_is_not_there_is_an_error(offline: Path) -> None:
-    with pytest.raises(InputError, match=r"the hub did not give the data set: .*\n  where: hub:baihua/none\n  fix: "):
-        hub.from_hub("baihua/none", None)
+    with pytest.raises(InputError, match=r"cannot download the data set: .*\n  where: hub:baihua/none\n  fix: "):
+        hub.from_hub("baihua/none", None, suffixes=SUFFIXES)
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("hub:talks", r"this is no name on a hub\n  where: hub:talks\n  fix:   write it as hub:ORG/NAME"),
-        ("modelscope:a/b c", "this is no name on a hub"),
+        ("hub:talks", r"invalid hub address\n  where: hub:talks\n  fix:   write it as hub:ORG/NAME"),
+        ("modelscope:a/b c", "invalid hub address"),
         ("catalog:bele_1m", r"unknown data collection 'bele_1m'; did you mean 'belle_1m'\?"),
-        ("catalog:alpaca_zh_en", r"in the catalogue, but no hub is known to have it\n.*\n  fix:   fetch it yourself"),
+        (
+            "catalog:alpaca_zh_en",
+            r"in the catalogue, but is not known to be on a hub\n.*\n  fix:   download it yourself",
+        ),
     ],
 )
 def test_a_name_that_means_nothing_is_refused_before_any_download(name: str, message: str) -> None:
@@ -108,15 +109,17 @@ def test_modelscope_gives_data_files_only_page_by_page(
 ) -> None:
     monkeypatch.setattr("baihua.core.modelscope.NUM_FILES_PER_PAGE", 3)
     serve_modelscope(httpserver, folder, page_size=3)
-    found = hub.from_modelscope(NAME, None, tmp_path / "c", endpoint=httpserver.url_for(""))
+    found = hub.from_modelscope(NAME, None, tmp_path / "c", suffixes=SUFFIXES, endpoint=httpserver.url_for(""))
     assert names(found) == ["data/test.jsonl", "data/train.jsonl", "more.csv"]
-    part = hub.from_modelscope(NAME, "v1", tmp_path / "c", path="data", endpoint=httpserver.url_for(""))
+    part = hub.from_modelscope(
+        NAME, "v1", tmp_path / "c", suffixes=SUFFIXES, path="data", endpoint=httpserver.url_for("")
+    )
     assert names(part) == ["data/test.jsonl", "data/train.jsonl"]
 
 
 def test_a_silent_modelscope_is_an_error(httpserver: HTTPServer, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"ModelScope did not list the files of baihua/talks at 'master'"):
-        hub.from_modelscope(NAME, None, tmp_path, endpoint=httpserver.url_for(""))
+        hub.from_modelscope(NAME, None, tmp_path, suffixes=SUFFIXES, endpoint=httpserver.url_for(""))
 
 
 def test_a_hubs_rows_carry_its_name(offline: Path, folder: Path, tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from baihua.core import kinds
-from baihua.data.made.identity_rows import Language, Template, is_contrast, make_rows, read_templates
+from baihua.data.drafts import check_turns
+from baihua.data.made.identity_rows import IdentityTemplate, Language, is_contrast, make_rows, read_templates
 from baihua.data.read.files import STARTER_FOLDER
-from baihua.data.rows import Row, find_fault, read_rows
+from baihua.data.rows import Row, read_rows
 
 STAGE = kinds.find("baihua.stages", "identity")
 LANGUAGES: tuple[Language, ...] = ("zh", "en")
@@ -30,7 +31,7 @@ def bare(text: str) -> str:
     return re.sub(r"\W", "", text).casefold()
 
 
-def first_questions(templates: list[Template]) -> list[str]:
+def first_questions(templates: list[IdentityTemplate]) -> list[str]:
     return [question for template in templates for question in template.turns[0]]
 
 
@@ -75,7 +76,8 @@ def test_contrast_rows_never_name_the_chatbot() -> None:
 @given(st.text("白话aB {}name", min_size=1, max_size=9), st.integers(0, 9), st.integers(1, 3))
 def test_every_row_is_a_good_conversation_with_nothing_left_to_fill(name: str, seed: int, num_answers: int) -> None:
     rows = rows_of(f"<{name}>", num_answers=num_answers, seed=seed)
-    assert all(find_fault(row.messages) is None for row in rows)
+    for row in rows:
+        check_turns(row.messages)
     assert len({row.id.split("-")[0] for row in rows}) == len(rows) == num_answers * len(first_questions(TEMPLATES))
     left = str([m.content.replace(f"<{name}>", "") for row in rows for m in row.messages])
     assert not re.search(r"\{(name|maker|other)\}", left)
@@ -91,13 +93,13 @@ def test_the_chatbot_is_never_asked_whether_it_is_itself(seed: int) -> None:
 
 
 def test_a_name_that_overlaps_all_others_leaves_those_questions_out() -> None:
-    template = Template("zh", 1, "who", [["你是{other}吗？"], ["不是。"]], others=["甲", "乙"])
+    template = IdentityTemplate("zh", 1, "who", [["你是{other}吗？"], ["不是。"]], others=["甲", "乙"])
     assert make_rows([template], name="甲乙", maker="丙") == []
 
 
 @pytest.mark.parametrize(("name", "wanted"), [("Bai", "我叫 Bai。我是 Bai 呀"), ("白话", "我叫白话。我是白话呀")])
 def test_answers_have_a_space_between_han_and_latin(name: str, wanted: str) -> None:
-    template = Template("zh", 1, "who", [["{name}是谁"], ["我叫{name}。我是{name}呀"]])
+    template = IdentityTemplate("zh", 1, "who", [["{name}是谁"], ["我叫{name}。我是{name}呀"]])
     question, answer = make_rows([template], name=name, maker="丙")[0].messages
     assert (question.content, answer.content) == (f"{name}是谁", wanted)
 

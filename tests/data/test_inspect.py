@@ -1,6 +1,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,7 +20,7 @@ from baihua.data.inspect.letters import HAN, OTHER, SIMPLIFIED, TRADITIONAL, cou
 from baihua.data.inspect.measures import excerpt
 from baihua.data.inspect.terms import choose_terms, count_terms
 from baihua.data.inspect.topics import Topic, read_topics, write_topics
-from baihua.data.rows import DOCUMENTS_FILE, DOCUMENTS_SCHEMA, Dropped, Row, message_id, write_dropped, write_rows
+from baihua.data.rows import DOCUMENTS_FILE, DOCUMENTS_SCHEMA, DROPPED_FILE, DROPPED_SCHEMA, Row, message_id, write_rows
 
 SUBJECTS = [
     "请把下面的句子翻译成英文：今天{}的天气很好。",
@@ -178,9 +179,13 @@ def test_a_folder_without_figures_is_named(tmp_path: Path) -> None:
 # ---- clusters of copies
 
 
-def drop(detail: str, text: str, *, line: int, reason: str = "near_duplicate") -> Dropped:
+def drop(detail: str, text: str, *, line: int, reason: str = "near_duplicate") -> dict[str, Any]:
     raw = json.dumps({"messages": [{"role": "user", "content": text, "input": None}]}, ensure_ascii=False)
-    return Dropped("数据.jsonl", line, reason, detail, raw)
+    return {"file": "数据.jsonl", "line": line, "reason": reason, "detail": detail, "row": raw}
+
+
+def write_dropped(rows: list[dict[str, Any]], folder: Path) -> None:
+    pq.write_table(pa.Table.from_pylist(rows, DROPPED_SCHEMA), folder / DROPPED_FILE)
 
 
 def test_copies_are_counted_by_the_row_that_is_kept(tmp_path: Path) -> None:
@@ -207,7 +212,7 @@ def test_only_the_largest_clusters_are_shown(tmp_path: Path) -> None:
 
 def test_a_dropped_record_that_is_not_json_is_shown_as_it_is(tmp_path: Path) -> None:
     write_rows([row("问", "答")], tmp_path)
-    write_dropped([Dropped("a", 1, "exact_duplicate", f"of {0:016x}", "{坏了")], tmp_path)
+    write_dropped([drop(f"of {0:016x}", "", line=1, reason="exact_duplicate") | {"row": "{坏了"}], tmp_path)
     assert describe(tmp_path).clusters[0].examples[0].excerpt == "{坏了"
 
 
@@ -309,5 +314,5 @@ def test_json_has_the_same_numbers(inspection: Path, capsys: pytest.CaptureFixtu
 
 def test_a_folder_without_data_is_named(tmp_path: Path) -> None:
     (tmp_path / "train").mkdir()
-    with pytest.raises(InputError, match=r"no conversations or documents here(.|\n)*parts: train"):
+    with pytest.raises(InputError, match=r"no conversations or documents found(.|\n)*parts: train"):
         print_stats(tmp_path, as_json=False)

@@ -177,7 +177,7 @@ def test_weights_mean_what_is_written() -> None:
         ({"weights": {"bele": 1}}, r"unknown input or source 'bele'; did you mean 'belle'\? \(known: data, data_2, al"),
         ({"caps": {"x": 1}}, r"unknown input or source 'x' \(known: data, data_2, alpaca, belle, own\)"),
         ({"weights": {"belle": 1, "own": 1}}, r"40 rows have no weight: .*'data', source 'alpaca'\n  fix:   give 'dat"),
-        ({"weights": {"own": 1, "data": 1, "data_2": 1}}, r"'data_2' is to have a share, but no row counts for it\n"),
+        ({"weights": {"own": 1, "data": 1, "data_2": 1}}, r"'data_2' has a weight, but no row counts for it\n"),
     ],
 )
 def test_wrong_names_are_refused(tmp_path: Path, fields: dict[str, Any], message: str) -> None:
@@ -186,7 +186,7 @@ def test_wrong_names_are_refused(tmp_path: Path, fields: dict[str, Any], message
 
 
 def test_nothing_to_mix_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"there are no rows to mix\n  fix:   give inputs that are not empty"):
+    with pytest.raises(InputError, match=r"there are no rows to mix\n  fix:   give non-empty inputs"):
         mix(tmp_path, {"data": {}, "data_2": {}})
 
 

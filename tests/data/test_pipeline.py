@@ -99,7 +99,6 @@ def test_a_split_never_separates_a_cluster(
 
 
 def test_filters_run_in_order_over_many_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("baihua.data.read.reading.NUM_SHARD_ROWS", 4)
     monkeypatch.setattr("baihua.data.shards.NUM_SHARD_ROWS", 4)
     talks = [talk(f"问题{n}", TEXTS[n % 3] + str(n // 3) * 4) for n in range(24)]
     data = import_files(tmp_path / "data", write_lines(tmp_path / "a.jsonl", talks)).folder
@@ -200,7 +199,7 @@ def test_documents_are_cleaned_as_conversations_are(tmp_path: Path) -> None:
 def test_documents_and_conversations_are_not_indexed_together(tmp_path: Path) -> None:
     documents = import_files(tmp_path / "1", write_lines(tmp_path / "a.jsonl", [{"text": "文章"}])).folder
     talks = import_files(tmp_path / "2", write_lines(tmp_path / "b.jsonl", [talk("问", "答")])).folder
-    with pytest.raises(InputError, match="documents and conversations cannot be one data set"):
+    with pytest.raises(InputError, match="one data set cannot hold both documents and conversations"):
         read_index([documents, talks])
 
 

@@ -45,10 +45,10 @@ def test_a_question_has_its_id_turns_and_reference(tmp_path: Path) -> None:
     [
         ("a.jsonl", b'{"text": "a"}\n{"answer": 1}\n', r"this record has no question\n.*a\.jsonl:2\n.*turns"),
         ("a.json", b"{}", r"this record has no question\n.*a\.json:1"),
-        ("a.json", b"[1]", r"this record cannot be read: expected an object, found int\n.*a\.json:1"),
+        ("a.json", b"[1]", r"this record cannot be read: not_json \(expected an object, found int\)\n.*a\.json:1"),
         ("a.txt", b"\n", "the file has no questions"),
         ("a.txt", "同\n同\n".encode(), r"two questions have the id '.{16}'\n.*a\.txt:2"),
-        ("a.txt", b"\xff\xfe", r"this record cannot be read: not_utf8: invalid start byte at byte 0\n.*a\.txt:1"),
+        ("a.txt", b"\xff\xfe", r"this record cannot be read: not_utf8 \(invalid start byte at byte 0\)\n.*a\.txt:1"),
         ("none.txt", None, "no such file"),
     ],
 )

@@ -156,7 +156,7 @@ def test_damage_costs_only_the_rows_it_hits_and_each_says_where(
 ) -> None:
     (tmp_path / name).write_bytes(data)
     if not is_usable:
-        with pytest.raises(InputError, match=r"no usable row in \d+ records\n  where: .*\n  fix:   "):
+        with pytest.raises(InputError, match=r"none of \d+ records can be used\n  where: .*\n  fix:   "):
             import_files(tmp_path, tmp_path / name)
         return
     made = import_files(tmp_path, tmp_path / name)
@@ -181,7 +181,7 @@ def test_an_endless_line_is_dropped_with_its_line(tmp_path: Path) -> None:
 
 def test_a_folder_without_data_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"no data file here\n  where: .*empty\n  fix:   name a file, folder or"):
+    with pytest.raises(InputError, match=r"no data files found\n  where: .*empty\n  fix:   name a file, folder or"):
         find_files([str(tmp_path / "empty")])
 
 

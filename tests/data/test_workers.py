@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from fakes import extend, take_back
 
 from baihua.core.errors import InputError, RunError
-from baihua.data.workers import Call, Piece, run_pieces
+from baihua.data.workers import Work, WorkPiece, run_pieces
 
 
 def note(*, out: Path, text: str, mark: str) -> dict[str, Any]:
@@ -23,7 +24,7 @@ def note(*, out: Path, text: str, mark: str) -> dict[str, Any]:
 def refuse(*, out: Path, text: str, mark: str) -> dict[str, Any]:
     """What a wrong row of the user's looks like."""
     if text == "3":
-        raise InputError("this row is wrong", where="a.jsonl:3", fix="mend it")
+        raise InputError("this row is wrong", where="a.jsonl:3", fix="correct it")
     return {}
 
 
@@ -48,9 +49,9 @@ def die(*, out: Path, text: str, mark: str) -> dict[str, Any]:
     return {}
 
 
-def work(folder: Path, function: str, cluster: str | None = None, *, count: int = 6) -> list[dict[str, Any]]:
-    pieces = [Piece(folder / f"{n:05}", {"text": str(n)}) for n in range(count)]
-    return list(run_pieces(Call(__name__, function, {"mark": "。"}), pieces, cluster=cluster))
+def work(folder: Path, function: Work, cluster: str | None = None, *, count: int = 6) -> list[dict[str, Any]]:
+    pieces = [WorkPiece(folder / f"{n:05}", {"text": str(n)}) for n in range(count)]
+    return list(run_pieces(partial(function, mark="。"), pieces, label="test", cluster=cluster))
 
 
 @pytest.fixture(autouse=True)
@@ -59,20 +60,20 @@ def _found_by_workers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_results_come_in_order_from_other_processes(tmp_path: Path) -> None:
-    results = work(tmp_path, "note")
+    results = work(tmp_path, note)
     assert [result["text"] for result in results] == [f"{n}。" for n in range(6)]
     assert os.getpid() not in {result["pid"] for result in results}
 
 
 def test_one_piece_is_done_here(tmp_path: Path) -> None:
-    assert [result["pid"] for result in work(tmp_path, "note", count=1)] == [os.getpid()]
+    assert [result["pid"] for result in work(tmp_path, note, count=1)] == [os.getpid()]
 
 
 def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
-    first = work(tmp_path, "note")
+    first = work(tmp_path, note)
     (tmp_path / "00002.json").unlink()
     (tmp_path / "00004.json").unlink()
-    again = work(tmp_path, "note")
+    again = work(tmp_path, note)
     assert [result["text"] for result in again] == [result["text"] for result in first]
     lines = [len((tmp_path / f"{n:05}").read_text(encoding="utf-8").splitlines()) for n in range(6)]
     assert lines == [1, 1, 2, 1, 2, 1]
@@ -80,26 +81,26 @@ def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [6, 4])
 def test_a_users_mistake_is_raised_here(tmp_path: Path, count: int) -> None:
-    with pytest.raises(InputError, match=r"this row is wrong\n  where: a\.jsonl:3\n  fix:   mend it"):
-        work(tmp_path, "refuse", count=count)
+    with pytest.raises(InputError, match=r"this row is wrong\n  where: a\.jsonl:3\n  fix:   correct it"):
+        work(tmp_path, refuse, count=count)
 
 
 def test_a_mistake_of_ours_is_no_death(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"Baihua made a mistake: ZeroDivisionError: .*\n  where: in a worker process"):
-        work(tmp_path, "stumble")
+        work(tmp_path, stumble)
 
 
 def test_a_killed_worker_costs_its_piece_only(tmp_path: Path) -> None:
-    results = work(tmp_path, "die_once")
+    results = work(tmp_path, die_once)
     assert [result["text"] for result in results] == [f"{n}。" for n in range(6)]
     assert (tmp_path / "died").exists()
 
 
 def test_a_piece_that_kills_every_worker_is_given_up(tmp_path: Path) -> None:
     with pytest.raises(
-        RunError, match=r"workers were lost 3 times in a row\n  where: .*00003\n  fix:   there may be too"
+        RunError, match=r"worker processes died 3 times in a row\n  where: .*00003\n  fix:   memory probably ran"
     ):
-        work(tmp_path, "die")
+        work(tmp_path, die)
     assert (tmp_path / "00002.json").exists()
 
 
@@ -108,14 +109,14 @@ def test_a_piece_that_kills_every_worker_is_given_up(tmp_path: Path) -> None:
 def test_a_cluster_that_does_not_answer_is_an_error(tmp_path: Path, address: str) -> None:
     pytest.importorskip("ray", reason="Ray comes with the extra `cluster`")
     with pytest.raises(InputError, match=r"no Ray cluster answers: .*\n  where: --cluster .*\n  fix:   start one"):
-        work(tmp_path, "note", address)
+        work(tmp_path, note, address)
 
 
 FORMAT = '''
 """Lines of our own."""
 from baihua.chat.types import Message
 from baihua.core.config import Base
-from baihua.data.rows import Draft
+from baihua.data.drafts import Draft
 
 EXAMPLE = {"q": "a", "r": "b"}
 
@@ -135,7 +136,7 @@ def test_extensions_work_in_other_processes(tmp_path: Path, monkeypatch: pytest.
     from data_stages import import_files
     from fakes import write_lines
 
-    monkeypatch.setattr("baihua.data.read.reading.NUM_SHARD_ROWS", 2)
+    monkeypatch.setattr("baihua.data.shards.NUM_SHARD_ROWS", 2)
     folder = extend(tmp_path / "mine", {"data/formats/pairs.py": FORMAT})
     try:
         file = write_lines(tmp_path / "a.jsonl", [{"q": "问", "r": f"答{n}"} for n in range(5)])

@@ -48,7 +48,7 @@ CIRCLE = {
         ({"raw": read(stage="import_dat")}, ["raw.stage: unknown stage 'import_dat'; did you mean 'import_data'?"]),
         ({"raw": read(limit="many")}, ["raw.limit: input should be a valid integer", "found 'many'", "fix: Read"]),
         (CIRCLE, ["stages.a.inputs: the inputs go in a circle: a -> b -> a"]),
-        ({"raw": read(files=["no.jsonl"])}, ["raw.files.0: no data file here", "no.jsonl", "fix: name a file"]),
+        ({"raw": read(files=["no.jsonl"])}, ["raw.files.0: no data files found", "no.jsonl", "fix: name a file"]),
         (
             {"m": {"stage": "import_model", "source": "no.gguf"}},
             ["m.source: there is no such model", "no.gguf", "fix"],
@@ -81,7 +81,7 @@ def test_a_missing_recipe_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "parts"),
     [
-        ([], ["no usable row in 0 records", "talks.jsonl", "fix:   the files are empty"]),
+        ([], ["none of 0 records can be used", "talks.jsonl", "fix:   the files are empty"]),
         ([*GOOD, talk("没有回答")], ["no_assistant_turn", "talks.jsonl:21", "fix:   mend the row"]),
         (
             [*GOOD, {"messages": [{"role": "robot", "content": "x"}]}],

@@ -1,6 +1,10 @@
-"""Records of formats beside their own examples, and what came of reading one."""
+"""Records of formats beyond their own examples, and what came of reading one."""
 
-from baihua.data.rows import Bad, Draft
+from typing import Any
+
+import pytest
+
+from baihua.data.drafts import Bad, Draft
 
 MOSS_003 = {
     "conversation_id": "1",
@@ -34,19 +38,14 @@ ALIGN_BENCH = {
 }
 
 
-def drafts(found: list[Draft] | Bad) -> list[Draft]:
-    """What was read, where something was."""
-    assert not isinstance(found, Bad), found
-    return found
-
-
-def talk(found: list[Draft] | Bad) -> list[tuple[str, str]]:
+def talk(found: list[Draft]) -> list[tuple[str, str]]:
     """Roles and texts of the only conversation."""
-    (draft,) = drafts(found)
+    (draft,) = found
     return [(message.role, message.content) for message in draft.messages]
 
 
-def why(found: list[Draft] | Bad) -> tuple[str, str]:
-    """The reason and its detail, where nothing was read."""
-    assert isinstance(found, Bad)
-    return found.reason, found.detail
+def why(module: Any, record: dict[str, Any], **columns: str) -> tuple[str, str]:
+    """The reason and its detail with which a format refuses a record."""
+    with pytest.raises(Bad) as raised:
+        module.convert(record, module.Config(**columns))
+    return raised.value.reason, raised.value.detail

@@ -9,8 +9,7 @@ from baihua.chat.render import Template, render
 from baihua.chat.template import TEMPLATES
 from baihua.core import kinds
 from baihua.core.errors import InputError
-from baihua.data.rows import DROPPED_FILE, find_table, read_rows, read_values
-from baihua.data.shards import holds_documents
+from baihua.data.rows import DROPPED_FILE, find_table, holds_documents, read_rows, read_values
 from baihua.train.examples.preview import style_of
 
 

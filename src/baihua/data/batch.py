@@ -1,6 +1,6 @@
-"""Rows of one shard as columns: their texts are handed out flat, so that whole columns are worked on at once."""
+"""The rows of one shard as columns: texts come flat, one array for all rows, so that whole columns are processed."""
 
-# pyarrow.compute makes its functions when it is imported.
+# pyarrow.compute creates its functions when it is imported.
 # pyright: reportAttributeAccessIssue=false
 
 import json
@@ -14,24 +14,24 @@ import pyarrow.compute as pc
 
 from baihua.chat.types import Message
 from baihua.data.clean.contract import Part
-from baihua.data.rows import DOCUMENT, DROPPED_SCHEMA, MESSAGE, SCHEMA
+from baihua.data.rows import DOCUMENT, DROPPED_SCHEMA, MESSAGE, SCHEMA, message_items
 
 # A document is its own question and answer.
 ROLES = {"questions": ["user", DOCUMENT], "answers": ["assistant", DOCUMENT]}
 
 
 class Batch:
-    """Rows in the layout of conversations; every method gives new ones and leaves these as they are."""
+    """Rows in the layout of conversations; methods that change rows return a new batch."""
 
     def __init__(self, table: pa.Table) -> None:
         self.table = table
-        self._lists = table["messages"].combine_chunks()
-        self._flat = pc.list_flatten(self._lists)
-        self._row_of_message = np.repeat(np.arange(table.num_rows), pc.list_value_length(self._lists).to_numpy())
+        lists = table["messages"].combine_chunks()
+        self._flat = pc.list_flatten(lists)
+        self._row_of_message = np.repeat(np.arange(table.num_rows), pc.list_value_length(lists).to_numpy())
 
     @property
     def num_rows(self) -> int:
-        """How many rows there are."""
+        """Number of rows."""
         return self.table.num_rows
 
     def texts(self, part: Part) -> pa.StringArray:
@@ -66,7 +66,7 @@ class Batch:
         return self._with_messages(_as_lists(message, self._row_of_message, self.num_rows)), num_changed
 
     def find_emptied(self) -> np.ndarray:
-        """Numbers of the rows in which a message has no content but white space."""
+        """Numbers of the rows in which the content of a message is empty or white space."""
         is_empty = pc.invert(pc.match_substring_regex(self._column("content"), r"\S"))
         return np.unique(self._row_of_message[is_empty.to_numpy(zero_copy_only=False)])
 
@@ -84,14 +84,12 @@ class Batch:
         return Batch(self.table.filter(pa.array(is_kept)))
 
     def with_rows(self, numbers: Sequence[int], ids: Sequence[str], rows: Sequence[Sequence[Message]]) -> "Batch":
-        """New rows, each with the other columns of the row of that number."""
-        items = [[{"role": m.role, "content": m.content, "input": m.input} for m in row] for row in rows]
-        table = self.table.take(pa.array(numbers, pa.int64()))
-        table = table.set_column(0, "id", pa.array(ids, pa.string()))
-        return Batch(table)._with_messages(pa.array(items, pa.list_(MESSAGE)))
+        """New rows; each takes its other columns from the row of that number."""
+        table = self.table.take(pa.array(numbers, pa.int64())).set_column(0, "id", pa.array(ids, pa.string()))
+        return Batch(table)._with_messages(pa.array([message_items(row) for row in rows], pa.list_(MESSAGE)))
 
     def with_groups(self, groups: pa.StringArray) -> "Batch":
-        """The same rows in other groups."""
+        """The same rows with new groups."""
         return Batch(self.table.set_column(SCHEMA.get_field_index("group"), "group", groups))
 
     def as_dropped(self, reasons: Sequence[str], details: Sequence[str]) -> pa.Table:
@@ -126,6 +124,6 @@ class BatchRow:
 
 
 def _as_lists(values: pa.Array, rows: np.ndarray, num_rows: int) -> pa.ListArray:
-    """Values put together by the row each belongs to; rows are in order."""
+    """Values as one list per row; `rows` has the row number of each value, ascending."""
     offsets = np.searchsorted(rows, np.arange(num_rows + 1)).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), values)

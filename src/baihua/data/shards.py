@@ -1,10 +1,10 @@
-"""Rows on their way through a stage: pieces of a table on disk, and the artifact that they become in the end.
+"""Shards: parts of a table on disk that workers read and write, and the artifact that they are joined into.
 
-A shard STEM is two Parquet files, STEM.kept.parquet and STEM.dropped.parquet. Documents travel as conversations of
-one message with the role `document`, so that everything that looks at texts needs one layout only.
+A shard STEM is two Parquet files, STEM.kept.parquet and STEM.dropped.parquet. Documents are read as conversations of
+one message with the role `document`, so that everything that works on texts needs one layout only.
 """
 
-# pyarrow.compute makes its functions when it is imported.
+# pyarrow.compute creates its functions when it is imported.
 # pyright: reportAttributeAccessIssue=false
 
 from collections import Counter
@@ -21,14 +21,14 @@ import pyarrow.parquet as pq
 from baihua.core.files import appearing
 from baihua.data.rows import DOCUMENT, DOCUMENTS_FILE, DOCUMENTS_SCHEMA, DROPPED_FILE, DROPPED_SCHEMA, FILE, SCHEMA
 
-# A shard is what a worker holds at once, and what a kill can cost.
+# A worker holds one shard in memory, and a kill costs at most the shards that were being worked on.
 NUM_SHARD_ROWS = 20_000
 NUM_SHARD_BYTES = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """Where a shard's rows are read from: a row group of a Parquet file."""
+class RowGroup:
+    """The rows that a worker reads: a row group of a Parquet file."""
 
     file: str
     row_group: int = 0
@@ -39,40 +39,35 @@ class Source:
         return _as_conversations(table) if "text" in table.column_names else table.select(SCHEMA.names).cast(SCHEMA)
 
 
-def sources_of(file: Path) -> list[Source]:
+def row_groups(file: Path) -> list[RowGroup]:
     """The row groups of a table that hold rows."""
     metadata = pq.ParquetFile(file).metadata
-    return [Source(str(file), n) for n in range(metadata.num_row_groups) if metadata.row_group(n).num_rows]
-
-
-def holds_documents(file: Path) -> bool:
-    """Whether a table is one of documents."""
-    return "text" in pq.read_schema(file).names
+    return [RowGroup(str(file), n) for n in range(metadata.num_row_groups) if metadata.row_group(n).num_rows]
 
 
 def kept_file(stem: Path) -> Path:
-    """Where a shard's kept rows are."""
+    """The file of a shard's kept rows."""
     return stem.with_name(f"{stem.name}.kept.parquet")
 
 
 def dropped_file(stem: Path) -> Path:
-    """Where a shard's dropped rows are."""
+    """The file of a shard's dropped rows."""
     return stem.with_name(f"{stem.name}.dropped.parquet")
 
 
 def write_shard(stem: Path, kept: pa.Table, dropped: pa.Table) -> None:
     """Write both files of a shard; the caller's record, written after them, makes them count."""
-    # One row group each, so that a shard is a Source; lz4, as these files are soon read and removed. A worker outlives
-    # for a moment the run that was killed; what it still writes must not get in the way of the next.
+    # One row group each, so that a shard is read as one; lz4, as these files are soon read and removed. A worker
+    # outlives a killed run for a moment: what it still writes must not disturb the next run.
     for table, file in ((kept, kept_file(stem)), (dropped, dropped_file(stem))):
         with appearing(file, is_shared=True) as partial:
             pq.write_table(table, partial, compression="lz4", row_group_size=max(1, table.num_rows))
 
 
 def publish(stems: Sequence[Sequence[Path]], out: Path, *, numbers_ids: bool = False) -> dict[str, Any]:
-    """Make an artifact of shards: the last list has the kept rows, every list has dropped ones.
+    """Join shards into an artifact: the last list has the kept rows, every list has dropped ones.
 
-    `numbers_ids` gives the second of equal ids the ending `-2`, the third `-3`. Returns counts of what is kept.
+    `numbers_ids` gives the second of equal ids the ending `-2`, the third `-3`. Returns counts of the kept rows.
     """
     is_document = _hold_documents(stems[-1])
     schema, file = (DOCUMENTS_SCHEMA, DOCUMENTS_FILE) if is_document else (SCHEMA, FILE)
@@ -86,7 +81,7 @@ def publish(stems: Sequence[Sequence[Path]], out: Path, *, numbers_ids: bool = F
                 table = _number(table, repeats[num_rows : num_rows + table.num_rows])
             num_rows += table.num_rows
             num_chars += count_chars(table)
-            sources.update(dict(zip(*_counts(table["source"]), strict=True)))
+            sources.update({one["values"]: one["counts"] for one in pc.value_counts(table["source"]).to_pylist()})
             waiting.append(_as_documents(table) if is_document else table)
             # Shards that lost most of their rows become one row group, so that the next stage has fewer.
             if sum(map(len, waiting)) >= NUM_SHARD_ROWS or stem == stems[-1][-1]:
@@ -109,13 +104,8 @@ def _read(file: Path) -> pa.Table:
     return pq.read_table(file, memory_map=False)
 
 
-def _counts(column: pa.ChunkedArray) -> tuple[list[str], list[int]]:
-    counted = pc.value_counts(column)
-    return counted.field("values").to_pylist(), counted.field("counts").to_pylist()
-
-
 def _hold_documents(stems: Sequence[Path]) -> bool:
-    """Whether shards hold documents: they never hold both, so the first row says it."""
+    """Whether shards hold documents: they never hold both kinds, so the first row decides."""
     for stem in stems:
         messages = pq.read_table(kept_file(stem), columns=["messages"])["messages"]
         if len(messages):
@@ -124,7 +114,7 @@ def _hold_documents(stems: Sequence[Path]) -> bool:
 
 
 def _repeats(stems: Sequence[Path]) -> np.ndarray:
-    """For each row how often its id came before, from 0; 12 bytes a row."""
+    """For each row how often its id occurred before it, from 0; 12 bytes a row."""
     ids = pa.chunked_array([pq.read_table(kept_file(stem), columns=["id"])["id"].combine_chunks() for stem in stems])
     codes = np.concatenate([chunk.indices.to_numpy() for chunk in ids.unify_dictionaries().dictionary_encode().chunks])
     order = np.argsort(codes, kind="stable")

@@ -1,16 +1,17 @@
 """Run one function over many pieces of work: in processes of this machine, or on a Ray cluster, through Daft.
 
-A piece of work is a dict of plain values that names files; its result is a dict too. Results are kept beside the
-output (`KEY.json`, written last), so a piece that is finished is never done again: after a kill, or when a worker
-dies, only the rest is run. On a cluster every machine must see the files under the same path.
+The arguments of a piece are plain values that name files; its result is a dict of plain values. Results are kept next
+to the output (`STEM.json`, written last), so a finished piece is never repeated: after a kill, or when a worker dies,
+only the rest is run. On a cluster every machine must see the files under the same path.
 """
 
 import json
+import os
+import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,81 +26,79 @@ from baihua.core.ray import connect
 MAX_NUM_ATTEMPTS = 3
 MIN_NUM_SHOWN = 20
 
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A function of a module by its name, and the arguments that are the same for every piece."""
-
-    module: str
-    name: str
-    arguments: dict[str, Any] = field(default_factory=dict)
+Work = Callable[..., dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class WorkPiece:
     """One piece of work: the stem of its output files, and its own arguments."""
 
     out: Path
     arguments: dict[str, Any]
 
+    @property
+    def record(self) -> Path:
+        """The file that holds the result of a finished piece."""
+        return self.out.with_name(f"{self.out.name}.json")
 
-def run_pieces(call: Call, pieces: Sequence[Piece], *, cluster: str | None = None) -> Iterator[dict[str, Any]]:
+
+def run_pieces(
+    work: Work, pieces: Sequence[WorkPiece], *, label: str, cluster: str | None = None
+) -> Iterator[dict[str, Any]]:
     """The result of each piece, in order.
 
-    The function is called as `name(out=Path, **piece's arguments, **call's arguments)`. A BaihuaError of it is
-    raised here. With one piece to do and no cluster it runs in this process: starting others takes 0.8 s.
+    `work` is a function of a module, or a partial of one; it is called as `work(out=Path, **arguments)`. If it raises
+    a BaihuaError, so does this. `label` names the progress bar. A single piece without a cluster runs in this process:
+    starting others takes 0.8 s.
     """
     left = list(pieces)
     for attempt in range(1, MAX_NUM_ATTEMPTS + 1):
-        lost = None
         try:
-            for result in _shown(call, len(left), _stream(call, tuple(left), cluster, is_retry=attempt > 1)):
+            for result in _shown(label, len(left), _stream(work, tuple(left), cluster, is_retry=attempt > 1)):
                 left.pop(0)
                 yield result
-        except _worker_losses() as error:
-            lost = error
-        if lost is None:
             return
-        logger.warning("a worker was lost (%s); running its work again, try %s", _first_line(lost), attempt)
+        except _worker_losses() as error:
+            logger.warning("a worker process died (%s); attempt %s to run its work", _first_line(error), attempt + 1)
     raise RunError(
-        f"workers were lost {MAX_NUM_ATTEMPTS} times in a row",
+        f"worker processes died {MAX_NUM_ATTEMPTS} times in a row",
         where=str(left[0].out),
-        fix="there may be too little memory; finished work is kept, so run the same command again",
+        fix="memory probably ran out; finished work is kept, so run the same command again",
     )
 
 
-def _shown(call: Call, num_pieces: int, results: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The same results, with a bar where there are enough for one."""
+def _shown(label: str, num_pieces: int, results: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The same results, with a progress bar where there are enough of them."""
     if num_pieces < MIN_NUM_SHOWN:
         yield from results
         return
-    with progress_bar(f"{call.name.removesuffix('_piece')} shards", num_pieces) as bar:
+    with progress_bar(f"{label} shards", num_pieces) as bar:
         for result in results:
             bar.advance()
             yield result
 
 
-def _stream(call: Call, pieces: Sequence[Piece], cluster: str | None, *, is_retry: bool) -> Iterator[dict[str, Any]]:
-    waiting = [piece for piece in pieces if not _record(piece.out).is_file()]
-    # What has killed a worker must not get this process.
+def _stream(
+    work: Work, pieces: Sequence[WorkPiece], cluster: str | None, *, is_retry: bool
+) -> Iterator[dict[str, Any]]:
+    waiting = [piece for piece in pieces if not piece.record.is_file()]
+    # A piece that has killed a worker must not run in this process.
     if not waiting or (cluster is None and len(waiting) == 1 and not is_retry):
         for piece in pieces:
-            yield _checked(_do(call, str(piece.out), piece.arguments))
+            yield _checked(_do(work, piece))
         return
-    answers = _distribute(call, waiting, cluster)
+    answers = _distribute(work, waiting, cluster)
     for piece in pieces:
-        is_done = _record(piece.out).is_file() and piece not in waiting
-        yield _checked(_read(piece.out) if is_done else json.loads(next(answers)))
+        yield _checked(json.loads(next(answers)) if piece in waiting else _read(piece))
 
 
-def _distribute(call: Call, pieces: Sequence[Piece], cluster: str | None) -> Iterator[str]:
+def _distribute(work: Work, pieces: Sequence[WorkPiece], cluster: str | None) -> Iterator[str]:
     """Answers of workers, in order, as they come."""
     forbid_telemetry()
     import daft
 
     num_workers = _use_ray(cluster) if cluster else min(_num_cores(), len(pieces))
-    arguments = json.dumps([call.module, call.name, call.arguments])
-    worker = daft.cls(_Worker, use_process=True, max_concurrency=num_workers)(arguments, kinds.extra_paths())
+    worker = daft.cls(_Worker, use_process=True, max_concurrency=num_workers)(work, kinds.extra_paths())
     tasks = [json.dumps([str(piece.out), piece.arguments]) for piece in pieces]
     frame = daft.from_pydict({"task": tasks})
     frame = frame.into_partitions(len(tasks)) if cluster else frame.into_batches(1)
@@ -108,29 +107,28 @@ def _distribute(call: Call, pieces: Sequence[Piece], cluster: str | None) -> Ite
 
 
 class _Worker:
-    """What runs in another process: it finds the function by its name, as extensions cannot be sent."""
+    """Runs pieces in another process, which has to know the user's folders of extensions first."""
 
-    def __init__(self, call: str, extra_paths: dict[str, list[str]]) -> None:
+    def __init__(self, work: Work, extra_paths: dict[str, list[str]]) -> None:
         kinds.add_paths(extra_paths)
-        self._call = Call(*json.loads(call))
+        self._work = work
 
     def __call__(self, task: str) -> str:
         out, arguments = json.loads(task)
-        return json.dumps(_do(self._call, out, arguments))
+        return json.dumps(_do(self._work, WorkPiece(Path(out), arguments)))
 
 
-def _do(call: Call, out: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Run one piece unless its record is there; what the user did wrong comes back as a value."""
-    if _record(Path(out)).is_file():
-        return _read(Path(out))
-    function: Callable[..., dict[str, Any]] = vars(import_module(call.module))[call.name]
+def _do(work: Work, piece: WorkPiece) -> dict[str, Any]:
+    """Run one piece unless its result is there; errors of the user come back as values."""
+    if piece.record.is_file():
+        return _read(piece)
     try:
-        result = function(out=Path(out), **arguments, **call.arguments)
+        result = work(out=piece.out, **piece.arguments)
     except BaihuaError as error:
         return {"error": {"what": error.what, "where": error.where, "fix": error.fix}}
-    except Exception:  # A process ends here: a mistake of ours goes on as a value, so that it is not taken for a death.
-        return {"mistake": traceback.format_exc()}
-    write_json(_record(Path(out)), result)
+    except Exception:  # The border of a process: a bug travels as a value, so that it is not taken for a dead worker.
+        return {"bug": traceback.format_exc()}
+    write_json(piece.record, result)
     return result
 
 
@@ -138,22 +136,18 @@ def _checked(result: dict[str, Any]) -> dict[str, Any]:
     if "error" in result:
         error = result["error"]
         raise InputError(error["what"], where=error["where"], fix=error["fix"])
-    if "mistake" in result:
-        logger.debug("%s", result["mistake"])
+    if "bug" in result:
+        logger.debug("%s", result["bug"])
         raise RunError(
-            f"Baihua made a mistake: {result['mistake'].strip().splitlines()[-1]}",
+            f"Baihua made a mistake: {result['bug'].strip().splitlines()[-1]}",
             where="in a worker process",
             fix="run it again with --debug and report what it prints",
         )
     return result
 
 
-def _record(out: Path) -> Path:
-    return out.with_name(f"{out.name}.json")
-
-
-def _read(out: Path) -> dict[str, Any]:
-    return json.loads(_record(out).read_text(encoding="utf-8"))
+def _read(piece: WorkPiece) -> dict[str, Any]:
+    return json.loads(piece.record.read_text(encoding="utf-8"))
 
 
 @cache
@@ -168,16 +162,14 @@ def _use_ray(address: str) -> int:
 
 
 def _worker_losses() -> tuple[type[BaseException], ...]:
-    """What Daft raises, here and on Ray, when a process of its workers dies: functions answer with their mistakes."""
+    """The errors that Daft raises, here and on Ray, when a worker process dies; errors of the work are values."""
     from daft.exceptions import DaftCoreException
 
     return (RuntimeError, DaftCoreException)
 
 
 def _num_cores() -> int:
-    import psutil
-
-    return len(psutil.Process().cpu_affinity() or [0]) if psutil.LINUX else psutil.cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _first_line(error: BaseException) -> str:

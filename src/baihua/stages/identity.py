@@ -49,20 +49,13 @@ class Config(Base):
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
     """Write conversations.parquet, about a quarter of it contrast rows, and an empty dropped.parquet."""
-    from baihua.data.made.identity_rows import is_contrast, make_rows, read_templates
-    from baihua.data.rows import write_dropped, write_rows
+    from baihua.data.made.identity_rows import write_identity
 
-    templates = [template for language in sorted(set(config.languages)) for template in read_templates(language)]
-    rows = make_rows(templates, name=config.name, maker=config.maker, num_answers=config.num_answers, seed=config.seed)
-    write_rows(rows, out)
-    write_dropped([], out)
-    num_contrast = sum(map(is_contrast, rows))
-    return {
-        "num_rows_in": 0,
-        "num_rows_kept": len(rows),
-        "num_rows_dropped": {},
-        "num_rows_changed": {},
-        "num_rows_added": {"contrast": num_contrast, "identity": len(rows) - num_contrast},
-        "num_rows_by_source": {"identity": len(rows)},
-        "sources": {"identity": {"licence": "CC0-1.0", "num_rows": len(rows)}},
-    }
+    return write_identity(
+        out,
+        name=config.name,
+        maker=config.maker,
+        languages=config.languages,
+        num_answers=config.num_answers,
+        seed=config.seed,
+    )

@@ -1,7 +1,6 @@
 """Read files of any format into conversations, or documents."""
 
 import shutil
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,7 +11,7 @@ from baihua.core import artifact
 from baihua.core.config import Base, content, execution, located
 from baihua.core.kinds import OneOf
 from baihua.core.stage import Input
-from baihua.data.read.files import CATALOG, STARTER, Origin, catalogued, check_name, find_files, find_origins, is_path
+from baihua.data.read.files import CATALOG, STARTER, Origin, check_name, find_files, find_origins, hub_address, is_path
 
 VERSION = 2
 INPUTS: dict[str, Input] = {}
@@ -51,26 +50,24 @@ class Config(Base):
 
 
 def fingerprint(config: Config) -> list[str]:
-    """SHA-256 of each file, in order; the versioned name of what lies on a hub."""
-    names = [name for name in config.files if not is_path(name) and not name.startswith(STARTER)]
-    local = [name for name in config.files if name not in names]
-    # A catalogue's entry counts by where it is fetched from, not by its name.
-    addresses = [catalogued(name)[0] if name.startswith(CATALOG) else name for name in names]
+    """SHA-256 of each file, in order, then the addresses on hubs."""
+    remote = [name for name in config.files if not is_path(name) and not name.startswith(STARTER)]
+    local = [name for name in config.files if name not in remote]
+    # A catalogue's entry counts by the address that it is downloaded from, not by its name.
+    addresses = [hub_address(name) if name.startswith(CATALOG) else name for name in remote]
     return [artifact.hash_file(file) for file in find_files(local)] + addresses
 
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
     """Write the rows and dropped.parquet; the counts add up."""
-    from baihua.data.read import reading
-    from baihua.data.shards import publish
-    from baihua.data.workers import Call, run_pieces
+    from baihua.data.read.convert import convert, cut
 
     work = out / "work"
     origins = [
         Origin(origin.files, config.source or origin.source, config.licence or origin.licence)
         for origin in find_origins(config.files, work / "download")
     ]
-    found = reading.cut(
+    cut(
         origins,
         work / "raw",
         columns=config.columns,
@@ -78,31 +75,13 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]
         limit=config.limit,
         kind=config.format.kind,
     )
-    arguments = {
-        "files": str(work / "raw" / "raw.json"),
-        "format": config.format.model_dump(),
-        "keep": config.keep,
-        "stops": config.bad_rows == "stop",
-    }
-    pieces = reading.pieces(work / "raw", work / "read", found["num_shards"])
-    done = run_pieces(Call(reading.__name__, "read_piece", arguments), pieces, cluster=config.cluster)
-    results = reading.check_usable(done, found)
-    kept = publish([[piece.out for piece in pieces]], out, numbers_ids=True)
+    counts = convert(
+        work / "raw",
+        out,
+        format=config.format.model_dump(),
+        keep=config.keep,
+        stops=config.bad_rows == "stop",
+        cluster=config.cluster,
+    )
     shutil.rmtree(work)
-    dropped = sum((Counter(result["dropped"]) for result in results), Counter())
-    num_added = kept["num_rows_kept"] + dropped.total() - found["num_records"]
-    return {
-        "num_rows_in": found["num_records"],
-        "num_rows_kept": kept["num_rows_kept"],
-        "num_rows_dropped": dict(sorted(dropped.items())),
-        "num_rows_changed": {},
-        "num_rows_added": {"more_rows_per_record": num_added} if num_added else {},
-        "num_chars": kept["num_chars"],
-        "formats": dict(Counter(file["format"] or "unknown" for file in found["files"])),
-        "sources": _sources(found["files"], kept["num_rows_by_source"]),
-    }
-
-
-def _sources(files: list[dict[str, Any]], counts: Mapping[str, int]) -> dict[str, Any]:
-    licences = {file["source"]: file["licence"] for file in files}
-    return {name: {"licence": licences[name], "num_rows": count} for name, count in counts.items()}
+    return counts

@@ -13,8 +13,7 @@ from baihua.chat.types import Message, TextTokenizer
 from baihua.chat.zh import is_mainly_chinese
 from baihua.compress.damage.distance import Text
 from baihua.core.errors import InputError
-from baihua.data.rows import DOCUMENT, Row, find_table, read_rows, read_values
-from baihua.data.shards import holds_documents
+from baihua.data.rows import DOCUMENT, Row, find_table, holds_documents, read_rows, read_values
 from baihua.model.examples import Encoder
 
 LANGUAGES = ("zh", "en")

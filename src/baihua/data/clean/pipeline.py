@@ -7,7 +7,7 @@ must see the whole table (duplicates) stands between two such steps: it finds ro
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,8 @@ from baihua.data.clean.contract import FILTERS, Filter
 from baihua.data.clean.shard import Counts, Shard, new_counts
 from baihua.data.clean.stored_table import StoredTable, write_duplicates
 from baihua.data.rows import DROPPED_SCHEMA, find_table
-from baihua.data.shards import Source, kept_file, publish, sources_of, write_shard
-from baihua.data.workers import Call, Piece, run_pieces
+from baihua.data.shards import RowGroup, kept_file, publish, row_groups, write_shard
+from baihua.data.workers import WorkPiece, run_pieces
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def clean(data: Path, filters: Sequence[Base], out: Path, *, tools: Tools, clust
         needs = open_needs(item, tools)
         if item.check_config:
             item.check_config(item.config, **needs)
-    sources = sources_of(find_table(data))
+    sources = row_groups(find_table(data))
     if not sources:
         raise InputError(
             "there are no rows to clean",
@@ -93,7 +93,7 @@ NEEDS: dict[str, tuple[str, Callable[[str, str], Any]]] = {
 
 
 def _run_steps(
-    sources: Sequence[Source], filters: Sequence[Filter], work: Path, *, tools: Tools, cluster: str | None
+    sources: Sequence[RowGroup], filters: Sequence[Filter], work: Path, *, tools: Tools, cluster: str | None
 ) -> tuple[list[list[Path]], Counts]:
     """The shards of each step, the last of which hold the kept rows, and the counts of all steps."""
     steps: list[list[Path]] = []
@@ -102,21 +102,22 @@ def _run_steps(
     for number, (row_filters, table_filter) in enumerate(_steps(filters)):
         folder = work / f"step-{number}"
         folder.mkdir(parents=True, exist_ok=True)
-        arguments = {"filters": [item.config.model_dump() for item in row_filters], "tools": asdict(tools)}
+        settings = [item.config.model_dump() for item in row_filters]
+        filter_shard = partial(filter_piece, filters=settings, tools=asdict(tools))
         pieces = [
-            Piece(
+            WorkPiece(
                 folder / f"{n:05}",
                 {"source": asdict(source), "duplicates": str(duplicates / f"{n:05}") if duplicates else None},
             )
             for n, source in enumerate(sources)
         ]
         num_rows = 0
-        for result in run_pieces(Call(__name__, "filter_piece", arguments), pieces, cluster=cluster):
+        for result in run_pieces(filter_shard, pieces, label="filter", cluster=cluster):
             num_rows += result["num_rows"]
             for what, counter in total.items():
                 counter.update(result["counts"][what])
         steps.append([piece.out for piece in pieces])
-        sources = [Source(str(kept_file(piece.out))) for piece in pieces]
+        sources = [RowGroup(str(kept_file(piece.out))) for piece in pieces]
         if table_filter is not None:
             table = StoredTable(steps[-1], num_rows, folder / "table", cluster)
             found = table_filter.function(table, table_filter.config, **open_needs(table_filter, tools))
@@ -140,7 +141,7 @@ def filter_piece(
     *, out: Path, source: dict[str, Any], duplicates: str | None, filters: list[dict[str, Any]], tools: dict[str, Any]
 ) -> dict[str, Any]:
     """Run row filters over one shard and write it; returns the number of rows kept and the counts."""
-    shard = Shard(Batch(Source(**source).read()))
+    shard = Shard(Batch(RowGroup(**source).read()))
     if duplicates is not None:
         shard.drop_duplicates(duplicates)
     for settings in filters:

@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 from baihua.core.files import appearing
 from baihua.data.batch import Batch
 from baihua.data.clean.contract import Duplicates, Part, TextMap
-from baihua.data.shards import Source, kept_file
-from baihua.data.workers import Call, Piece, run_pieces
+from baihua.data.shards import RowGroup, kept_file
+from baihua.data.workers import WorkPiece, run_pieces
 
 
 class StoredTable:
@@ -42,9 +42,10 @@ class StoredTable:
         folder.mkdir(parents=True, exist_ok=True)
         self._num_calls += 1
         named, keywords = (function.func, function.keywords) if isinstance(function, partial) else (function, {})
-        arguments = {"function": f"{named.__module__}:{named.__qualname__}", "keywords": keywords, "part": part}
-        pieces = [Piece(folder / stem.name, {"file": str(kept_file(stem))}) for stem in self._stems]
-        results = list(run_pieces(Call(__name__, "map_piece", arguments), pieces, cluster=self._cluster))
+        name = f"{named.__module__}:{named.__qualname__}"
+        work = partial(map_piece, function=name, keywords=keywords, part=part)
+        pieces = [WorkPiece(folder / stem.name, {"file": str(kept_file(stem))}) for stem in self._stems]
+        results = list(run_pieces(work, pieces, label="map", cluster=self._cluster))
         return tuple(
             _concatenate([folder / f"{stem.name}.{number}.npy" for stem in self._stems], folder / f"all.{number}.npy")
             for number in range(results[0]["num_arrays"])
@@ -53,7 +54,7 @@ class StoredTable:
 
 def map_piece(*, out: Path, file: str, function: str, keywords: dict[str, Any], part: Part) -> dict[str, Any]:
     """Call the function of a name on the texts of one shard and save the arrays it returns."""
-    arrays = resolve_name(function)(Batch(Source(file).read()).texts(part).to_pylist(), **keywords)
+    arrays = resolve_name(function)(Batch(RowGroup(file).read()).texts(part).to_pylist(), **keywords)
     for number, array in enumerate(arrays):
         target = out.with_name(f"{out.name}.{number}.npy")
         with appearing(target, is_shared=True) as unfinished, unfinished.open("wb") as stream:

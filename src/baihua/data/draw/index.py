@@ -1,6 +1,6 @@
-"""What a draw may know of rows, and copying the drawn ones batch by batch: no more than a batch of texts in memory.
+"""The index of rows that draws are made from, and copying of drawn rows batch by batch.
 
-N rows of one or several files, numbered through from the first row of the first file.
+No more than a batch of texts is in memory. N rows of one or several files, numbered across all files.
 """
 
 # ruff: noqa: N803, N815  (names of arrays end with their shape)
@@ -16,8 +16,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from baihua.core.errors import InputError
-from baihua.data.rows import DOCUMENTS_FILE, DOCUMENTS_SCHEMA, DROPPED_FILE, DROPPED_SCHEMA, FILE, SCHEMA, find_table
-from baihua.data.shards import holds_documents
+from baihua.data.rows import (
+    DOCUMENTS_FILE,
+    DOCUMENTS_SCHEMA,
+    DROPPED_FILE,
+    DROPPED_SCHEMA,
+    FILE,
+    SCHEMA,
+    find_table,
+    holds_documents,
+)
 
 COLUMNS = ["id", "source", "group"]
 NUM_ROWS_PER_BATCH = 4096
@@ -29,7 +37,7 @@ NUM_BYTES_BUFFERED = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """What a draw may look at: about 60 bytes a row. `file_N` and `source_N` are places in the two lists."""
+    """Id, group, file and source of every row, about 60 bytes each; `file_N` and `source_N` index the two lists."""
 
     files: list[Path]
     sources: list[str]
@@ -50,7 +58,7 @@ class Index:
         return DOCUMENTS_SCHEMA if self.holds_documents else SCHEMA
 
     def file_in(self, folder: Path) -> Path:
-        """Where such rows are in an artifact's folder."""
+        """The file for such rows in an artifact's folder."""
         return folder / (DOCUMENTS_FILE if self.holds_documents else FILE)
 
 
@@ -59,7 +67,7 @@ def read_index(paths: Sequence[Path]) -> Index:
     files = [find_table(path) for path in paths]
     kinds = {holds_documents(file) for file in files}
     if len(kinds) > 1:
-        raise InputError("documents and conversations cannot be one data set", where=", ".join(map(str, files)))
+        raise InputError("one data set cannot hold both documents and conversations", where=", ".join(map(str, files)))
     tables = [pq.read_table(file, columns=COLUMNS, read_dictionary=["source"]) for file in files]
     table = pa.concat_tables(tables).unify_dictionaries()
     source = _one_array(table["source"])
@@ -75,7 +83,7 @@ def read_index(paths: Sequence[Path]) -> Index:
 
 
 def texts_of(array: pa.Array) -> Iterator[str]:
-    """The texts of an array, made one batch at a time."""
+    """The texts of an array, converted one batch at a time."""
     for first in range(0, len(array), NUM_ROWS_PER_BATCH):
         yield from array.slice(first, NUM_ROWS_PER_BATCH).to_pylist()
 
@@ -91,7 +99,7 @@ def read_batches(index: Index) -> Iterator[tuple[int, pa.RecordBatch]]:
 
 
 def write_batches(batches: Iterable[pa.RecordBatch], schema: pa.Schema, file: Path) -> None:
-    """One Parquet file; small batches are gathered, since each write makes a row group of its own."""
+    """Write one Parquet file; small batches are gathered, since each write makes a new row group."""
     waiting: list[pa.RecordBatch] = []
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for batch in batches:
@@ -104,20 +112,20 @@ def write_batches(batches: Iterable[pa.RecordBatch], schema: pa.Schema, file: Pa
 
 
 def write_chosen(index: Index, is_chosen_N: np.ndarray, out: Path) -> None:
-    """Write the chosen rows, in the order in which they were."""
+    """Write the chosen rows, in their old order."""
     out.mkdir(parents=True, exist_ok=True)
     batches = (batch.filter(pa.array(_slice(is_chosen_N, first, batch))) for first, batch in read_batches(index))
     write_batches(batches, index.schema, index.file_in(out))
 
 
 def write_not_drawn(index: Index, code_N: np.ndarray, out: Path, *, details: Sequence[str]) -> None:
-    """Write `dropped.parquet`: rows whose code is above 0, with the detail that stands at that place."""
+    """Write `dropped.parquet`: the rows with a code above 0, which is the index of their detail."""
     batches = (_not_drawn(batch, _slice(code_N, first, batch), details) for first, batch in read_batches(index))
     write_batches(batches, DROPPED_SCHEMA, out / DROPPED_FILE)
 
 
 def count_sources(index: Index, rows: np.ndarray) -> dict[str, int]:
-    """How many of these row numbers each source has."""
+    """How many of these rows each source has; `rows` are row numbers."""
     counts = np.bincount(index.source_N[rows], minlength=len(index.sources)).tolist()
     return {name: number for name, number in sorted(zip(index.sources, counts, strict=True)) if number}
 
@@ -145,7 +153,7 @@ def _not_drawn(batch: pa.RecordBatch, codes: np.ndarray, details: Sequence[str])
 
 
 def _as_json(record: dict[str, Any]) -> str:
-    """What a row says, without empty fields."""
+    """A row's text or messages as JSON, without empty fields."""
     if "text" in record:
         return json.dumps({"text": record["text"]}, ensure_ascii=False)
     plain = [{key: value for key, value in item.items() if value is not None} for item in record["messages"]]

@@ -1,4 +1,4 @@
-"""Mix the rows of several inputs: how many of each, which ones, and in what order.
+"""Mixing the rows of several inputs: how many of each, which ones, and in what order.
 
 N rows of all inputs, E rows of the result (entries).
 """
@@ -12,24 +12,36 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from baihua.core import kinds
 from baihua.core.errors import InputError
+from baihua.core.log import logger
 from baihua.data.draw.hashed import hashed_numbers
-from baihua.data.draw.index import NUM_ROWS_PER_GROUP, Index, read_batches, texts_of, write_batches
+from baihua.data.draw.index import (
+    NUM_ROWS_PER_GROUP,
+    Index,
+    count_sources,
+    read_batches,
+    read_index,
+    texts_of,
+    write_batches,
+    write_not_drawn,
+)
+from baihua.data.rows import row_counts
 
 ALL = "all"
 PLACE = pa.field("place", pa.int64())
-# Each bin is an open file while rows are dealt out, and a system may allow 1,024 of them.
+# Each bin is an open file while rows are distributed, and a system may allow 1,024 of them.
 MAX_NUM_BINS = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """What each name was to have, what it has, and which rows these are: row numbers_E, ascending."""
+    """Rows wanted and reached for each name, and which rows these are: row numbers_E, ascending."""
 
     rows_E: np.ndarray
     is_capped_N: np.ndarray
@@ -38,28 +50,66 @@ class Shares:
 
     @property
     def missing(self) -> dict[str, int]:
-        """Rows that a name had too few of."""
+        """How many rows each name lacks."""
         short = {name: number - self.reached[name] for name, number in self.wanted.items()}
         return {name: number for name, number in short.items() if number}
 
 
+def mix_rows(
+    inputs: Mapping[str, Path],
+    out: Path,
+    *,
+    weights: Mapping[str, float],
+    caps: Mapping[str, int],
+    num_rows: int | None,
+    repeat: bool,
+    seed: int,
+) -> dict[str, Any]:
+    """Write the mixed rows of data artifacts by role, shuffled, and dropped.parquet with the rest; the counts."""
+    index = read_index(list(inputs.values()))
+    shares = Mixture(index, list(inputs), seed).choose(weights=weights, caps=caps, num_rows=num_rows, repeat=repeat)
+    for name, number in shares.missing.items():
+        logger.info("mix: %s has %s rows too few for its share; `repeat: true` would repeat some", name, f"{number:,}")
+    write_shuffled(index, shares.rows_E, out, seed=seed)
+    drawn = np.unique(shares.rows_E)
+    code_N = np.where(shares.is_capped_N, np.uint8(2), np.uint8(1))
+    code_N[drawn] = 0
+    write_not_drawn(index, code_N, out, details=("", "beyond its share", "beyond its cap"))
+    num_kept = len(shares.rows_E)
+    return row_counts(
+        num_in=index.num_rows,
+        num_kept=num_kept,
+        dropped={"not_drawn": index.num_rows - len(drawn)},
+        added={"repeated": num_kept - len(drawn)},
+    ) | {
+        "num_rows_by_source": count_sources(index, shares.rows_E),
+        "share_wanted": _parts(shares.wanted),
+        "share_reached": _parts(shares.reached),
+        "num_rows_missing": shares.missing,
+    }
+
+
+def _parts(counts: Mapping[str, int]) -> dict[str, float]:
+    return {name: round(number / sum(counts.values()), 4) for name, number in counts.items()}
+
+
 class Mixture:
-    """An index whose inputs have names, and the draw that a seed makes of it."""
+    """An index whose inputs have names (roles), and the order in which a seed draws its rows."""
 
     def __init__(self, index: Index, roles: Sequence[str], seed: int) -> None:
         self.index = index
         self.roles = list(roles)
         self.seed = seed
         keys_N = hashed_numbers(texts_of(index.ids_N), salt=f"mix:{seed}", num_texts=index.num_rows)
-        # Of a conversation that is there twice, the first comes first.
+        # Stable: of two rows with the same id, the first comes first.
         self._order_N = np.argsort(keys_N, kind="stable")
 
     def choose(
         self, *, weights: Mapping[str, float], caps: Mapping[str, int], num_rows: int | None, repeat: bool
     ) -> Shares:
-        """The rows that the weights ask for, each name's in the order of the draw; as many as it has, or repeated."""
+        """The rows that the weights ask for, drawn name by name; where a name has too few, all of them or repeated."""
         if not self.index.num_rows:
-            raise InputError("there are no rows to mix", fix="give inputs that are not empty")
+            raise InputError("there are no rows to mix", fix="give non-empty inputs")
         for name in [*weights, *caps]:
             if name not in self._names():
                 raise InputError(kinds.unknown(name, self._names(), what="input or source"))
@@ -72,11 +122,11 @@ class Mixture:
         return Shares(np.sort(np.concatenate(taken)), is_capped_N, wanted, reached)
 
     def _names(self) -> list[str]:
-        """Inputs, then sources; a source that is called like an input cannot be named."""
+        """Inputs, then sources; a source with the name of an input cannot be named."""
         return [*self.roles, *(name for name in sorted(self.index.sources) if name not in self.roles)]
 
     def _of_name(self, name: str) -> np.ndarray:
-        """Which rows a name means, bool_N."""
+        """Which rows belong to a name, bool_N."""
         if name in self.roles:
             return self.index.file_N == self.roles.index(name)
         return self.index.source_N == self.index.sources.index(name)
@@ -109,16 +159,16 @@ class Mixture:
 
 
 def share_out(available: Mapping[str, int], weights: Mapping[str, float], num_rows: int | None) -> dict[str, int]:
-    """How many rows each name is to have, by largest remainder.
+    """How many rows each name should have, by largest remainder.
 
     Without `num_rows` the sum is the largest at which none has too few; with one name that is all its rows.
     """
-    # A weight is meant as it is written: as binary fractions, 0.7 and 0.3 of 10 rows could become 6 and 3.
+    # Weights count as they are written: as binary fractions, 0.7 and 0.3 of 10 rows could become 6 and 3.
     exact = {name: Fraction(str(weight)) for name, weight in weights.items() if weight}
     for name in exact:
         if not available[name]:
             raise InputError(
-                f"{name!r} is to have a share, but no row counts for it",
+                f"{name!r} has a weight, but no row counts for it",
                 fix="where all sources of an input have weights, the input needs none",
             )
     shares = {name: weight / sum(exact.values()) for name, weight in exact.items()}
@@ -131,17 +181,17 @@ def share_out(available: Mapping[str, int], weights: Mapping[str, float], num_ro
 
 
 def _take(rows: np.ndarray, number: int, *, repeat: bool) -> np.ndarray:
-    """The first rows; where there are too few, all of them, or all again and again."""
+    """The first rows; where there are too few, all of them, or all repeated."""
     if not repeat:
         return rows[:number]
     return np.concatenate([np.tile(rows, number // len(rows)), rows[: number % len(rows)]])
 
 
 def name_copies(index: Index, rows_E: np.ndarray) -> dict[int, str]:
-    """New ids, by place in `rows_E`, of rows whose id one before them has: `-2`, `-3`, or the next that is free."""
+    """New ids, by place in `rows_E`, for rows whose id occurred before: `-2`, `-3`, or the next that is free."""
     ids_E = index.ids_N.take(pa.array(rows_E))
     _, firsts = np.unique(ids_E.dictionary_encode().indices.to_numpy(), return_index=True)
-    # Only ids that hold a dash can be in the way of a new one; to know all would take 100 bytes a row.
+    # Only ids with a dash can collide with a new one; a set of all ids would take 100 bytes a row.
     taken = {row_id for row_id in texts_of(ids_E) if "-" in row_id}
     numbers: Counter[str] = Counter()
     found: dict[int, str] = {}
@@ -157,7 +207,7 @@ def name_copies(index: Index, rows_E: np.ndarray) -> dict[int, str]:
 def write_shuffled(index: Index, rows_E: np.ndarray, out: Path, *, seed: int) -> None:
     """Write these rows in the order of a hash of seed and new id.
 
-    It is another hash than the draw's: by that one, names with a small share would all stand at the beginning.
+    It is another hash than the draw's, by which names with a small share would all come first.
     """
     new_ids = name_copies(index, rows_E)
     ids_E = texts_of(index.ids_N.take(pa.array(rows_E)))
@@ -166,12 +216,12 @@ def write_shuffled(index: Index, rows_E: np.ndarray, out: Path, *, seed: int) ->
     place_E = np.empty(len(rows_E), dtype=np.int64)
     place_E[np.argsort(keys_E, kind="stable")] = np.arange(len(rows_E))
     folder = out / "bins"
-    # An interrupted run leaves its bins, and a stage goes on in the same folder.
+    # An interrupted run leaves its bins, and the stage continues in the same folder.
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     num_per_bin = max(NUM_ROWS_PER_GROUP, -(-len(rows_E) // MAX_NUM_BINS))
     bins = [folder / f"{number}.arrow" for number in range(-(-len(rows_E) // num_per_bin))]
-    _deal(_placed(index, rows_E, place_E, new_ids), bins, num_per_bin, index.schema)
+    _distribute(_placed(index, rows_E, place_E, new_ids), bins, num_per_bin, index.schema)
     write_batches(map(_read_sorted, bins), index.schema, index.file_in(out))
     shutil.rmtree(folder)
 
@@ -179,7 +229,7 @@ def write_shuffled(index: Index, rows_E: np.ndarray, out: Path, *, seed: int) ->
 def _placed(
     index: Index, rows_E: np.ndarray, place_E: np.ndarray, new_ids: Mapping[int, str]
 ) -> Iterator[pa.RecordBatch]:
-    """The rows of the result in input order, with their new ids and the place each will have."""
+    """The rows of the result in input order, with their new ids and future places."""
     for first, batch in read_batches(index):
         start, stop = np.searchsorted(rows_E, [first, first + batch.num_rows]).tolist()
         taken = batch.take(pa.array(rows_E[start:stop] - first))
@@ -190,8 +240,8 @@ def _placed(
         yield from placed.combine_chunks().to_batches()
 
 
-def _deal(batches: Iterator[pa.RecordBatch], bins: Sequence[Path], num_per_bin: int, columns: pa.Schema) -> None:
-    """Each row into the file of its bin: the n-th holds the n-th stretch of places, in any order."""
+def _distribute(batches: Iterator[pa.RecordBatch], bins: Sequence[Path], num_per_bin: int, columns: pa.Schema) -> None:
+    """Write each row into the file of its bin; the n-th holds the n-th range of places, unsorted."""
     options = pa.ipc.IpcWriteOptions(compression="zstd")
     schema = columns.append(PLACE)
     with ExitStack() as stack:

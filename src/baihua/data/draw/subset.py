@@ -1,19 +1,42 @@
-"""Draw rows by the hash of what they are, so that a smaller draw is always inside a larger one.
+"""Drawing rows by the hash of their content, so that a smaller subset is always part of a larger one.
 
 N rows.
 """
 
 # ruff: noqa: N803, N806  (names of arrays end with their shape)
 
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
+from baihua.core.errors import InputError
 from baihua.data.draw.hashed import hashed_numbers
-from baihua.data.draw.index import Index, texts_of
+from baihua.data.draw.index import Index, count_sources, read_index, texts_of, write_chosen, write_not_drawn
+from baihua.data.rows import row_counts
 
 By = Literal["all", "source"]
+
+
+def take_subset(
+    data: Path, out: Path, *, num_rows: int | None, share: float | None, seed: int, by: By
+) -> dict[str, Any]:
+    """Write `num_rows` rows or a share of all in their old order, and dropped.parquet with the rest; the counts."""
+    index = read_index([data])
+    num_rows = num_rows or max(1, round(index.num_rows * (share or 0)))
+    if num_rows > index.num_rows:
+        raise InputError(
+            f"a subset of {num_rows:,} rows was requested, the data has {index.num_rows:,}",
+            where=str(data),
+            fix="take fewer; to repeat rows, use the stage mix",
+        )
+    is_drawn_N = draw_rows(index, num_rows=num_rows, seed=seed, by=by)
+    write_chosen(index, is_drawn_N, out)
+    write_not_drawn(index, (~is_drawn_N).astype(np.uint8), out, details=("", f"beyond the first {num_rows:,} rows"))
+    return row_counts(num_in=index.num_rows, num_kept=num_rows, dropped={"not_drawn": index.num_rows - num_rows}) | {
+        "num_rows_by_source": count_sources(index, np.flatnonzero(is_drawn_N))
+    }
 
 
 def draw_rows(index: Index, *, num_rows: int, seed: int, by: By = "all") -> np.ndarray:
@@ -36,7 +59,7 @@ def _draw_order(index: Index, seed: int) -> np.ndarray:
 
 
 def _in_proportion(order_N: np.ndarray, source_N: np.ndarray) -> np.ndarray:
-    """The same rows so that every beginning has each source in proportion.
+    """The same rows, reordered so that every prefix has each source in proportion.
 
     The k-th row of a source with n rows comes at (k - 1/2) / n: the divisor method of Sainte-Laguë. Largest
     remainders would be nearer by a fraction of a row, but a source can lose a row when the whole grows.

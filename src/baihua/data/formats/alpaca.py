@@ -1,4 +1,4 @@
-"""`{"instruction": "...", "input": "...", "output": "..."}`: Stanford Alpaca and all that follow it.
+"""`{"instruction": "...", "input": "...", "output": "..."}`: Stanford Alpaca and the sets that follow it.
 
 `system`, a text, and `history`, a list of earlier questions with their answers, are read where a record has them.
 """
@@ -7,9 +7,16 @@ from typing import Any, Literal
 
 from baihua.chat.types import Message
 from baihua.core.config import Base
-from baihua.data.formats.messages import collect, make_pair, make_system
-from baihua.data.formats.text import LONGEST_DETAIL, explain, find_wrong_text
-from baihua.data.rows import Bad, Draft
+from baihua.data.drafts import (
+    Draft,
+    has_texts,
+    optional_text,
+    system_turn,
+    text_under,
+    turn_pair,
+    wrong_item,
+    wrong_value,
+)
 
 EXAMPLE = {"instruction": "翻译成英文", "input": "你好", "output": "Hello"}
 
@@ -33,29 +40,25 @@ class Config(Base):
 
 def fits(record: dict[str, Any]) -> bool:
     """Whether there is an instruction with an output."""
-    return find_wrong_text(record, ("instruction", "output")) is None
+    return has_texts(record, "instruction", "output")
 
 
-def convert(record: dict[str, Any], config: Config) -> list[Draft] | Bad:
+def convert(record: dict[str, Any], config: Config) -> list[Draft]:
     """The conversation of a record."""
-    wrong = find_wrong_text(record, (config.instruction, config.output), (config.input, config.system))
-    earlier = wrong or _read_history(record, config.history)
-    if isinstance(earlier, Bad):
-        return earlier
-    material = record.get(config.input)
-    question = Message("user", record[config.instruction], material if material and material.strip() else None)
-    answer = Message("assistant", record[config.output])
-    return [Draft([*make_system(record.get(config.system)), *earlier, question, answer])]
+    instruction, output = text_under(record, config.instruction), text_under(record, config.output)
+    material, system = optional_text(record, config.input), optional_text(record, config.system)
+    question = Message("user", instruction, material if material.strip() else None)
+    earlier = _read_history(record, config.history)
+    return [Draft([*system_turn(system), *earlier, question, Message("assistant", output)])]
 
 
-def _read_history(record: dict[str, Any], key: str) -> list[Message] | Bad:
+def _read_history(record: dict[str, Any], key: str) -> list[Message]:
     history = record.get(key) or []
     if not isinstance(history, list):
-        return Bad("bad_history", explain(record, (key,), wanted="a list of [question, answer]"))
-    return collect(message for turn in history for message in _read_pair(turn))
-
-
-def _read_pair(turn: Any) -> list[Message] | list[Bad]:
-    if isinstance(turn, list) and len(turn) == 2 and all(isinstance(text, str) for text in turn):
-        return make_pair(*turn)
-    return [Bad("bad_history", f"expected [question, answer], found {turn!r}"[:LONGEST_DETAIL])]
+        raise wrong_value(record, key, expected="a list of [question, answer]", reason="bad_history")
+    messages: list[Message] = []
+    for turn in history:
+        if not (isinstance(turn, list) and len(turn) == 2 and all(isinstance(text, str) for text in turn)):
+            raise wrong_item(turn, expected="[question, answer]", reason="bad_history")
+        messages += turn_pair(*turn)
+    return messages

@@ -8,15 +8,10 @@ from typing import Any, Literal
 
 from baihua.chat.types import Message
 from baihua.core.config import Base
+from baihua.data.drafts import Bad, Draft, has_texts, optional_text, text_under
 from baihua.data.formats import sharegpt
-from baihua.data.formats.text import LONGEST_DETAIL, find_wrong_text
-from baihua.data.rows import Bad, Draft
 
-EXAMPLE = {
-    "instruction": "Human:你好\nAssistant:你好！\nHuman:再见\nAssistant:",
-    "input": "",
-    "output": "再见！",
-}
+EXAMPLE = {"instruction": "Human:你好\nAssistant:你好！\nHuman:再见\nAssistant:", "input": "", "output": "再见！"}
 
 # Only at the start of a line: people also write about humans and assistants.
 SPEAKER = re.compile(r"^(Human|Assistant)[:：]", re.MULTILINE)
@@ -39,29 +34,25 @@ class Config(Base):
 
 def fits(record: dict[str, Any]) -> bool:
     """Whether the instruction starts with a speaker; lists of turns are left to `sharegpt`."""
-    if find_wrong_text(record, ("instruction", "output")) is not None:
-        return False
-    return record["instruction"].lstrip().startswith(("Human:", "Human："))
+    return has_texts(record, "instruction", "output") and record["instruction"].lstrip().startswith(
+        ("Human:", "Human：")
+    )
 
 
-def convert(record: dict[str, Any], config: Config) -> list[Draft] | Bad:
+def convert(record: dict[str, Any], config: Config) -> list[Draft]:
     """The conversation of a record."""
     if record.get(config.column) is not None:
         return sharegpt.convert(record, sharegpt.Config(column=config.column))
-    wrong = find_wrong_text(record, (config.instruction, config.output), (config.input,))
-    if wrong:
-        return wrong
-    turns = _read_turns(record[config.instruction])
-    if isinstance(turns, Bad):
-        return turns
-    return [Draft(_finish(turns, (record.get(config.input) or "").strip(), record[config.output]))]
+    text, output = text_under(record, config.instruction), text_under(record, config.output)
+    material = optional_text(record, config.input).strip()
+    return [Draft(_finish(_read_turns(text), material, output))]
 
 
-def _read_turns(text: str) -> list[Message] | Bad:
+def _read_turns(text: str) -> list[Message]:
     before, *pieces = SPEAKER.split(text)
     if before.strip() or not pieces:
         found = text[:40]
-        return Bad("no_messages", f"expected 'Human:' at the start, found {found!r}; is it alpaca?"[:LONGEST_DETAIL])
+        raise Bad("no_messages", f"expected 'Human:' at the start, found {found!r}; is it alpaca?")
     return [
         Message("user" if speaker == "Human" else "assistant", words.strip())
         for speaker, words in zip(pieces[::2], pieces[1::2], strict=True)
@@ -69,7 +60,7 @@ def _read_turns(text: str) -> list[Message] | Bad:
 
 
 def _finish(turns: list[Message], material: str, output: str) -> list[Message]:
-    """The output completes the last turn where that is an answer, usually an empty one."""
+    """Add the output, which completes the last turn where that is an answer, usually an empty one."""
     is_open = turns[-1].role == "assistant"
     answer = Message("assistant", (turns[-1].content + output).strip() if is_open else output)
     turns = turns[:-1] if is_open else turns

@@ -1,11 +1,10 @@
-"""Alpaca rows in two languages side by side: `zh_instruction`, `zh_input`, `zh_output` and the same with `en_`."""
+"""Alpaca rows in two languages in one record: `zh_instruction`, `zh_input`, `zh_output` and the same with `en_`."""
 
 from typing import Any, Literal
 
 from baihua.core.config import Base
+from baihua.data.drafts import Draft, has_texts
 from baihua.data.formats import alpaca
-from baihua.data.formats.text import find_wrong_text
-from baihua.data.rows import Bad, Draft
 
 EXAMPLE = {
     "zh_instruction": "翻译成英文",
@@ -23,7 +22,7 @@ class Config(Base):
     kind: Literal["bilingual"] = "bilingual"
     """The name of this format."""
     language: Literal["zh", "en", "both"] = "zh"
-    """The side to read; with both, a record becomes two conversations."""
+    """The language to read; with both, a record becomes two conversations."""
     instruction: str = "{language}_instruction"
     """The key of a language's instruction."""
     input: str = "{language}_input"
@@ -34,22 +33,15 @@ class Config(Base):
 
 def fits(record: dict[str, Any]) -> bool:
     """Whether both languages have an instruction and an output."""
-    return find_wrong_text(record, ("zh_instruction", "zh_output", "en_instruction", "en_output")) is None
+    return has_texts(record, "zh_instruction", "zh_output", "en_instruction", "en_output")
 
 
-def convert(record: dict[str, Any], config: Config) -> list[Draft] | Bad:
-    """One conversation per language, which is noted beside it."""
+def convert(record: dict[str, Any], config: Config) -> list[Draft]:
+    """One conversation per language, which goes into its meta."""
     drafts: list[Draft] = []
     for language in ("zh", "en") if config.language == "both" else (config.language,):
-        found = alpaca.convert(record, _columns(config, language))
-        if isinstance(found, Bad):
-            return found
-        drafts += [Draft(draft.messages, meta={"language": language}) for draft in found]
+        keys = [key.replace("{language}", language) for key in (config.instruction, config.input, config.output)]
+        columns = alpaca.Config(instruction=keys[0], input=keys[1], output=keys[2])
+        [draft] = alpaca.convert(record, columns)
+        drafts.append(Draft(draft.messages, meta={"language": language}))
     return drafts
-
-
-def _columns(config: Config, language: str) -> alpaca.Config:
-    instruction, material, output = (
-        key.replace("{language}", language) for key in (config.instruction, config.input, config.output)
-    )
-    return alpaca.Config(instruction=instruction, input=material, output=output)

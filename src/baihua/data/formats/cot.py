@@ -10,10 +10,8 @@ from pydantic import Field
 
 from baihua.chat.zh import is_mainly_chinese
 from baihua.core.config import Base
+from baihua.data.drafts import Bad, Draft, has_texts, text_under, turn_pair
 from baihua.data.draw.hashed import hashed_number
-from baihua.data.formats.messages import make_pair
-from baihua.data.formats.text import find_wrong_text
-from baihua.data.rows import Bad, Draft
 
 EXAMPLE = {
     "question": "一盒铅笔有12支，3盒共有多少支？",
@@ -64,25 +62,22 @@ class Config(Base):
 
 def fits(record: dict[str, Any]) -> bool:
     """Whether there are a question, a rationale and an answer."""
-    return find_wrong_text(record, ("question", "rationale", "answer")) is None
+    return has_texts(record, "question", "rationale", "answer")
 
 
-def convert(record: dict[str, Any], config: Config) -> list[Draft] | Bad:
+def convert(record: dict[str, Any], config: Config) -> list[Draft]:
     """The question and the reasoned answer of a record, in phrases drawn for it."""
-    keys = (config.question, config.rationale, config.answer)
-    wrong = find_wrong_text(record, keys)
-    if wrong:
-        return wrong
-    blank = next((key for key in keys if not record[key].strip()), None)
+    texts = {key: text_under(record, key).strip() for key in (config.question, config.rationale, config.answer)}
+    blank = next((key for key, text in texts.items() if not text), None)
     if blank is not None:
-        # The phrases would hide it from whoever looks for blank messages later.
-        return Bad("empty_text", f"{blank!r} is blank")
-    question, rationale, answer = (record[key].strip() for key in keys)
-    ask, reply = _draw(question, config)
-    return [Draft(make_pair(ask.format(question=question), reply.format(rationale=rationale, answer=answer)))]
+        # The phrases would hide it from the check for blank messages.
+        raise Bad("empty_text", f"{blank!r} is blank")
+    question, rationale, answer = (texts[key] for key in (config.question, config.rationale, config.answer))
+    ask, reply = _draw_phrases(question, config)
+    return [Draft(turn_pair(ask.format(question=question), reply.format(rationale=rationale, answer=answer)))]
 
 
-def _draw(question: str, config: Config) -> tuple[str, str]:
+def _draw_phrases(question: str, config: Config) -> tuple[str, str]:
     language = config.language
     if language == "auto":
         language = "zh" if is_mainly_chinese(question) else "en"

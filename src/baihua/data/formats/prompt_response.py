@@ -13,9 +13,17 @@ from typing import Any, Literal, TypeGuard
 
 from baihua.chat.types import Message
 from baihua.core.config import Base
-from baihua.data.formats.messages import collect, make_pair, make_system, refuse_tool, refuse_turn
-from baihua.data.formats.text import explain, find_wrong_text
-from baihua.data.rows import Bad, Draft
+from baihua.data.drafts import (
+    Draft,
+    has_texts,
+    optional_text,
+    system_turn,
+    text_under,
+    tool_turn,
+    turn_pair,
+    wrong_item,
+    wrong_value,
+)
 
 EXAMPLE = {"prompt": "你好", "response": "你好！", "source": "daily"}
 
@@ -42,66 +50,61 @@ class Config(Base):
 
 def fits(record: dict[str, Any]) -> bool:
     """Whether there is a pair under the keys of GPT4All or Firefly, or a conversation of MOSS."""
-    if any(find_wrong_text(record, pair) is None for pair in PAIRS):
+    if any(has_texts(record, *pair) for pair in PAIRS):
         return True
-    if isinstance(record.get("plain_text"), str):
+    if has_texts(record, "plain_text"):
         return PLAIN_TURN.match(record["plain_text"].lstrip()) is not None
     return _is_chat(record.get("chat"))
 
 
-def convert(record: dict[str, Any], config: Config) -> list[Draft] | Bad:
-    """The conversation of a record; `kind` and `source` are kept beside it."""
+def convert(record: dict[str, Any], config: Config) -> list[Draft]:
+    """The conversation of a record; `kind` and `source` go into its meta."""
     own = (config.prompt, config.response)
     pairs = PAIRS if own == PAIRS[0] else (own,)
     pair = max(pairs, key=lambda pair: sum(isinstance(record.get(key), str) for key in pair))
-    wrong = find_wrong_text(record, pair)
-    if wrong is None:
-        meta = {key: record[key] for key in REMEMBERED if isinstance(record.get(key), str)}
-        return [Draft(make_pair(record[pair[0]], record[pair[1]]), meta=meta)]
     is_moss = pairs is PAIRS and any(record.get(key) is not None for key in ("chat", "plain_text"))
-    return _read_moss(record) if is_moss else wrong
+    if is_moss and not has_texts(record, *pair):
+        return [_read_moss(record)]
+    prompt, response = (text_under(record, key) for key in pair)
+    return [Draft(turn_pair(prompt, response), meta={key: record[key] for key in REMEMBERED if has_texts(record, key)})]
 
 
-def _read_moss(record: dict[str, Any]) -> list[Draft] | Bad:
-    wrong = find_wrong_text(record, (), ("meta_instruction", "prefix"))
-    messages = wrong or (
-        _read_plain(record["plain_text"]) if record.get("chat") is None else _read_chat(record["chat"])
-    )
-    if isinstance(messages, Bad):
-        return messages
-    system = record.get("meta_instruction") or record.get("prefix") or ""
-    return [Draft([*make_system(system.strip()), *messages])]
+def _read_moss(record: dict[str, Any]) -> Draft:
+    system = [optional_text(record, key) for key in ("meta_instruction", "prefix")]
+    turns = _read_plain(record) if record.get("chat") is None else _read_chat(record)
+    return Draft([*system_turn((system[0] or system[1]).strip()), *turns])
 
 
 def _is_chat(value: object) -> TypeGuard[dict[str, Any]]:
     return isinstance(value, dict) and bool(value) and all(map(TURN_KEY.fullmatch, value))
 
 
-def _read_chat(chat: object) -> list[Message] | Bad:
+def _read_chat(record: dict[str, Any]) -> list[Message]:
     """Turns by their numbers: as text, turn_10 would come before turn_2."""
+    chat = record["chat"]
     if not _is_chat(chat):
-        return Bad("no_messages", explain({"chat": chat}, ("chat",), wanted="turn_1, turn_2 and so on"))
+        raise wrong_value(record, "chat", expected="turn_1, turn_2 and so on", reason="no_messages")
     keys = sorted(chat, key=lambda key: int(key.removeprefix("turn_")))
-    return collect(message for key in keys for message in _read_turn(chat[key]))
+    return [message for key in keys for message in _read_turn(chat[key])]
 
 
-def _read_turn(turn: Any) -> list[Message] | list[Bad]:
-    if not isinstance(turn, dict) or find_wrong_text(turn, ("Human", "MOSS"), INNER_KEYS):
-        return [refuse_turn(turn, wanted="texts under 'Human' and 'MOSS'")]
-    used = [key for key in INNER_KEYS if _unmark(turn.get(key) or "") not in ("", "None")]
+def _read_turn(turn: Any) -> list[Message]:
+    given = [key for key in INNER_KEYS if isinstance(turn, dict) and turn.get(key) is not None]
+    if not isinstance(turn, dict) or not has_texts(turn, "Human", "MOSS", *given):
+        raise wrong_item(turn, expected="texts under 'Human' and 'MOSS'")
+    used = [key for key in given if _unmark(turn[key]) not in ("", "None")]
     if used:
-        return [refuse_tool(f"{used[0]}: {_unmark(turn[used[0]])[:80]}")]
-    return make_pair(_unmark(turn["Human"]), _unmark(turn["MOSS"]))
+        raise tool_turn(f"{used[0]}: {_unmark(turn[used[0]])[:80]}")
+    return turn_pair(_unmark(turn["Human"]), _unmark(turn["MOSS"]))
 
 
 def _unmark(text: str) -> str:
     return MARKS.sub("", text).strip()
 
 
-def _read_plain(text: Any) -> list[Message] | Bad:
+def _read_plain(record: dict[str, Any]) -> list[Message]:
+    text = record["plain_text"]
     turns = PLAIN_TURN.findall(text) if isinstance(text, str) else []
     if not turns or PLAIN_TURN.sub("", text).strip():
-        return Bad(
-            "no_messages", explain({"plain_text": text}, ("plain_text",), wanted="turns of [Human]: and [MOSS]:")
-        )
+        raise wrong_value(record, "plain_text", expected="turns of [Human]: and [MOSS]:", reason="no_messages")
     return [Message("user" if speaker == "Human" else "assistant", words.strip()) for speaker, words in turns]

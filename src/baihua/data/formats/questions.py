@@ -1,16 +1,17 @@
-"""Questions to ask a model, of the sets that measure models: BELLE, Vicuna, MT-bench, AlignBench.
+"""Questions to ask a model, from the sets that measure models: BELLE, Vicuna, MT-bench, AlignBench.
 
     {"question", "std_answer", "class"}                           BELLE
     {"question_id", "text", "category"}                           Vicuna
     {"question_id", "category", "turns": [...], "reference"}      MT-bench
     {"question_id", "category", "subcategory", "question", "reference"}   AlignBench
 
-A draft is the question alone. What follows in a set of several turns is in its meta as `turns`, all of them:
-the next question can only be put when the first has been answered.
+As a format, a draft is the question alone. A set of several turns has all of them in its meta as `turns`: the next
+question can only be asked when the one before has been answered. `read_questions` reads a set's file to ask it.
 """
 
 import hashlib
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,23 +20,21 @@ from baihua.chat.types import Message
 from baihua.core.config import Base
 from baihua.core.errors import InputError
 from baihua.core.tree import is_mapping, is_sequence
-from baihua.data.formats.text import explain, find_wrong_text
+from baihua.data.drafts import Bad, Draft, has_texts, optional_text, wrong_value
 from baihua.data.read.records import read_objects
-from baihua.data.rows import Bad, Draft
 
 EXAMPLE = {"question": "中国的首都是哪里？", "std_answer": "北京", "class": "open qa"}
-HAS_ANSWERS = False
 
 QUESTION_KEYS = ("question", "text", "turns")
 CATEGORY_KEYS = ("class", "category")
 REFERENCE_KEYS = ("std_answer", "reference")
-# Where a question may be in a set that only asks: those of this format, and the questions of instruction data.
+# Where the file of a set may have its questions, those of instruction data included.
 ASKING_KEYS = ("text", "question", "instruction", "prompt", "turns")
 ID_KEYS = ("question_id", "id")
 
 
 class Config(Base):
-    """A question, its category and a reference answer; a key that is not given is found."""
+    """A question, its category and a reference answer; keys that are not given are searched for."""
 
     kind: Literal["questions"] = "questions"
     """The name of this format."""
@@ -49,24 +48,30 @@ class Config(Base):
 
 def fits(record: dict[str, Any]) -> bool:
     """Whether there is a question as one of the known sets has it."""
-    if find_wrong_text(record, ("question", "std_answer")) is None:
-        return True
-    is_listed = "question_id" in record and isinstance(record.get("category"), str)
-    return is_listed and any(_read_texts(record.get(key)) for key in QUESTION_KEYS)
+    is_listed = "question_id" in record and has_texts(record, "category")
+    return has_texts(record, "question", "std_answer") or (
+        is_listed and any(_read_texts(record.get(key)) for key in QUESTION_KEYS)
+    )
 
 
-def convert(record: dict[str, Any], config: Config) -> list[Draft] | Bad:
-    """The question of a record, with its id, category and reference beside it."""
+def convert(record: dict[str, Any], config: Config) -> list[Draft]:
+    """The question of a record, with its id, category and reference as meta."""
     keys = (config.question,) if config.question else QUESTION_KEYS
     turns = next((texts for key in keys if (texts := _read_texts(record.get(key)))), None)
     if turns is None:
-        return Bad("no_text", explain(record, keys, wanted="a question"))
+        raise wrong_value(record, *keys, expected="a question")
     if not all(turn.strip() for turn in turns):
-        return Bad("empty_text", "the question is blank")
-    meta = _read_meta(record, config)
-    if isinstance(meta, Bad):
-        return meta
-    return [Draft([Message("user", turns[0])], meta=meta | ({"turns": turns} if len(turns) > 1 else {}))]
+        raise Bad("empty_text", "the question is blank")
+    categories = [optional_text(record, key) for key in ((config.category,) if config.category else CATEGORY_KEYS)]
+    meta = {
+        "question_id": record.get("question_id"),
+        "category": normalise_category(next(filter(None, categories), "")),
+        "subcategory": normalise_category(optional_text(record, "subcategory")),
+        "reference": _read_reference(record, (config.reference,) if config.reference else REFERENCE_KEYS),
+        "turns": turns if len(turns) > 1 else None,
+    }
+    given = {key: value for key, value in meta.items() if value not in (None, "")}
+    return [Draft([Message("user", turns[0])], meta=given, is_answered=False)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +81,7 @@ class Question:
     id: str
     """As the set has it, otherwise 16 hex digits of the SHA-256 of its first text."""
     texts: tuple[str, ...]
-    """What is asked, turn by turn; the next one is asked when the one before has been answered."""
+    """What is asked, turn by turn; the next text is asked when the one before has been answered."""
     category: str | None = None
     reference: str | list[str] | None = None
     """A reference answer; for several turns one each."""
@@ -115,6 +120,11 @@ def texts_in(value: Any) -> list[str]:
     return [text for item in value for text in texts_in(item)] if is_sequence(value) else []
 
 
+def normalise_category(name: str) -> str:
+    """A category's name as sets spell it in different ways: `closed QA`, also with a no-break space, is `closed qa`."""
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
 def _question(record: dict[str, Any], *, where: str) -> Question:
     asked = ([text.strip() for text in texts_in(record.get(key)) if text.strip()] for key in ASKING_KEYS)
     texts = next(filter(None, asked), None)
@@ -122,22 +132,13 @@ def _question(record: dict[str, Any], *, where: str) -> Question:
         raise InputError(
             "this record has no question", where=where, fix=f"put it under one of {', '.join(ASKING_KEYS)}"
         )
-    reference = _read_reference(record, REFERENCE_KEYS)
-    return Question(
-        next((str(record[key]) for key in ID_KEYS if record.get(key) is not None), _hash(texts[0])),
-        tuple(texts),
-        next((str(record[key]) for key in CATEGORY_KEYS if record.get(key) is not None), None),
-        None if isinstance(reference, Bad) else reference,
-    )
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def normalise_category(name: str) -> str:
-    """A category's name as sets spell it in different ways: `closed QA`, also with a no-break space, is `closed qa`."""
-    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+    try:
+        reference = _read_reference(record, REFERENCE_KEYS)
+    except Bad as error:
+        raise InputError(error.detail, where=where, fix="correct or remove the reference answer") from error
+    named = next((str(record[key]) for key in ID_KEYS if record.get(key) is not None), None)
+    category = next((str(record[key]) for key in CATEGORY_KEYS if record.get(key) is not None), None)
+    return Question(named or hashlib.sha256(texts[0].encode()).hexdigest()[:16], tuple(texts), category, reference)
 
 
 def _read_texts(value: Any) -> list[str]:
@@ -146,28 +147,11 @@ def _read_texts(value: Any) -> list[str]:
     return texts if all(isinstance(text, str) for text in texts) else []
 
 
-def _read_meta(record: dict[str, Any], config: Config) -> dict[str, Any] | Bad:
-    category_keys = (config.category,) if config.category else CATEGORY_KEYS
-    wrong = find_wrong_text(record, (), (*category_keys, "subcategory"))
-    reference = wrong or _read_reference(record, (config.reference,) if config.reference else REFERENCE_KEYS)
-    if isinstance(reference, Bad):
-        return reference
-    category = next((record[key] for key in category_keys if record.get(key)), "")
-    meta = {
-        "question_id": record.get("question_id"),
-        "category": normalise_category(category),
-        "subcategory": normalise_category(record.get("subcategory") or ""),
-        "reference": reference,
-    }
-    return {key: value for key, value in meta.items() if value not in (None, "")}
-
-
-def _read_reference(record: dict[str, Any], keys: tuple[str, ...]) -> str | list[str] | Bad | None:
+def _read_reference(record: dict[str, Any], keys: Sequence[str]) -> str | list[str] | None:
     """A reference as it stands, one per turn where there are several; None where all are blank."""
     value = next((record[key] for key in keys if record.get(key)), None)
     if value is None:
         return None
-    texts = _read_texts(value)
-    if not texts:
-        return Bad("no_text", explain(record, keys, wanted="a reference answer"))
+    if not (texts := _read_texts(value)):
+        raise wrong_value(record, *keys, expected="a reference answer")
     return value if any(text.strip() for text in texts) else None

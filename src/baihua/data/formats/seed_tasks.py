@@ -4,9 +4,7 @@ from typing import Any, Literal
 
 from baihua.chat.types import Message
 from baihua.core.config import Base
-from baihua.data.formats.messages import are_turns, refuse_turn
-from baihua.data.formats.text import explain, find_wrong_text
-from baihua.data.rows import Bad, Draft
+from baihua.data.drafts import Draft, are_turns, has_texts, list_under, optional_text, text_under, wrong_item
 
 EXAMPLE = {
     "id": "seed_task_0",
@@ -16,7 +14,7 @@ EXAMPLE = {
     "is_classification": False,
 }
 
-# How the prompts that made such sets say that a task needs no material.
+# How the prompts that made such sets mark a task without material.
 NO_INPUT = frozenset({"", "<noinput>", "<无输入>"})
 
 
@@ -33,34 +31,21 @@ class Config(Base):
 
 def fits(record: dict[str, Any]) -> bool:
     """Whether there is an instruction with instances."""
-    return isinstance(record.get("instruction"), str) and are_turns(record.get("instances"), key="output")
+    return has_texts(record, "instruction") and are_turns(record.get("instances"), key="output")
 
 
-def convert(record: dict[str, Any], config: Config) -> list[Draft] | Bad:
+def convert(record: dict[str, Any], config: Config) -> list[Draft]:
     """One conversation per instance; the task's id is kept as `seed`."""
-    wrong = find_wrong_text(record, (config.instruction,))
-    if wrong:
-        return wrong
-    instances = record.get(config.instances)
-    if not isinstance(instances, list) or not instances:
-        return Bad("no_instances", explain(record, (config.instances,), wanted="a list with an instance"))
+    instruction = text_under(record, config.instruction)
+    instances = list_under(record, config.instances, expected="a list with an instance", reason="no_instances")
     names = {"seed": "id", "name": "name", "is_classification": "is_classification"}
     meta = {name: record[key] for name, key in names.items() if record.get(key) is not None}
-    drafts: list[Draft] = []
-    for instance in instances:
-        messages = _read_instance(record[config.instruction], instance)
-        if isinstance(messages, Bad):
-            return messages
-        drafts.append(Draft(messages, meta=dict(meta)))
-    return drafts
+    return [Draft(_read_instance(instruction, instance), meta=dict(meta)) for instance in instances]
 
 
-def _read_instance(instruction: str, instance: Any) -> list[Message] | Bad:
+def _read_instance(instruction: str, instance: Any) -> list[Message]:
     if not isinstance(instance, dict):
-        return refuse_turn(instance, wanted="an instance with input and output")
-    wrong = find_wrong_text(instance, ("output",), ("input",))
-    if wrong:
-        return wrong
-    material = instance.get("input") or ""
+        raise wrong_item(instance, expected="an instance with input and output")
+    output, material = text_under(instance, "output"), optional_text(instance, "input")
     is_given = material.strip().casefold() not in NO_INPUT
-    return [Message("user", instruction, material if is_given else None), Message("assistant", instance["output"])]
+    return [Message("user", instruction, material if is_given else None), Message("assistant", output)]

@@ -19,8 +19,7 @@ from baihua.data.batch import Batch
 from baihua.data.inspect import letters
 from baihua.data.inspect.clusters import Cluster, count_reasons, find_clusters
 from baihua.data.inspect.measures import Measured, excerpt, measure, read_batches
-from baihua.data.rows import DROPPED_FILE, find_table
-from baihua.data.shards import holds_documents
+from baihua.data.rows import DROPPED_FILE, find_table, holds_documents
 
 FIGURES_FILE = "figures.json"
 NUM_ODD = 5

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from baihua.data.batch import Batch
 from baihua.data.inspect import letters
 from baihua.data.rows import DOCUMENT
-from baihua.data.shards import sources_of
+from baihua.data.shards import row_groups
 
 # A thousand conversations take a few MB; a thousand documents of 10,000 characters take 300 MB for a moment.
 NUM_ROWS_PER_BATCH = 1024
@@ -57,7 +57,7 @@ class Measured:
 
 def read_batches(file: Path) -> Iterator[Batch]:
     """Rows of conversations or documents, in order, never all in memory."""
-    for source in sources_of(file):
+    for source in row_groups(file):
         table = source.read()
         for start in range(0, table.num_rows, NUM_ROWS_PER_BATCH):
             yield Batch(table.slice(start, NUM_ROWS_PER_BATCH))

@@ -26,8 +26,7 @@ from baihua.data.draw.split import group_fraction
 from baihua.data.filters import refusal
 from baihua.data.inspect.measures import excerpt, read_batches
 from baihua.data.inspect.terms import choose_terms, count_terms
-from baihua.data.rows import find_table
-from baihua.data.shards import holds_documents
+from baihua.data.rows import find_table, holds_documents
 
 TOPICS_FILE, ROWS_FILE = "topics.json", "topics.parquet"
 ROWS_SCHEMA = pa.schema([("id", pa.string()), ("topic", pa.string())])

@@ -1,22 +1,22 @@
-"""Conversations about who the chatbot is, made from the templates of `data/identity`.
+"""Conversations about who the chatbot is, made from the templates in `data/made/identity`.
 
 A template is a line `{"intent", "turns", "others", "contrast"}`: each turn is a list of wordings, user and assistant
-by turns; every wording of the first turn becomes a conversation of its own. `{name}` and `{maker}` stand for the
-chatbot's, `{other}` for one of `others`. Contrast templates ask who somebody else is, and never name the chatbot.
-The templates were written for this project and are in the public domain (CC0 1.0), as is what is made of them.
+in turn; every wording of the first turn becomes a conversation. `{name}` and `{maker}` stand for the chatbot's,
+`{other}` for one of `others`. Contrast templates ask who somebody else is, and never name the chatbot. The templates
+were written for this project and are in the public domain (CC0 1.0), as are the conversations made of them.
 """
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from baihua.chat.types import Message
 from baihua.chat.zh import is_han
 from baihua.core.files import read_jsonl
 from baihua.data.draw.hashed import hashed_number
-from baihua.data.rows import Row, message_id, number_repeats
+from baihua.data.rows import Row, message_id, number_repeats, row_counts, write_no_dropped, write_rows
 
 FOLDER = Path(__file__).parent / "identity"
 LICENCE = "CC0-1.0"
@@ -26,8 +26,8 @@ Language = Literal["zh", "en"]
 
 
 @dataclass(frozen=True, slots=True)
-class Template:
-    """One line of a file: several first questions of one intent, and what may follow."""
+class IdentityTemplate:
+    """One line of a file: several first questions of one intent, and the turns that follow."""
 
     language: Language
     line: int
@@ -38,19 +38,35 @@ class Template:
 
     @property
     def group(self) -> str:
-        """Wordings of one intent, in whatever language, belong on one side of a split."""
+        """All wordings of one intent, in both languages, belong on the same side of a split."""
         return f"{'contrast' if self.contrast else 'identity'}-{self.intent}"
 
 
-def read_templates(language: Language) -> list[Template]:
+def write_identity(
+    out: Path, *, name: str, maker: str, languages: Sequence[Language], num_answers: int, seed: int
+) -> dict[str, Any]:
+    """Write the conversations of some languages and an empty dropped.parquet; the counts."""
+    templates = [template for language in sorted(set(languages)) for template in read_templates(language)]
+    rows = make_rows(templates, name=name, maker=maker, num_answers=num_answers, seed=seed)
+    write_rows(rows, out)
+    write_no_dropped(out)
+    num_contrast = sum(map(is_contrast, rows))
+    added = {"contrast": num_contrast, "identity": len(rows) - num_contrast}
+    return row_counts(num_in=0, num_kept=len(rows), added=added) | {
+        "num_rows_by_source": {"identity": len(rows)},
+        "sources": {"identity": {"licence": LICENCE, "num_rows": len(rows)}},
+    }
+
+
+def read_templates(language: Language) -> list[IdentityTemplate]:
     """All templates of a language."""
-    return [Template(language, line, **record) for line, record in read_jsonl(FOLDER / f"{language}.jsonl")]
+    return [IdentityTemplate(language, line, **record) for line, record in read_jsonl(FOLDER / f"{language}.jsonl")]
 
 
 def make_rows(
-    templates: Sequence[Template], *, name: str, maker: str, num_answers: int = 1, seed: int = 0
+    templates: Sequence[IdentityTemplate], *, name: str, maker: str, num_answers: int = 1, seed: int = 0
 ) -> list[Row]:
-    """One row for each first question and each of `num_answers` draws of what follows."""
+    """One row for each first question and each of `num_answers` draws of the following turns."""
     found = [row for template in templates for row in _rows_of(template, name, maker, num_answers, seed)]
     ids = number_repeats(row.id for row in found)
     return [replace(row, id=row_id) for row, row_id in zip(found, ids, strict=True)]
@@ -61,8 +77,8 @@ def is_contrast(row: Row) -> bool:
     return row.group.startswith("contrast-")
 
 
-def _rows_of(template: Template, name: str, maker: str, num_answers: int, seed: int) -> Iterator[Row]:
-    # "Are you X?" must not be denied by X itself, nor by a name that holds X.
+def _rows_of(template: IdentityTemplate, name: str, maker: str, num_answers: int, seed: int) -> Iterator[Row]:
+    # "Are you X?" must not be denied by X itself, nor by a name that contains X.
     others = [other for other in template.others if not any(_overlap(other, own) for own in (name, maker))]
     if template.others and not others:
         return
@@ -71,8 +87,7 @@ def _rows_of(template: Template, name: str, maker: str, num_answers: int, seed: 
             key = f"{seed}:{template.language}:{question}"
             names = {"name": name, "maker": maker, "other": _choose(others, key, draw) if others else ""}
             later = [_choose(turn, f"{key}:{place}", draw) for place, turn in enumerate(template.turns[1:])]
-            texts = [question, *later]
-            messages = tuple(_message(place, text, names) for place, text in enumerate(texts))
+            messages = tuple(_message(place, text, names) for place, text in enumerate([question, *later]))
             yield Row(
                 id=message_id(messages),
                 messages=messages,
@@ -85,7 +100,7 @@ def _rows_of(template: Template, name: str, maker: str, num_answers: int, seed: 
 
 
 def _choose(wordings: Sequence[str], key: str, draw: int) -> str:
-    """A wording that the key fixes; the next draw gives the next one."""
+    """A wording that the key determines; the next draw gives the next one."""
     return wordings[(hashed_number(f"identity:{key}") + draw) % len(wordings)]
 
 
@@ -105,8 +120,6 @@ def _spaced(found: re.Match[str], value: str) -> str:
 
 
 def _is_border(left: str, right: str) -> bool:
-    if not left or not right:
-        return False
     return (is_han(left) and _is_latin(right)) or (_is_latin(left) and is_han(right))
 
 

@@ -1,6 +1,6 @@
-"""Named data collections: where they are, under which licence, what is wrong with them and what mends it.
+"""Named data collections: their addresses, licences, known defects and the filters that repair them.
 
-`catalog.yaml` holds the entries; `catalog:NAME` in a recipe's `files` means one of them.
+`catalog.yaml` holds the entries; `catalog:NAME` in a recipe's `files` names one.
 """
 
 import functools
@@ -28,7 +28,7 @@ HEADER = ["name", "kind", "rows", "tags", "licence", "where"]
 
 
 class Tags(Base):
-    """What a collection is in a word each; an absent word is not known."""
+    """One word for each property of a collection; None where it is unknown."""
 
     language: Literal["EN", "CN", "EN/CN", "ML"] | None = None
     """English, Chinese, both, or many languages."""
@@ -39,12 +39,12 @@ class Tags(Base):
 
 
 class Entry(Base):
-    """One collection as its publishers describe it; what is not known is absent."""
+    """One collection as its publishers describe it; unknown fields are absent."""
 
     title: Text
-    """What it is, in a line."""
+    """A description in one line."""
     kind: Literal["instructions", "dialogues", "text", "questions"]
-    """What its rows are; questions are for evaluation, not for training."""
+    """The kind of its rows; questions are for evaluation, not for training."""
     hub: HubId | None = None
     """Its id among the data sets of the Hugging Face hub."""
     path: Text | None = None
@@ -62,11 +62,11 @@ class Entry(Base):
     tags: Tags = Tags()
     """Language, task and generation in short."""
     format: dict[str, Any] | None = None
-    """The config of the format that reads it; absent, no format of ours is known to."""
+    """The config of the format that reads it; absent where none is known to."""
     defects: list[Text] = Field(default=[])
     """Known problems, a sentence each."""
     filters: list[dict[str, Any]] = Field(default=[])
-    """Configs of the filters that mend what can be mended, in order."""
+    """Configs of the filters that repair what can be repaired, in order."""
 
 
 @functools.cache
@@ -80,10 +80,8 @@ def find(name: str) -> Entry:
     """The collection of a name, with or without `catalog:`; an unknown one is an InputError with the nearest name."""
     wanted = name.removeprefix(PREFIX)
     if wanted not in load():
-        raise InputError(
-            kinds.unknown(wanted, list(load()), what="data collection"),
-            fix="see `baihua show catalog` for what each is",
-        )
+        what = kinds.unknown(wanted, list(load()), what="data collection")
+        raise InputError(what, fix="`baihua show catalog` describes each")
     return load()[wanted]
 
 
@@ -93,22 +91,22 @@ def table(entries: Mapping[str, Entry]) -> Table:
 
 
 def show_one(name: str) -> str:
-    """Everything known of one collection, with a recipe that imports and mends it."""
+    """Everything known about one collection, with a recipe that imports and repairs it."""
     entry = find(name)
     lines = [entry.title, "", *(f"{label:<12}{value}" for label, value in _facts(entry).items() if value)]
     if entry.defects:
         lines += ["", "Known defects", *(f"- {defect}" for defect in entry.defects)]
     tree = recipe(name.removeprefix(PREFIX), entry)
     if tree is None:
-        return "\n".join(
-            [*lines, "", "No format of ours is known to read it: convert it, or add a format of your own."]
-        )
+        return "\n".join([*lines, "", "No format is known to read it: convert it, or add a format (--extensions)."])
     text = yaml.safe_dump(tree, allow_unicode=True, sort_keys=False, default_flow_style=None, width=100)
-    return "\n".join([*lines, "", "# A recipe that imports it" + " and mends it" * bool(entry.filters), text.rstrip()])
+    return "\n".join(
+        [*lines, "", "# A recipe that imports it" + " and repairs it" * bool(entry.filters), text.rstrip()]
+    )
 
 
 def recipe(name: str, entry: Entry) -> dict[str, Any] | None:
-    """A recipe that imports a collection and mends it; None where no format is known to read it."""
+    """A recipe that imports a collection and repairs it; None where no format is known to read it."""
     if entry.format is None:
         return None
     raw = {"stage": "import_data", "files": [PREFIX + name], "format": entry.format, "bad_rows": "drop"}
@@ -117,7 +115,7 @@ def recipe(name: str, entry: Entry) -> dict[str, Any] | None:
 
 
 def as_json(entries: Mapping[str, Entry]) -> str:
-    """The collections as a JSON object by name; fields that are not known are absent."""
+    """The collections as a JSON object by name; unknown fields are absent."""
     found = {name: entry.model_dump(exclude_none=True) for name, entry in sorted(entries.items())}
     return json.dumps(found, ensure_ascii=False)
 
@@ -132,13 +130,13 @@ def _words(tags: Tags) -> str:
 
 
 def _facts(entry: Entry) -> dict[str, str | None]:
-    """What `show_one` lists, by its label."""
+    """The lines of `show_one` by label."""
     return {
         "kind": entry.kind,
-        "rows": f"{entry.num_rows:,}" if entry.num_rows else "not known",
+        "rows": f"{entry.num_rows:,}" if entry.num_rows else "unknown",
         "languages": ", ".join(entry.languages),
         "tags": _words(entry.tags),
-        "licence": entry.licence or "not known: ask its publishers before you use it",
+        "licence": entry.licence or "unknown: ask the publishers before you use it",
         "hub": entry.hub,
         "path": entry.path,
         "modelscope": entry.modelscope,

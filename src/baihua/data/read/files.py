@@ -1,14 +1,17 @@
-"""From what a recipe names to files: shipped sets, catalogue entries, hubs, files, folders and patterns."""
+"""The files that a recipe's names stand for: shipped sets, catalogue entries, hubs, files, folders and patterns."""
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from baihua.core.errors import InputError
-from baihua.data.read.records import SUFFIXES, check_suffix
+from baihua.data.read import catalog, hub
+
+KINDS = (".json", ".jsonl", ".csv", ".tsv", ".parquet")
+SUFFIXES = tuple(kind + packing for kind in KINDS for packing in ("", ".gz", ".zst"))
 
 STARTER = "starter:"
-CATALOG = "catalog:"
+CATALOG = catalog.PREFIX
 HUBS = ("hub:", "modelscope:")
 STARTER_FOLDER = Path(__file__).parents[1] / "made" / "starter"
 HUB = re.compile(
@@ -18,7 +21,7 @@ HUB = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where the rows of some files come from: the name that they carry, and the licence if it is known."""
+    """Files with the source name that their rows carry and their licence; without a source, the file's name counts."""
 
     files: list[Path]
     source: str | None = None
@@ -26,14 +29,14 @@ class Origin:
 
 
 def is_path(name: str) -> bool:
-    """Whether a name of a recipe means something on this disk."""
+    """Whether a name in a recipe is a path of this machine."""
     return not name.startswith((STARTER, CATALOG, *HUBS))
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that finds nothing; what lies on a hub is only checked for its form."""
+    """Refuse a name that finds nothing; for a hub only the form is checked."""
     if name.startswith(CATALOG):
-        catalogued(name)
+        hub_address(name)
     elif name.startswith(HUBS):
         _parse_hub(name)
     else:
@@ -41,36 +44,33 @@ def check_name(name: str) -> None:
 
 
 def find_origins(names: list[str], cache: Path) -> list[Origin]:
-    """Files behind each name, fetched into `cache` where they lie on a hub."""
+    """The files of each name; data sets of hubs are downloaded, those of ModelScope into `cache`."""
     return [_origin(name, cache) for name in names]
 
 
 def find_files(names: list[str]) -> list[Path]:
-    """Files that names on this disk mean, sorted within each name; a name that finds nothing is an InputError."""
+    """The files of paths and `starter:` names, sorted within each name; a name that finds nothing is an InputError."""
     return [file for name in names for file in _expand(name)]
 
 
-def catalogued(name: str) -> tuple[str, str | None]:
-    """The hub address and the licence of a catalogue's entry, given as `catalog:NAME`."""
-    from baihua.data.read import catalog
-
-    entry = catalog.find(name.removeprefix(CATALOG))
+def hub_address(name: str) -> str:
+    """The address on a hub of a catalogue entry, given as `catalog:NAME`."""
+    entry = catalog.find(name)
     if entry.hub is None and entry.modelscope is None:
         raise InputError(
-            "this collection is in the catalogue, but no hub is known to have it",
+            "this collection is in the catalogue, but is not known to be on a hub",
             where=name,
-            fix="fetch it yourself and name its files",
+            fix="download it yourself and name its files",
         )
     inside = f":{entry.path}" if entry.path else ""
-    return (f"hub:{entry.hub}" if entry.hub else f"modelscope:{entry.modelscope}") + inside, entry.licence
+    return (f"hub:{entry.hub}" if entry.hub else f"modelscope:{entry.modelscope}") + inside
 
 
 def _origin(name: str, cache: Path) -> Origin:
     if name.startswith(STARTER):
         return Origin(_expand(name), None, "CC0-1.0")
     if name.startswith(CATALOG):
-        hub, licence = catalogued(name)
-        return Origin(_fetch(hub, cache), name.removeprefix(CATALOG), licence)
+        return Origin(_fetch(hub_address(name), cache), name.removeprefix(CATALOG), catalog.find(name).licence)
     if name.startswith(HUBS):
         return Origin(_fetch(name, cache), _parse_hub(name)["name"])
     return Origin(_expand(name))
@@ -78,7 +78,7 @@ def _origin(name: str, cache: Path) -> Origin:
 
 def _expand(name: str) -> list[Path]:
     if name.startswith(STARTER):
-        return _starter(name)
+        return _starter(name.removeprefix(STARTER))
     path = Path(name)
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file() and file.name.lower().endswith(SUFFIXES))
@@ -89,19 +89,20 @@ def _expand(name: str) -> list[Path]:
         files = [path] if path.is_file() else []
     if not files:
         raise InputError(
-            "no data file here", where=name, fix=f"name a file, folder or pattern of {', '.join(SUFFIXES)}"
+            "no data files found", where=name, fix=f"name a file, folder or pattern of {', '.join(SUFFIXES)}"
         )
     for file in files:
-        check_suffix(file)
+        if not file.name.lower().endswith(SUFFIXES):
+            fix = f"use {', '.join(KINDS)}, each also as .gz or .zst"
+            raise InputError(f"cannot read files like {file.name!r}", where=str(file), fix=fix)
     return files
 
 
-def _starter(name: str) -> list[Path]:
-    wanted = name.removeprefix(STARTER)
-    files = sorted(STARTER_FOLDER.glob(f"{wanted or '*'}.jsonl"))
+def _starter(category: str) -> list[Path]:
+    files = sorted(STARTER_FOLDER.glob(f"{category or '*'}.jsonl"))
     if not files:
         known = ", ".join(sorted(file.stem for file in STARTER_FOLDER.glob("*.jsonl")))
-        raise InputError(f"the starter set has no category {wanted!r} (known: {known})", where=name)
+        raise InputError(f"the starter set has no category {category!r} (known: {known})", where=STARTER + category)
     return files
 
 
@@ -109,19 +110,18 @@ def _parse_hub(name: str) -> re.Match[str]:
     match = HUB.fullmatch(name)
     if match is None:
         raise InputError(
-            "this is no name on a hub",
+            "invalid hub address",
             where=name,
             fix="write it as hub:ORG/NAME[@REVISION][:PATH INSIDE] or modelscope:...",
         )
     return match
 
 
-def _fetch(name: str, cache: Path) -> list[Path]:
-    from baihua.data.read import hub
-
-    match = _parse_hub(name)
+def _fetch(address: str, cache: Path) -> list[Path]:
+    match = _parse_hub(address)
+    path = match["path"]
     if match["hub"] == "modelscope":
-        folder = hub.from_modelscope(match["name"], match["revision"], cache, path=match["path"])
+        folder = hub.from_modelscope(match["name"], match["revision"], cache, suffixes=SUFFIXES, path=path)
     else:
-        folder = hub.from_hub(match["name"], match["revision"], path=match["path"])
-    return _expand(str(folder / (match["path"] or "")))
+        folder = hub.from_hub(match["name"], match["revision"], suffixes=SUFFIXES, path=path)
+    return _expand(str(folder / (path or "")))

@@ -19,10 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from baihua.core.errors import InputError
-
-KINDS = (".json", ".jsonl", ".csv", ".tsv", ".parquet")
-PACKINGS = ("", ".gz", ".zst")
-SUFFIXES = tuple(kind + packing for kind in KINDS for packing in PACKINGS)
+from baihua.data.drafts import Bad
+from baihua.data.read.files import SUFFIXES
 
 # A record longer than this is a file without line breaks, or not data: a book has about 2 MB.
 MAX_NUM_RECORD_BYTES = 32 << 20
@@ -30,6 +28,7 @@ MAX_NUM_RECORD_BYTES = 32 << 20
 NUM_BUFFER_BYTES = 1 << 14
 NUM_BLOCK_CHARS = 1 << 20
 NUM_PARQUET_ROWS = 2_000
+TOO_LONG = f"longer than {MAX_NUM_RECORD_BYTES >> 20} MiB: is this one record?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +100,7 @@ def _read_lines(stream: io.BufferedReader, encoding: str) -> Iterator[Record]:
     while line := stream.readline(MAX_NUM_RECORD_BYTES):
         number += 1
         if len(line) == MAX_NUM_RECORD_BYTES and not line.endswith(b"\n"):
-            yield Record(number, line[:1000].decode(encoding, "replace"), "record_too_long", _too_long())
+            yield Record(number, line[:1000].decode(encoding, "replace"), "record_too_long", TOO_LONG)
             _skip_line(stream)
             continue
         record = _decode(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line, number, encoding)
@@ -209,44 +208,46 @@ def _read_parquet(stream: io.BufferedReader, *, is_packed: bool) -> Iterator[Rec
 def read_objects(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line number and object of every record of a file; an InputError names the first one that cannot be read.
 
-    A file that is none of SUFFIXES is plain text: each line that is not blank is the object {"text": LINE}.
+    A file with none of SUFFIXES is plain text: each line that is not blank is the object {"text": LINE}.
     """
     if not file.is_file():
         raise InputError("no such file", where=str(file), fix="check the path")
     is_plain = not file.name.lower().endswith(SUFFIXES)
     for record in read_records(file):
-        value = f"{record.reason}: {record.detail}" if record.reason else record.raw
-        if not record.reason:
+        try:
+            if record.reason:
+                raise Bad(record.reason, record.detail)
             value = {"text": record.raw} if is_plain else parse(record.raw)
-        if isinstance(value, str):
-            raise InputError(f"this record cannot be read: {value}", where=f"{file}:{record.line}", fix="correct it")
+        except Bad as bad:
+            raise InputError(
+                f"this record cannot be read: {bad.reason} ({bad.detail})",
+                where=f"{file}:{record.line}",
+                fix="correct or remove it",
+            ) from bad
         yield record.line, value
 
 
-def parse(raw: str) -> dict[str, Any] | str:
-    """The object that a record's text is, or a sentence about why it is none that can be used."""
+def parse(raw: str) -> dict[str, Any]:
+    """The object in a record's text; Bad with the reason `not_json` where there is none that can be used."""
     try:
         value = json.loads(raw, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
-        return f"{error.msg} at column {error.colno}"
-    except _TwiceError as error:
-        return f"the key {error.args[0]!r} is there twice"
-    except RecursionError:
-        return "nested too deeply"
+        raise Bad("not_json", f"{error.msg} at column {error.colno}") from error
+    except RecursionError as error:
+        raise Bad("not_json", "nested too deeply") from error
     if not isinstance(value, dict):
-        return f"expected an object, found {type(value).__name__}"
-    return "half of a surrogate pair (\\ud800 to \\udfff) is no character" if _has_half_character(raw, value) else value
-
-
-class _TwiceError(Exception):
-    """A key that is written twice: JSON would silently keep the last one."""
+        raise Bad("not_json", f"expected an object, found {type(value).__name__}")
+    if _has_half_character(raw, value):
+        raise Bad("not_json", "half of a surrogate pair (\\ud800 to \\udfff) is not a character")
+    return value
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object with each key once: JSON would silently keep the last value."""
     value = dict(pairs)
     if len(value) != len(pairs):
         keys = [key for key, _ in pairs]
-        raise _TwiceError(next(key for key in keys if keys.count(key) > 1))
+        raise Bad("not_json", f"the key {next(key for key in keys if keys.count(key) > 1)!r} is there twice")
     return value
 
 
@@ -259,16 +260,3 @@ def _has_half_character(raw: str, value: dict[str, Any]) -> bool:
     except UnicodeEncodeError:
         return True
     return False
-
-
-def _too_long() -> str:
-    return f"longer than {MAX_NUM_RECORD_BYTES >> 20} MiB: is this one record?"
-
-
-def check_suffix(file: Path) -> None:
-    """Refuse a file that cannot be read by its name."""
-    if not file.name.lower().endswith(SUFFIXES):
-        kinds = ", ".join(KINDS)
-        raise InputError(
-            f"cannot read files like {file.name!r}", where=str(file), fix=f"use {kinds}, each also as .gz or .zst"
-        )

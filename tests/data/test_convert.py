@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from baihua.core.errors import InputError
+from baihua.data.drafts import Bad, check_turns
 from baihua.data.formats import bilingual
 from baihua.data.read.files import find_files
-from baihua.data.rows import DROPPED_SCHEMA, FILE, find_fault, message_id, number_repeats, read_rows, write_rows
+from baihua.data.rows import DROPPED_SCHEMA, FILE, message_id, number_repeats, read_rows, write_rows
 
 GOOD = talk("你好", "你好！")
 BAD: list[Any] = [
@@ -71,7 +72,7 @@ def test_the_counts_add_up_with_two_languages(tmp_path: Path) -> None:
 def test_a_bad_row_stops_with_file_line_and_fix(tmp_path: Path, bad: Any, message: str) -> None:
     file = write_lines(tmp_path / "a.jsonl", [GOOD, bad])
     with pytest.raises(
-        InputError, match=message + r".*\n  where: .*a\.jsonl:2\n  fix:   mend the row, or set `bad_rows: drop`"
+        InputError, match=message + r".*\n  where: .*a\.jsonl:2\n  fix:   correct the record, or set `bad_rows: drop`"
     ):
         import_files(tmp_path, file, bad_rows="stop")
 
@@ -94,13 +95,13 @@ def test_records_of_no_known_format_stop_with_their_keys(tmp_path: Path) -> None
 
 def test_no_usable_row_says_why_the_first_was_dropped(tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match=r"no usable row in 1 records\n.*\n  fix:   the first one was dropped because: not_json"
+        InputError, match=r"none of 1 records can be used\n.*\n  fix:   the first one was dropped because: not_json"
     ):
         import_files(tmp_path, write_lines(tmp_path / "a.jsonl", ["{"]))
 
 
 def test_empty_data_is_said_to_be_empty(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no usable row in 0 records\n.*\n  fix:   the files are empty"):
+    with pytest.raises(InputError, match=r"none of 0 records can be used\n.*\n  fix:   the files are empty"):
         import_files(tmp_path, write_lines(tmp_path / "a.jsonl", []))
 
 
@@ -123,7 +124,7 @@ def test_documents_are_no_conversations(tmp_path: Path) -> None:
     assert (made.texts, made.reasons) == (["第一篇。", "第二篇。"], [(2, "empty_text")])
     talks = write_lines(tmp_path / "b.jsonl", [GOOD])
     with pytest.raises(
-        InputError, match=r"2 documents and 1 conversations cannot be one data set\n.*\n.*messages, text"
+        InputError, match=r"one data set cannot hold both 2 documents and 1 conversations\n.*\n.*messages, text"
     ):
         import_files(tmp_path / "2", text, talks)
 
@@ -151,7 +152,7 @@ def test_source_and_licence_are_the_users_or_the_files(tmp_path: Path) -> None:
 def test_many_shards_are_read_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write_lines(tmp_path / "a.jsonl", [talk(f"问{n % 7}", "答") for n in range(40)])
     whole = import_files(tmp_path / "1", file)
-    monkeypatch.setattr("baihua.data.read.reading.NUM_SHARD_ROWS", 9)
+    monkeypatch.setattr("baihua.data.shards.NUM_SHARD_ROWS", 9)
     in_shards = import_files(tmp_path / "2", file)
     assert in_shards.rows == whole.rows
     assert in_shards.figures == whole.figures
@@ -171,8 +172,8 @@ def test_names_mean_files_folders_patterns_and_shipped_sets(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("no.jsonl", "no data file here\n.*\n  fix:   name a file, folder or pattern of .json, .json.gz"),
-        ("*.csv", "no data file here"),
+        ("no.jsonl", "no data files found\n.*\n  fix:   name a file, folder or pattern of .json, .json.gz"),
+        ("*.csv", "no data files found"),
         ("x.txt", r"cannot read files like 'x\.txt'"),
         ("starter:idenity", r"the starter set has no category 'idenity' \(known: brainstorming,"),
     ],
@@ -195,20 +196,20 @@ def test_the_id_is_the_messages_and_repeats_are_numbered(tmp_path: Path) -> None
     assert rows[0].id == message_id(rows[0].messages)
     assert [row.id for row in rows[1:]] == [rows[0].id + "-2", message_id(rows[2].messages), rows[0].id + "-3"]
     assert number_repeats("aba") == ["a", "b", "a-2"]
-    assert find_fault(rows[0].messages) is None
+    check_turns(rows[0].messages)
 
 
 def test_questions_alone_are_a_fault_only_where_answers_are_wanted(tmp_path: Path) -> None:
     rows = import_files(tmp_path, write_lines(tmp_path / "a.jsonl", [GOOD])).rows
     question = rows[0].messages[:1]
-    assert find_fault(question, has_answers=False) is None
-    fault = find_fault(rows[0].messages, has_answers=False)
-    assert fault is not None and fault.reason == "no_question"
+    check_turns(question, is_answered=False)
+    with pytest.raises(Bad, match="no_question"):
+        check_turns(rows[0].messages, is_answered=False)
 
 
 def test_a_folder_without_conversations_names_its_parts(tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match=r"no conversations .*here\n.*\n  fix:   use the output of import_data or split"
+        InputError, match=r"no conversations .*found\n.*\n  fix:   use the output of import_data or split"
     ):
         read_rows(tmp_path)
     (tmp_path / "train").mkdir()
@@ -227,7 +228,7 @@ def test_a_file_that_is_no_parquet_with_our_columns_is_refused(tmp_path: Path) -
 
 def test_documents_are_refused_where_conversations_are_wanted(tmp_path: Path) -> None:
     made = import_files(tmp_path, write_lines(tmp_path / "a.jsonl", [{"text": "第一篇。"}]))
-    with pytest.raises(InputError, match=r"these are documents, conversations are wanted\n"):
+    with pytest.raises(InputError, match=r"expected conversations, found documents\n"):
         read_rows(made.folder)
 
 

@@ -1,0 +1,259 @@
+"""Files of any format become rows; every record that cannot is kept with its reason.
+
+In two steps: one process cuts the files into shards of records, which is plain reading; then workers turn each shard
+into rows. After a kill the first step starts again unless it was finished; of the second only what is missing.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from baihua.chat.types import Message
+from baihua.core import kinds
+from baihua.core.errors import InputError
+from baihua.core.files import write_json
+from baihua.data import shards
+from baihua.data.drafts import Bad, Draft, check_turns
+from baihua.data.formats import auto
+from baihua.data.read.files import Origin
+from baihua.data.read.records import Record, parse, read_records
+from baihua.data.rows import DOCUMENT, DROPPED_SCHEMA, SCHEMA, message_id, message_items, row_counts
+from baihua.data.workers import WorkPiece, run_pieces
+
+FORMATS = "baihua.data.formats"
+AUTO = "auto"
+# The format of a file is found by its first records.
+NUM_DETECTION_RECORDS = 100
+UNKNOWN = "unknown_format"
+# Counts and files of a finished first step.
+CUT_FILE = "raw.json"
+
+RAW = pa.schema(
+    [("file", pa.int32()), ("line", pa.int64()), ("raw", pa.string()), ("reason", pa.string()), ("detail", pa.string())]
+)
+
+Convert = Callable[[dict[str, Any]], list[Draft]]
+
+
+def cut(
+    origins: Sequence[Origin], folder: Path, *, columns: Sequence[str], encoding: str, limit: int | None, kind: str
+) -> dict[str, Any]:
+    """Cut files into shards of at most `limit` records in all, and find the format of each file where it is `auto`.
+
+    Returns `files` (path, name, source, licence and format of each), `num_records` and `num_shards`.
+    """
+    done = folder / CUT_FILE
+    if done.is_file():
+        return json.loads(done.read_text(encoding="utf-8"))
+    folder.mkdir(parents=True, exist_ok=True)
+    files: list[dict[str, Any]] = []
+    num_records = num_shards = 0
+    for rows in _grouped(_read(origins, files, columns=columns, encoding=encoding, limit=limit, kind=kind)):
+        table = pa.table(dict(zip(RAW.names, map(list, zip(*rows, strict=True)), strict=True)), schema=RAW)
+        pq.write_table(table, folder / f"{num_shards:05}.parquet", compression="lz4")
+        num_records += len(rows)
+        num_shards += 1
+    found = {"files": files, "num_records": num_records, "num_shards": num_shards}
+    write_json(done, found)
+    return found
+
+
+def convert(
+    folder: Path, out: Path, *, format: dict[str, Any], keep: Sequence[str], stops: bool, cluster: str | None
+) -> dict[str, Any]:
+    """Turn the shards of records in a folder into a data artifact; its counts.
+
+    `format` is a format's config, `keep` names keys of a record, dotted, that go into a row's meta. Raises InputError
+    for the first bad record if that `stops` the work, and for data that cannot be used at all.
+    """
+    found = json.loads((folder / CUT_FILE).read_text(encoding="utf-8"))
+    (folder / "rows").mkdir(exist_ok=True)
+    names = [f"{n:05}" for n in range(found["num_shards"])]
+    pieces = [WorkPiece(folder / "rows" / name, {"raw": str(folder / f"{name}.parquet")}) for name in names]
+    work = partial(convert_piece, files=str(folder / CUT_FILE), format=format, keep=list(keep), stops=stops)
+    done = list(run_pieces(work, pieces, label="read", cluster=cluster))
+    _check_usable(done, found)
+    kept = shards.publish([[piece.out for piece in pieces]], out, numbers_ids=True)
+    dropped = sum((Counter(result["dropped"]) for result in done), Counter[str]())
+    num_added = kept["num_rows_kept"] + dropped.total() - found["num_records"]
+    licences = {file["source"]: file["licence"] for file in found["files"]}
+    sources = kept["num_rows_by_source"].items()
+    return row_counts(
+        num_in=found["num_records"],
+        num_kept=kept["num_rows_kept"],
+        dropped=dict(sorted(dropped.items())),
+        added={"more_rows_per_record": num_added},
+    ) | {
+        "num_chars": kept["num_chars"],
+        "formats": dict(Counter(file["format"] or "unknown" for file in found["files"])),
+        "sources": {name: {"licence": licences[name], "num_rows": count} for name, count in sources},
+    }
+
+
+def convert_piece(
+    *, out: Path, raw: str, files: str, format: dict[str, Any], keep: list[str], stops: bool
+) -> dict[str, Any]:
+    """Turn one shard of records into a shard of rows; its counts."""
+    known = json.loads(Path(files).read_text(encoding="utf-8"))["files"]
+    converters = {entry["format"]: _converter(entry["format"], format) for entry in known}
+    kept: list[dict[str, Any]] = []
+    dropped: list[dict[str, Any]] = []
+    for number, line, text, reason, detail in zip(*pq.read_table(raw).to_pydict().values(), strict=True):
+        file = known[number]
+        place = {"source": file["source"], "file": file["name"], "line": line}
+        try:
+            if reason:
+                raise Bad(reason, detail)
+            kept += [place | row for row in _rows(parse(text), converters[file["format"]], keep)]
+        except Bad as bad:
+            if stops:
+                raise _refusal(bad, f"{file['path']}:{line}") from bad
+            dropped.append(place | {"reason": bad.reason, "detail": bad.detail, "row": text})
+    shards.write_shard(
+        out, pa.Table.from_pylist(kept, schema=SCHEMA), pa.Table.from_pylist(dropped, schema=DROPPED_SCHEMA)
+    )
+    return {
+        "num_rows": len(kept),
+        "num_documents": sum(row["messages"][0]["role"] == DOCUMENT for row in kept),
+        "dropped": dict(Counter(row["reason"] for row in dropped)),
+        "first_dropped": [dropped[0]["reason"], dropped[0]["detail"]] if dropped else [],
+    }
+
+
+def _read(
+    origins: Sequence[Origin],
+    files: list[dict[str, Any]],
+    *,
+    columns: Sequence[str],
+    encoding: str,
+    limit: int | None,
+    kind: str,
+) -> Iterator[tuple[int, Record]]:
+    """Every record with the number of its file in `files`, which is filled file by file."""
+    left = limit
+    for source, licence, file in ((one.source, one.licence, file) for one in origins for file in one.files):
+        if left == 0:
+            return
+        records = islice(read_records(file, columns=columns, encoding=encoding), left)
+        first = list(islice(records, NUM_DETECTION_RECORDS))
+        files.append(
+            {
+                "path": str(file),
+                "name": file.name,
+                "source": source or file.name.split(".")[0],
+                "licence": licence,
+                "format": _detect(first) if kind == AUTO else kind,
+            }
+        )
+        for record in chain(first, records):
+            yield len(files) - 1, record
+            left = None if left is None else left - 1
+
+
+def _grouped(records: Iterable[tuple[int, Record]]) -> Iterator[list[tuple[int, int, str, str, str]]]:
+    """Rows of RAW, as many together as a shard may hold."""
+    rows: list[tuple[int, int, str, str, str]] = []
+    num_bytes = 0
+    for file, record in records:
+        rows.append((file, record.line, record.raw, record.reason, record.detail))
+        num_bytes += len(record.raw)
+        if len(rows) >= shards.NUM_SHARD_ROWS or num_bytes >= shards.NUM_SHARD_BYTES:
+            yield rows
+            rows, num_bytes = [], 0
+    if rows:
+        yield rows
+
+
+def _rows(record: dict[str, Any], convert: Convert, keep: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Id, group, messages and meta of the rows of one record."""
+    kept = {key: value for key in keep if (value := _look_up(record, key)) is not None}
+    group = record.get("group")
+    for draft in convert(record):
+        messages = draft.messages or [Message(DOCUMENT, draft.text or "")]
+        row_id = message_id(messages)
+        yield {
+            "id": row_id,
+            "group": group if isinstance(group, str) else row_id,
+            "messages": message_items(messages),
+            "meta": json.dumps(draft.meta | kept, ensure_ascii=False),
+        }
+
+
+def _converter(kind: str | None, config: dict[str, Any]) -> Convert:
+    """The conversion of a format, followed by the checks that every row must pass."""
+    if kind is None:
+        return _refuse_unknown
+    module = kinds.find(FORMATS, kind)
+    settings = module.Config.model_validate(config if config["kind"] == kind else {"kind": kind})
+
+    def checked(record: dict[str, Any]) -> list[Draft]:
+        drafts = module.convert(record, settings)
+        if isinstance(drafts, Bad):
+            raise drafts
+        if not drafts:
+            raise Bad("no_text", "the record holds no row")
+        for draft in drafts:
+            if draft.text is None:
+                check_turns(draft.messages, is_answered=draft.is_answered)
+            elif not draft.text.strip():
+                raise Bad("empty_text", "the document is empty")
+        return drafts
+
+    return checked
+
+
+def _refuse_unknown(record: dict[str, Any]) -> list[Draft]:
+    raise Bad(UNKNOWN, f"no format has the keys {', '.join(record)}"[:300])
+
+
+def _detect(records: Iterable[Record]) -> str | None:
+    values: list[dict[str, Any]] = []
+    for record in records:
+        with suppress(Bad):
+            values += [] if record.reason else [parse(record.raw)]
+    return auto.detect(values)
+
+
+def _look_up(record: dict[str, Any], key: str) -> Any:
+    """A record's value by its key, or by dotted keys inside."""
+    if key in record:
+        return record[key]
+    head, _, rest = key.partition(".")
+    below = record.get(head)
+    return _look_up(below, rest) if rest and isinstance(below, dict) else None
+
+
+def _refusal(bad: Bad, where: str) -> InputError:
+    why = f"{bad.reason} ({bad.detail})" if bad.detail else bad.reason
+    fixes = {UNKNOWN: "name its format and columns: format: {kind: alpaca, instruction: COLUMN, ...}"}
+    fix = "correct the record, or set `bad_rows: drop` to leave out such records (dropped.parquet lists them)"
+    return InputError(f"this record cannot be used: {why}", where=where, fix=fixes.get(bad.reason, fix))
+
+
+def _check_usable(results: Sequence[dict[str, Any]], found: dict[str, Any]) -> None:
+    """Refuse files without any usable record, and a mix of conversations and documents."""
+    where = ", ".join(file["path"] for file in found["files"][:3])
+    num_rows = sum(result["num_rows"] for result in results)
+    num_documents = sum(result["num_documents"] for result in results)
+    if num_rows == 0:
+        first = next((result["first_dropped"] for result in results if result["first_dropped"]), None)
+        raise InputError(
+            f"none of {found['num_records']:,} records can be used",
+            where=where,
+            fix=f"the first one was dropped because: {first[0]} ({first[1]})" if first else "the files are empty",
+        )
+    if num_documents not in (0, num_rows):
+        formats = ", ".join(sorted({str(file["format"]) for file in found["files"]}))
+        raise InputError(
+            f"one data set cannot hold both {num_documents:,} documents and {num_rows - num_documents:,} conversations",
+            where=where,
+            fix=f"import them in separate stages (the formats are: {formats})",
+        )
