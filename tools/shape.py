@@ -132,7 +132,7 @@ def percentile(values: list[int], share: float) -> float:
 
 def outside_cli(modules: list[Module]) -> list[Module]:
     """Files but those of the command line, where the arguments of a verb are its options."""
-    return [module for module in modules if module.file.parent.name != "cli"]
+    return [module for module in modules if "cli" not in module.file.parts]
 
 
 def all_functions(modules: list[Module]) -> list[Function]:

@@ -1,6 +1,7 @@
 """The verbs: what they print, where, and the status they leave."""
 
 import json
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +12,14 @@ import yaml
 from cli_runs import Outcome, run_apart, run_here
 from fakes import talk, write_lines
 
+from baihua.cli.main import VERBS
+
 Capture = pytest.CaptureFixture[str]
 HEAVY = {
     "torch", "transformers", "peft", "accelerate", "daft", "ray", "matplotlib", "pyarrow", "numpy", "pydantic",
     "tokenizers", "safetensors", "gguf", "xllamacpp", "openai", "huggingface_hub", "prompt_toolkit", "jinja2", "yaml",
 }  # fmt: skip
+SLOW = {"torch", "transformers", "peft", "accelerate", "daft", "ray", "matplotlib"}
 INTERRUPTED = '''
 """Stop as a user does with Ctrl-C."""
 from baihua.core.config import Base
@@ -52,24 +56,40 @@ def built(project: Path, capsys: Capture) -> Path:
     return project
 
 
-def test_the_command_line_imports_nothing_heavy() -> None:
-    command = [sys.executable, "-X", "importtime", "-c", "import baihua.cli.main"]
+def imported_by(code: str) -> set[str]:
+    """Names of the packages that a new process imports for some code."""
+    command = [sys.executable, "-X", "importtime", "-c", code]
     found = subprocess.run(command, capture_output=True, text=True, check=True)
-    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in found.stderr.splitlines()}
-    assert "baihua" in imported
-    assert not imported & HEAVY
+    return {line.rpartition("|")[2].strip().partition(".")[0] for line in found.stderr.splitlines()}
+
+
+def test_help_imports_nothing_heavy() -> None:
+    found = imported_by("import typer; from baihua.cli.main import make_app; make_app(['--help'])(['--help'])")
+    assert "baihua" in found
+    assert not found & HEAVY
+
+
+def test_importing_the_verbs_does_not_import_the_libraries_of_models() -> None:
+    assert not imported_by(f"import {', '.join(f'baihua.cli.verbs.{verb}' for verb in VERBS)}") & SLOW
 
 
 def test_help_names_every_verb(capsys: Capture) -> None:
     found = run_here(capsys, "--help")
     assert found.status == 0
-    for verb in ("demo", "run", "check", "do", "show", "chat", "verify", "clean", "doctor"):
+    for verb in VERBS:
         assert f" {verb} " in found.out
 
 
-@pytest.mark.parametrize("verb", ["demo", "run", "check", "do", "show", "chat", "verify", "clean", "doctor"])
-def test_every_verb_explains_itself(capsys: Capture, verb: str) -> None:
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself_with_the_sentence_of_the_list(capsys: Capture, verb: str) -> None:
+    function = pkgutil.resolve_name(f"baihua.cli.verbs.{verb}:{verb}")
+    assert function.__doc__ == VERBS[verb]
     assert "--debug" in run_here(capsys, verb, "--help").out
+
+
+def test_an_unknown_verb_is_refused(capsys: Capture) -> None:
+    found = run_here(capsys, "trian")
+    assert (found.status, found.errors()[0]) == (2, "error: No such command 'trian'.")
 
 
 def test_run_prints_its_stages_as_one_json_object(project: Path, capsys: Capture) -> None:
@@ -134,7 +154,7 @@ def test_do_runs_one_stage_on_plain_files(project: Path, capsys: Capture) -> Non
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["split"], "the folder to write is missing"),
+        (["split"], "the output folder is missing"),
         (["split", "--in", "data", "--out", "x"], "cannot read the input 'data'"),
         (["split", "--in", "data=nowhere", "--out", "x"], "there is no such file or folder"),
         (["split", "--out", "x"], "the recipe has 1 problem (baihua do split)"),
@@ -218,7 +238,7 @@ def test_clean_says_what_would_go_and_removes_it_only_when_told(built: Path, cap
     assert [path.name for path in (built / "runs" / "store").iterdir() if path.is_dir()] == []
 
 
-def test_doctor_says_what_is_there_and_how_to_mend_what_is_not(tmp_path: Path, capsys: Capture) -> None:
+def test_doctor_lists_what_it_checked_and_how_to_fix_what_failed(tmp_path: Path, capsys: Capture) -> None:
     found = run_here(capsys, "doctor", "--runs", str(tmp_path), "--json")
     assert found.status == 0
     checks = {check["name"]: check for check in found.json["checks"]}
@@ -236,15 +256,15 @@ def test_an_extension_stage_runs_from_the_command_line(tmp_path: Path) -> None:
 def test_an_interrupted_command_leaves_130_and_no_traceback(tmp_path: Path) -> None:
     folder = fakes.write_extensions(tmp_path / "mine", {"stages/stop.py": INTERRUPTED})
     found = run_apart("do", "stop", "--out", "out", "--extensions", str(folder), cwd=tmp_path)
-    assert (found.status, found.err) == (130, "interrupted; run the same command again to go on\n")
+    assert (found.status, found.err) == (130, "interrupted; run the same command again to resume\n")
 
 
-def test_a_mistake_of_ours_is_one_block_too(tmp_path: Path) -> None:
+def test_an_internal_error_is_one_block_too(tmp_path: Path) -> None:
     stage = INTERRUPTED.replace("raise KeyboardInterrupt", "return {}['missing']")
     folder = fakes.write_extensions(tmp_path / "mine", {"stages/stop.py": stage})
     found = run_apart("do", "stop", "--out", "out", "--extensions", str(folder), cwd=tmp_path)
     assert found.status == 1
-    assert found.errors()[0] == "error: Baihua made a mistake: 'missing'"
+    assert found.errors()[0] == "error: internal error: 'missing'"
     assert "--debug" in found.errors()[2]
 
 
@@ -282,7 +302,7 @@ def test_what_the_system_refuses_is_one_block_and_status_one(project: Path, caps
     (project / "runs").write_text("a file where a folder should be", encoding="utf-8")
     found = run_here(capsys, "run", str(project / "recipe.yaml"), "--runs", str(project / "runs"))
     assert found.status == 1
-    assert found.errors()[0] == "error: the system said: Not a directory"
+    assert found.errors()[0] == "error: operating system error: Not a directory"
 
 
 def test_chat_with_something_that_is_no_model_is_refused(tmp_path: Path, capsys: Capture) -> None:

@@ -7,8 +7,8 @@ import few_steps
 import pytest
 from cli_runs import run_here
 
-from baihua.cli import export
-from baihua.cli.serve import EngineName, Wanted, _split, named_models
+from baihua.cli.models import as_gguf, named_models
+from baihua.cli.verbs.serve import EngineName, EngineSettings, _split
 from baihua.core.env import Environment
 from baihua.core.errors import InputError
 from baihua.core.run import given_path
@@ -20,13 +20,13 @@ ASK = {"messages": [{"role": "user", "content": "你好 <|im_end|>"}]}
 
 
 def test_a_folder_is_exported_once(tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    first = export.as_gguf(tiny_folder, tmp_path, level="q8_0")
+    first = as_gguf(tiny_folder, tmp_path, level="q8_0")
     assert first.name == "model-q8_0.gguf"
     assert "exported" in capsys.readouterr().err
     changed = first.stat().st_mtime_ns
-    assert export.as_gguf(tiny_folder, tmp_path, level="q8_0") == first
+    assert as_gguf(tiny_folder, tmp_path, level="q8_0") == first
     assert first.stat().st_mtime_ns == changed
-    assert export.as_gguf(first, tmp_path, level="q4_0") == first
+    assert as_gguf(first, tmp_path, level="q4_0") == first
 
 
 def test_an_adapter_of_the_store_is_merged_into_its_base(tiny_folder: Path, tmp_path: Path) -> None:
@@ -35,16 +35,16 @@ def test_an_adapter_of_the_store_is_merged_into_its_base(tiny_folder: Path, tmp_
     adapter = few_steps.save("lora", few_steps.prepare("lora", base, rank=2), tmp_path / "adapter", base=base)
     manifest = {"inputs": {"model": {"id": given_path(base).id}}}
     with pytest.raises(InputError, match=r"base model of this adapter is not in the store.*\n.*\n.*baihua do merge"):
-        export.as_gguf(adapter, tmp_path, level="f16")
+        as_gguf(adapter, tmp_path, level="f16")
     written = json.loads((base / "manifest.json").read_text()) | manifest
     (adapter / "manifest.json").write_text(json.dumps(written))
-    assert export.as_gguf(adapter, tmp_path, level="f16").name == "model-f16.gguf"
+    assert as_gguf(adapter, tmp_path, level="f16").name == "model-f16.gguf"
     assert list((tmp_path / "store").glob("merge-*"))
 
 
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="this is no model"):
-        export.as_gguf(tmp_path, tmp_path, level="f16")
+    with pytest.raises(InputError, match="not a model"):
+        as_gguf(tmp_path, tmp_path, level="f16")
 
 
 def test_models_have_names(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_models_have_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize("wrong", ["poet", "=folder", "poet="])
 def test_adapters_need_names(wrong: str) -> None:
     assert _split(["poet=x", "cook=y"]) == {"poet": Path("x"), "cook": Path("y")}
-    with pytest.raises(InputError, match="an adapter needs a name of its own"):
+    with pytest.raises(InputError, match="each adapter needs its own name"):
         _split([wrong])
 
 
@@ -124,12 +124,12 @@ def test_an_engine_that_switches_no_adapters_says_so(
     words = ["serve", str(tiny_folder), "--engine", "transformers", "--adapter", "a=b", "--port", "0"]
     found = run_here(capsys, *words, "--runs", str(tmp_path))
     assert found.status == 2
-    assert "the engine transformers switches no adapters" in found.errors()[0]
+    assert "transformers cannot switch adapters" in found.errors()[0]
 
 
 @pytest.mark.parametrize("engine", [EngineName.transformers, EngineName.vllm])
 def test_replicas_run_llama_cpp_alone(engine: EngineName, tmp_path: Path) -> None:
-    wanted = Wanted(
+    wanted = EngineSettings(
         engine=engine, level="q8_0", num_slots=1, num_ctx=64, num_threads=1, replicas=ReplicaSettings(num_replicas=2)
     )
     with pytest.raises(InputError, match=f"replicas run llama.cpp, not {engine}"):

@@ -77,7 +77,7 @@ def test_without_a_manifest_the_file_speaks_for_itself(odd: Path, capsys: Captur
     found = run_here(capsys, "show", str(odd), "--json").json
     assert found["lineage"] is None
     assert found["origin"]["baihua.recipe"].startswith("first")
-    assert "no manifest beside it" in run_here(capsys, "show", str(odd)).out
+    assert "no manifest with it" in run_here(capsys, "show", str(odd)).out
 
 
 def test_a_manifest_beside_it_says_what_made_it(tiny_gguf: Path, tmp_path: Path, capsys: Capture) -> None:

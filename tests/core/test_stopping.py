@@ -54,10 +54,10 @@ def test_sigterm_ends_a_verb_as_ctrl_c_does(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(baihua.cli.main, "app", lambda words, standalone_mode: send(signal.SIGTERM))
+    monkeypatch.setattr(baihua.cli.main, "make_app", lambda words: lambda words, standalone_mode: send(signal.SIGTERM))
     found = run_here(capsys, "run", "recipe.yaml")
     assert found.status == 130
-    assert "interrupted; run the same command again to go on" in found.err
+    assert "interrupted; run the same command again to resume" in found.err
     assert signal.getsignal(signal.SIGTERM) == before
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from baihua.chat.types import Message
 from baihua.chat.zh import han_share
-from baihua.cli.data_view import print_stats
+from baihua.cli.views.data import print_stats
 from baihua.core.errors import InputError
 from baihua.core.stage import Given, find_stage, run_into
 from baihua.data.inspect.clusters import find_clusters

@@ -148,7 +148,7 @@ def test_all_processes_stop_together_and_save(tmp_path: Path) -> None:
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 130
     log = (tmp_path / "log").read_text(encoding="utf-8")
-    assert log.count("interrupted; run the same command again to go on") == 1
+    assert log.count("interrupted; run the same command again to resume") == 1
     steps = [json.loads(line)["step"] for line in next(tmp_path.rglob("metrics.jsonl")).read_text().splitlines()]
     newest = max(int(path.name.rpartition("-")[2]) for path in tmp_path.rglob("checkpoint-*"))
     assert newest == steps[-1]

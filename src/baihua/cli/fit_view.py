@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from baihua.cli.talk import find_model
+from baihua.cli.models import find_model
 from baihua.compress import fit
 from baihua.compress.fit import Candidate, Host
 from baihua.compress.levels import FLOATS, LEVELS

@@ -1,74 +1,90 @@
-"""The entry point: the verbs, and how every error becomes one block and an exit status."""
+"""The entry point: the verbs, and how an error becomes one message and an exit status."""
 
 import json
+import pkgutil
 import sys
 import traceback
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import typer
 from typer.exceptions import TyperException
 
-from baihua.cli import arena, build, check, keep, look, serve, talk
-from baihua.core.env import Environment, process_number, report_folder
+from baihua.core.env import Environment, forbid_telemetry, process_number, report_folder
 from baihua.core.errors import BaihuaError, LostPeerError, RecipeError, RunError
 from baihua.core.stopping import sigterm_as_ctrl_c
 
 INTERRUPTED = 130
-
-app = typer.Typer(
-    help="Turn an open base model into a Chinese chatbot on your own machine, and measure every step.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-for verb in (
-    build.demo,
-    build.run,
-    check.check,
-    build.do,
-    look.show,
-    talk.chat,
-    serve.serve,
-    arena.arena,
-    look.verify,
-    keep.clean,
-    look.doctor,
-):
-    app.command()(verb)
+# Importing all verbs takes seconds, so only the named one is imported; its docstring must be the sentence given here.
+VERBS = {
+    "demo": "Build and measure a small Chinese chatbot on this machine, then chat with it.",
+    "run": "Build a recipe: unchanged stages are reused, interrupted ones resumed.",
+    "check": "Validate a recipe, report all its mistakes and estimate its cost; nothing is run or downloaded.",
+    "do": "Run one stage on plain files and folders.",
+    "show": "Show what an artifact was made from, rows of its data, or the catalogue of named data sets.",
+    "chat": "Chat with a model in the terminal; /help lists the commands.",
+    "serve": "Serve models with OpenAI's API and a chat page, by default to this machine only.",
+    "arena": "Vote blind on pairs of answers in the browser; models are rated with intervals.",
+    "verify": "Compare every file of an artifact or run with its manifest.",
+    "clean": "Remove what no kept run needs: artifacts, unfinished work and the folders of other runs.",
+    "doctor": "Check what this machine can do and how to install what is missing; with --fit, which models run where.",
+}
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a verb and leave with 0 done, 1 failed, 2 wrong input, 130 interrupted."""
+    """Run a verb and exit with 0 for success, 1 for a failure, 2 for wrong input, 130 for an interruption."""
     words = sys.argv[1:] if arguments is None else arguments
+    # Before any library is imported that would report its use.
+    forbid_telemetry()
     try:
         with sigterm_as_ctrl_c():
-            status = app(words, standalone_mode=False)
+            status = make_app(words)(words, standalone_mode=False)
     except BaihuaError as error:
         _report(error, words)
         status = error.exit_status
     except OSError as error:
-        failed = RunError(f"the system said: {error.strerror or error}", where=str(error.filename or ""))
+        failed = RunError(f"operating system error: {error.strerror or error}", where=str(error.filename or ""))
         _report(failed, words)
         status = failed.exit_status
     except TyperException as error:
-        usage = BaihuaError(error.format_message(), fix="see: baihua --help, or baihua VERB --help")
-        _report(usage, words)
+        _report(BaihuaError(error.format_message(), fix="see: baihua --help, or baihua VERB --help"), words)
         status = 2
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
-    except Exception as error:  # A mistake of ours: the user gets one block, and --debug the traceback to report.
-        where, fix = type(error).__name__, "run it again with --debug and report what it prints"
-        _report(RunError(f"Baihua made a mistake: {error}", where=where, fix=fix), words, cause=error)
+    except Exception as error:  # A bug in Baihua: the user gets one message, and with --debug the traceback to report.
+        where, fix = type(error).__name__, "run it again with --debug and report the traceback"
+        _report(RunError(f"internal error: {error}", where=where, fix=fix), words, cause=error)
         status = 1
-    # Typer answers Ctrl-C with this status and no word.
+    # Typer returns this status for Ctrl-C without a message.
     if status == INTERRUPTED and report_folder(Environment()) is None:
-        print("interrupted; run the same command again to go on", file=sys.stderr)
+        print("interrupted; run the same command again to resume", file=sys.stderr)
     sys.exit(status if isinstance(status, int) else 0)
 
 
+def make_app(words: Sequence[str]) -> typer.Typer:
+    """The command line with one real verb, the one that is named; the others have only their help line."""
+    app = typer.Typer(
+        help="Turn an open base model into a Chinese chatbot on your own machine, and measure every step.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    named = next((word for word in words if not word.startswith("-")), "")
+    for verb, sentence in VERBS.items():
+        is_named = verb == named
+        app.command(verb, help=sentence)(
+            pkgutil.resolve_name(f"baihua.cli.verbs.{verb}:{verb}") if is_named else _not_imported
+        )
+    return app
+
+
+def _not_imported() -> None:
+    raise AssertionError("only the named verb is called")
+
+
 def _report(error: BaihuaError, words: list[str], *, cause: Exception | None = None) -> None:
-    # Under --processes the first process speaks; of the others, and of those that only lost another, the one that
-    # started them decides what is shown.
+    # Under --processes only the first process prints. The others leave their error in a file, and the process that
+    # started them decides whether to print it; one that only lost another has nothing to add.
     environment = Environment()
     folder = report_folder(environment)
     if folder and (process_number(environment) or isinstance(error, LostPeerError)):

@@ -115,7 +115,7 @@ def differences(artifact: Artifact) -> list[str]:
 
 
 def part_of(folder: Path, part: str) -> Path:
-    """A subfolder of an artifact, or its file with that stem (`q8_0` finds `model-q8_0.gguf`)."""
+    """A subfolder of an artifact, or its file with that stem (`q8_0` finds `model-q8_0.gguf`); its folder for ""."""
     if (folder / part).is_dir():
         return folder / part
     files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != MANIFEST)

@@ -9,6 +9,7 @@ import hashlib
 import importlib
 import pkgutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -38,8 +39,13 @@ def find(package: str, name: str) -> ModuleType:
     return importlib.import_module(f"{package}.{name}")
 
 
-def unknown(name: str, known: list[str], *, what: str) -> str:
-    """A sentence about a name that is not known: the nearest known one, and all of them."""
+def member(module: object, name: str) -> Any:
+    """Something that a file of a folder may define; None where it does not."""
+    return vars(module).get(name)
+
+
+def unknown(name: str, known: Sequence[str], *, what: str) -> str:
+    """A sentence about an unknown name, with the nearest known one and all of them."""
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"unknown {what} {name!r}{hint} (known: {', '.join(known) or 'none'})"

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from baihua.core import artifact, kinds
-from baihua.core.artifact import MANIFEST, Artifact, find_artifact, hash_json, list_files, part_of
+from baihua.core.artifact import MANIFEST, Artifact, find_artifact, hash_json, list_files, part_of, read_artifact
 from baihua.core.errors import InputError
 from baihua.core.files import write_json, write_text
 from baihua.core.recipe import STORE, Recipe, Step
@@ -160,6 +160,17 @@ def served_model(run: Run) -> Path:
         if (folder / "config.json").is_file():
             return folder
     raise InputError("this run has made no model yet", where=str(run.folder), fix="run its recipe to the end")
+
+
+def find_artifacts(name: str, runs: Path) -> list[Artifact]:
+    """The artifacts of a run by its name or folder, or the one that a path is or lies in."""
+    run = find_run(name, runs)
+    if run:
+        return [read_artifact(folder) for folder in run.folders.values()]
+    found = find_artifact(Path(name))
+    if found is None:
+        raise InputError("neither a run nor an artifact, nor a path inside one", where=name, fix="check the path")
+    return [found]
 
 
 def lineage(made: Artifact) -> dict[str, Any]:

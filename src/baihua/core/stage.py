@@ -81,7 +81,7 @@ def identity(kind: str, config: Base, inputs: Mapping[str, Given]) -> str:
     """SHA-256 over everything that can change what the stage makes."""
     stage = find_stage(kind)
     module = f"{STAGES}.{kind}"
-    fingerprint = vars(stage).get("fingerprint")
+    fingerprint = kinds.member(stage, "fingerprint")
     return hash_json(
         {
             "stage": kind,
@@ -131,7 +131,7 @@ def _make(
     out.mkdir(parents=True, exist_ok=True)
     try:
         with _FullDisk(kind, out):
-            if announce and vars(find_stage(kind)).get("IS_SHARED"):
+            if announce and kinds.member(find_stage(kind), "IS_SHARED"):
                 announce(kind, config, {role: given.path for role, given in inputs.items()}, out)
             _work(kind, config, inputs, out, artifact_id)
     finally:

@@ -3,13 +3,15 @@
 Outside of such work SIGTERM is what Ctrl-C is.
 """
 
+import logging
 import signal
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType
 
-from baihua.core.log import logger
+# Not from core.log, which imports rich: `baihua --help` passes here.
+logger = logging.getLogger("baihua")
 
 
 @contextmanager

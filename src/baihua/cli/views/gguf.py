@@ -1,29 +1,27 @@
-"""`show FILE.gguf`: metadata, tensors and what made it."""
+"""A GGUF file: its metadata, its tensors and what it was made from."""
 
 import json
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from rich.cells import cell_len
 
-from baihua.cli.lineage_view import tree
+from baihua.cli.views.lineage import format_lineage
 from baihua.core.artifact import find_artifact
 from baihua.core.run import lineage
 from baihua.core.tables import Table, pad, render_markdown, shorten
 from baihua.modelfiles.gguf_header import GgufHeader, Tensor, Value, read_header
 
-NUM_ITEMS = 3
-"""Shown of a long list."""
-NUM_COLUMNS = 100
-"""Columns of a terminal that a value takes at most, unless it is asked for in full."""
+# Items shown of a long list, and terminal columns of a value, unless all of it is requested.
+NUM_ITEMS, NUM_COLUMNS = 3, 100
 
 
 def print_gguf(file: Path, *, num_rows: int, as_json: bool) -> None:
-    """A GGUF file's metadata, the types of its tensors and its origin; the first `num_rows` tensors and full texts."""
+    """A GGUF file's metadata, tensor types and origin; with `num_rows` also that many tensors, and texts in full."""
     header = read_header(file)
-    types = count_types(header.tensors)
     artifact = find_artifact(file)
     made_by = lineage(artifact) if artifact else None
     if as_json:
@@ -32,41 +30,42 @@ def print_gguf(file: Path, *, num_rows: int, as_json: bool) -> None:
             "file_bytes": file.stat().st_size,
             "num_weights": sum(map(num_weights, header.tensors)),
             "metadata": {key: _shortened(value) for key, value in header.values.items()},
-            "types": types,
+            "types": count_types(header.tensors),
             "tensors": [_as_json(tensor) for tensor in header.tensors[:num_rows]],
             "lineage": made_by,
-            "origin": {} if made_by else origin(header),
+            "origin": {} if made_by else _origin(header),
         }
         print(_whole(json.dumps(found, ensure_ascii=False)))
         return
     print("\n".join(map(_printable, _lines(header, file, num_rows=num_rows))))
-    print(
-        tree(made_by) if made_by else "no manifest beside it: of its origin only general.* and baihua.* above are known"
-    )
+    if made_by:
+        print(format_lineage(made_by))
+    else:
+        print("no manifest with it; its origin is known only from general.* and baihua.* above")
 
 
 def count_types(tensors: Sequence[Tensor]) -> list[dict[str, Any]]:
     """Number, bytes and bits per weight of each tensor type, the most bytes first."""
-    counts = Counter(tensor.type.name for tensor in tensors)
     found: list[dict[str, Any]] = []
-    for name, count in counts.items():
-        of_type = [tensor for tensor in tensors if tensor.type.name == name]
+    for name, group in groupby(sorted(tensors, key=_type_name), _type_name):
+        of_type = list(group)
         num_bytes = sum(tensor.num_bytes for tensor in of_type)
         bits = round(8 * num_bytes / sum(map(num_weights, of_type)), 4)
-        found.append({"type": name, "num_tensors": count, "num_bytes": num_bytes, "bits_per_weight": bits})
+        found.append({"type": name, "num_tensors": len(of_type), "num_bytes": num_bytes, "bits_per_weight": bits})
     return sorted(found, key=lambda row: (-row["num_bytes"], row["type"]))
 
 
 def num_weights(tensor: Tensor) -> int:
     """Numbers in a tensor."""
-    number = 1
-    for length in tensor.shape:
-        number *= length
-    return number
+    return math.prod(tensor.shape)
 
 
-def origin(header: GgufHeader) -> dict[str, Value]:
-    """What the file itself says about where it comes from."""
+def _type_name(tensor: Tensor) -> str:
+    return tensor.type.name
+
+
+def _origin(header: GgufHeader) -> dict[str, Value]:
+    """The metadata that says where the file comes from."""
     return {key: value for key, value in header.values.items() if key.startswith(("general.", "baihua."))}
 
 
@@ -74,21 +73,19 @@ def _lines(header: GgufHeader, file: Path, *, num_rows: int) -> Iterator[str]:
     total = sum(map(num_weights, header.tensors))
     bits = 8 * sum(tensor.num_bytes for tensor in header.tensors) / total if total else 0
     size = f"{file.stat().st_size:,} bytes, {len(header.tensors):,} tensors"
-    yield f"{file}: {size}, {total:,} weights of {bits:.2f} bits"
-    yield ""
+    yield f"{file}: {size}, {total:,} weights of {bits:.2f} bits\n"
     width = max(map(cell_len, header.values), default=0)
     for key, value in header.values.items():
         text = _text(value)
-        # A text in full has lines of its own; otherwise each value takes one line.
-        one = text if num_rows else shorten(" ".join(text.split()), NUM_COLUMNS)
-        yield f"{pad(key, width)}  {one}"
-    yield ""
-    counted = count_types(header.tensors)
-    rows = [[t["type"], t["num_tensors"], t["num_bytes"], f"{t['bits_per_weight']:.2f}"] for t in counted]
-    yield render_markdown(Table(["type", "tensors", "bytes", "bits/weight"], rows))
+        yield f"{pad(key, width)}  {text if num_rows else shorten(' '.join(text.split()), NUM_COLUMNS)}"
+    rows = [
+        [found["type"], found["num_tensors"], found["num_bytes"], f"{found['bits_per_weight']:.2f}"]
+        for found in count_types(header.tensors)
+    ]
+    yield "\n" + render_markdown(Table(["type", "tensors", "bytes", "bits/weight"], rows))
     if num_rows:
         shown = [[t.name, t.type.name, " x ".join(map(str, t.shape))] for t in header.tensors[:num_rows]]
-        yield render_markdown(Table(["tensor", "type", "shape, length of a row first"], shown))
+        yield render_markdown(Table(["tensor", "type", "shape, row length first"], shown))
 
 
 def _text(value: Value) -> str:
@@ -105,15 +102,15 @@ def _shortened(value: Value) -> Any:
     return {"num_items": len(value), "first": value[:NUM_ITEMS]}
 
 
-def _as_json(tensor: Tensor) -> Mapping[str, Any]:
+def _as_json(tensor: Tensor) -> dict[str, Any]:
     return {"name": tensor.name, "type": tensor.type.name, "shape": list(tensor.shape), "num_bytes": tensor.num_bytes}
 
 
 def _whole(text: str) -> str:
-    """The text without half characters, which pieces of a vocabulary may be."""
+    """The text with a replacement character for each half character, which tokens may hold."""
     return text.encode("utf-8", errors="surrogateescape").decode("utf-8", errors="replace")
 
 
 def _printable(text: str) -> str:
-    """The text as a terminal can take it: control characters become escapes."""
+    """The text with control characters escaped."""
     return "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in _whole(text))

@@ -1,12 +1,12 @@
-"""The figures of data on a terminal."""
+"""Statistics of a data set on a terminal."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from rich.cells import cell_len
 
+from baihua.cli.options import print_json
 from baihua.core.tables import format_value, pad, shorten
 from baihua.data.inspect.figures import Figures, describe
 from baihua.report.reports.data import HISTOGRAMS, LANGUAGES, ODD, SCRIPTS
@@ -17,9 +17,12 @@ NUM_TEXT_COLUMNS = 70
 
 
 def print_stats(path: Path, *, as_json: bool) -> None:
-    """The figures of a data artifact's folder, or of a part of one."""
+    """Sizes, languages, sources and odd rows of a data artifact, or of a part of one."""
     figures = describe(path)
-    print(json.dumps(asdict(figures), ensure_ascii=False) if as_json else "\n".join(_lines(figures)))
+    if as_json:
+        print_json(asdict(figures))
+    else:
+        print("\n".join(_lines(figures)))
 
 
 def _lines(figures: Figures) -> Iterator[str]:
@@ -44,7 +47,7 @@ def _lines(figures: Figures) -> Iterator[str]:
 
 
 def _bars(title: str, counts: Mapping[str, int]) -> Iterator[str]:
-    """Counts as bars of blocks; an eighth of a block is the least that shows."""
+    """Counts as bars; any count above zero shows at least an eighth of a block."""
     if not counts:
         return
     yield f"\n{title}"

@@ -1,0 +1,93 @@
+"""`baihua arena`."""
+
+import random
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from baihua.backends.choose import open_chat
+from baihua.chat.types import Sampling
+from baihua.cli.models import named_models
+from baihua.cli.options import (
+    RUNS,
+    ApiKeyFile,
+    Debug,
+    Host,
+    Json,
+    MaxTokens,
+    Port,
+    Runs,
+    Temperature,
+    Threads,
+    print_json,
+)
+from baihua.core.env import Environment
+from baihua.core.errors import InputError
+from baihua.core.tables import Table, render_text
+from baihua.data.formats.questions import read_questions
+from baihua.serve.arena.app import make_arena
+from baihua.serve.arena.battles import Battles
+from baihua.serve.arena.table import NOTES, make_table
+from baihua.serve.arena.votes import Votes, read_votes
+from baihua.serve.web.access import Rules
+from baihua.serve.web.server import listen, read_key
+from baihua.serve.web.server import run as run_server
+
+COUNTS = ("num_battles", "num_wins", "num_losses", "num_ties", "num_both_bad")
+
+
+def arena(
+    models: Annotated[
+        list[str] | None, typer.Argument(help="Two or more, each as for `chat`; NAME=MODEL names it in the table.")
+    ] = None,
+    questions: Annotated[
+        Path | None, typer.Option(help="Set of questions to go through: JSON Lines, JSON or text.")
+    ] = None,
+    votes: Annotated[Path, typer.Option(help="File to append votes to.")] = Path("votes.jsonl"),
+    table: Annotated[bool, typer.Option("--table", help="Print the ratings from the votes and exit.")] = False,
+    host: Host = "127.0.0.1",
+    port: Port = 8090,
+    api_key_file: ApiKeyFile = None,
+    temperature: Temperature = 0.7,
+    max_tokens: MaxTokens = 512,
+    threads: Threads = None,
+    runs: Runs = RUNS,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Vote blind on pairs of answers in the browser; models are rated with intervals."""
+    if table:
+        _print_table(votes, as_json=as_json)
+        return
+    found = named_models(models or [], runs)
+    if len(found) < 2:
+        raise InputError("an arena needs two models", where="baihua arena", fix="baihua arena A B")
+    asked = read_questions(questions) if questions else []
+    key = read_key(api_key_file, Environment(), host=host)
+    at, file = listen(host, port), Votes(votes)
+    remote_key = Environment().get("BAIHUA_API_KEY") or None
+    opened = {name: open_chat(place, num_threads=threads, api_key=remote_key) for name, place in found.items()}
+    sampling = Sampling(temperature=temperature, max_tokens=max_tokens)
+    battles = Battles(opened, file, questions=asked, sampling=sampling, rng=random.SystemRandom())
+    print(f"arena  http://{host}:{at.getsockname()[1]}/\nvotes  {votes} ({len(file.rows):,} so far)", file=sys.stderr)
+    run_server(make_arena(battles, rules=Rules(key=key)), at)
+
+
+def _print_table(file: Path, *, as_json: bool) -> None:
+    if not file.is_file():
+        raise InputError("there are no votes yet", where=str(file), fix="name the file: --votes FILE")
+    found = make_table(read_votes(file))
+    if as_json:
+        print_json(found)
+        return
+    columns = ["", "model", "rating", "95 %", "battles", "won", "lost", "tied", "both bad"]
+    print(render_text(Table(columns, [_cells(row) for row in found["rows"]])))
+    if found["note"]:
+        print(NOTES[found["note"]])
+
+
+def _cells(row: dict[str, Any]) -> list[Any]:
+    interval = f"{row['low']:.0f} to {row['high']:.0f}"
+    return [row["rank"], row["model"], round(row["rating"]), interval, *(row[name] for name in COUNTS)]

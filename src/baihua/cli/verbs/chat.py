@@ -1,0 +1,69 @@
+"""`baihua chat`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from baihua.backends.choose import open_chat
+from baihua.chat.types import Message, Sampling
+from baihua.cli.models import find_model
+from baihua.cli.options import RUNS, Debug, MaxTokens, Runs, Temperature, Threads
+from baihua.core.env import Environment
+from baihua.serve.terminal.repl import run_repl
+
+QUESTIONS = ("你好，你是谁？", "水在多少摄氏度会沸腾？", "把“我今天非常高兴”改成更正式的说法。", "写一句关于春天的话。")
+
+
+def chat(
+    model: Annotated[str, typer.Argument(help="A .gguf file, a model folder, a run, or an http(s) address.")],
+    system: Annotated[str | None, typer.Option(help="The system message.")] = None,
+    temperature: Temperature = 0.7,
+    max_tokens: MaxTokens = 512,
+    threads: Threads = None,
+    at_address: Annotated[
+        str | None, typer.Option("--model", metavar="NAME", help="Which model of an address; default: its first.")
+    ] = None,
+    plain: Annotated[bool, typer.Option(help="Print answers as plain text, not as Markdown.")] = False,
+    runs: Runs = RUNS,
+    debug: Debug = False,
+) -> None:
+    """Chat with a model in the terminal; /help lists the commands."""
+    sampling = Sampling(temperature=temperature, max_tokens=max_tokens)
+    start_chat(*(model, sampling), runs=runs, system=system, is_plain=plain, num_threads=threads, at_address=at_address)
+
+
+def start_chat(
+    name: str,
+    sampling: Sampling | None = None,
+    *,
+    runs: Path,
+    system: str | None = None,
+    is_plain: bool = False,
+    num_threads: int | None = None,
+    at_address: str | None = None,
+) -> None:
+    """Open a model by name and chat until the user leaves."""
+    api_key = Environment().get("BAIHUA_API_KEY") or None
+    model = open_chat(find_model(name, runs), num_threads=num_threads, api_key=api_key, at_address=at_address)
+    runs.mkdir(parents=True, exist_ok=True)
+    try:
+        run_repl(
+            model,
+            system=system,
+            sampling=sampling or Sampling(temperature=0.7, max_tokens=512),
+            history_file=runs / "chat-history",
+            save_folder=Path(),
+            is_plain=is_plain,
+        )
+    finally:
+        model.close()
+
+
+def print_sample_replies(name: str, *, runs: Path) -> None:
+    """Print a few greedy replies, where there is no terminal to chat in."""
+    model = open_chat(find_model(name, runs))
+    for question in QUESTIONS:
+        pieces = model.stream([Message("user", question)], Sampling(temperature=0.0, max_tokens=96))
+        print(f"\n你：{question}\n白话：{''.join(piece.text for piece in pieces)}")
+    model.close()

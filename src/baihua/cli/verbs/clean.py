@@ -1,0 +1,35 @@
+"""`baihua clean`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from baihua.cli.options import RUNS, Debug, Json, Runs, print_json
+from baihua.core.run import remove, unneeded
+from baihua.core.tables import format_bytes
+
+
+def clean(
+    keep: Annotated[list[str] | None, typer.Option(help="A run to keep; can be repeated.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it, only list what would be removed.")] = False,
+    runs: Runs = RUNS,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Remove what no kept run needs: artifacts, unfinished work and the folders of other runs."""
+    folders = unneeded(runs, keep or [])
+    sizes = {str(folder): _size(folder) for folder in folders}
+    if yes:
+        remove(folders)
+    if as_json:
+        print_json({"removed": yes, "folders": [{"folder": f, "bytes": b} for f, b in sizes.items()]})
+        return
+    for folder, size in sizes.items():
+        print(f"{format_bytes(size):>10}  {folder}")
+    total = f"{len(sizes)} folders, {format_bytes(sum(sizes.values()))}"
+    print(f"removed {total}" if yes else f"would remove {total}; add --yes to do it")
+
+
+def _size(folder: Path) -> int:
+    return sum(file.lstat().st_size for file in folder.rglob("*") if not file.is_dir())

@@ -1,0 +1,1 @@
+"""What `show` prints, one file for each kind of thing."""
