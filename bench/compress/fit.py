@@ -206,7 +206,7 @@ def run_one(number: int, file: Path) -> tuple[int, int]:
 def _repacked(file: Path) -> int:
     code = (
         "import sys; from pathlib import Path; from baihua.core import log; log.set_up(debug=True);"
-        "from baihua.backends.llama_cpp.network import Network;"
+        "from baihua.backends.llama_cpp.scorer import Network;"
         "Network(Path(sys.argv[1]), num_ctx=512, num_threads=1)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True, check=True)

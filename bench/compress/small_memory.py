@@ -71,7 +71,7 @@ def generate(arguments: argparse.Namespace) -> dict[str, float]:
     """Greedy tokens in this process; faults and bytes are those after the first ones."""
     import resource
 
-    from baihua.backends.llama_cpp.network import Network
+    from baihua.backends.llama_cpp.scorer import Network
 
     num_tokens: int = arguments.tokens
     network = Network(

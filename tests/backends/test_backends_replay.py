@@ -67,11 +67,6 @@ def test_a_question_without_an_answer_is_refused(tmp_path: Path) -> None:
         say(open_chat(script(tmp_path, ROWS[0])), "再见")
 
 
-def test_a_missing_script_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="the script does not exist"):
-        open_chat(tmp_path / "none.jsonl")
-
-
 def test_an_empty_script_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the script has no rows"):
         open_chat(script(tmp_path))

@@ -17,8 +17,7 @@ from mixed_text import lines
 
 from baihua.backends.llama_cpp import library as binding
 from baihua.backends.llama_cpp.chat import LlamaCppChat, open_chat
-from baihua.backends.llama_cpp.network import Network, open_context
-from baihua.backends.llama_cpp.scorer import open_scorer
+from baihua.backends.llama_cpp.scorer import Network, open_context, open_scorer
 from baihua.backends.llama_cpp.tokenizer import GgufTokenizer
 from baihua.chat.render import encode, render
 from baihua.chat.tokenizer import FolderTokenizer

@@ -14,8 +14,7 @@ from conversations import make_rows
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baihua.backends.llama_cpp.network import Network
-from baihua.backends.llama_cpp.scorer import open_scorer
+from baihua.backends.llama_cpp.scorer import Network, open_scorer
 from baihua.backends.llama_cpp.tokenizer import GgufTokenizer
 from baihua.chat.types import Message
 from baihua.chat.zh import is_mainly_chinese

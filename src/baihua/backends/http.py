@@ -55,34 +55,33 @@ class HttpChat:
         self._client.close()
 
     def _request(self, messages: Sequence[Message], sampling: Sampling) -> openai.Stream[ChatCompletionChunk]:
+        turns: list[Any] = [{"role": message.role, "content": message.text} for message in messages]
+
+        def create(extras: dict[str, float]) -> openai.Stream[ChatCompletionChunk]:
+            return self._client.chat.completions.create(
+                model=self.name,
+                messages=turns,
+                stream=True,
+                stream_options={"include_usage": True},
+                max_tokens=sampling.max_tokens,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                stop=list(sampling.stop) or openai.omit,
+                seed=openai.omit if sampling.seed is None else sampling.seed,
+                extra_body=extras,
+            )
+
         # OpenAI's own protocol has neither field; local servers do, and answer differently without them.
         extras = {"top_k": sampling.top_k, "repeat_penalty": sampling.repeat_penalty}
         if self._knows_extras:
             try:
-                return self._create(messages, sampling, extras)
+                return create(extras)
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
                 if not any(name in error.message for name in extras):
                     raise
                 self._knows_extras = False
                 logger.info("%s supports neither top_k nor repeat_penalty; requests go without them", self._url)
-        return self._create(messages, sampling, {})
-
-    def _create(
-        self, messages: Sequence[Message], sampling: Sampling, extras: dict[str, Any]
-    ) -> openai.Stream[ChatCompletionChunk]:
-        turns: list[Any] = [{"role": message.role, "content": message.text} for message in messages]
-        return self._client.chat.completions.create(
-            model=self.name,
-            messages=turns,
-            stream=True,
-            stream_options={"include_usage": True},
-            max_tokens=sampling.max_tokens,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            stop=list(sampling.stop) or openai.omit,
-            seed=openai.omit if sampling.seed is None else sampling.seed,
-            extra_body=extras,
-        )
+        return create({})
 
     def _checked(self, reason: str | None, num_chars: int) -> FinishReason:
         if reason == "stop" or reason == "length":

@@ -58,8 +58,6 @@ class ReplayChat:
 
 def open_chat(file: Path) -> ReplayChat:
     """Open a script of {"ask", "answer"} rows; an InputError names the line of a wrong one."""
-    if not file.is_file():
-        raise InputError("the script does not exist", where=str(file), fix="check the path")
     answers: dict[str | None, str] = {}
     for number, row in read_jsonl(file):
         ask, answer = row.get("ask"), row.get("answer")

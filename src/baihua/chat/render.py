@@ -70,21 +70,14 @@ def encode(spans: Sequence[Span], tokenizer: TextTokenizer) -> Tokens:
     except where the mask changes.
     """
     tokens = Tokens([], [])
-    if tokenizer.bos_id is not None and not _starts_with(spans, tokenizer):
-        _extend(tokens, [tokenizer.bos_id], is_trained=False)
     for span in _joined(spans):
         ids = [tokenizer.controls[span.text]] if span.is_control else tokenizer.encode(span.text)
-        _extend(tokens, ids, is_trained=span.is_trained)
-    return tokens
-
-
-def _extend(tokens: Tokens, ids: list[int], *, is_trained: bool) -> None:
-    tokens.ids.extend(ids)
-    tokens.is_trained.extend([is_trained] * len(ids))
-
-
-def _starts_with(spans: Sequence[Span], tokenizer: TextTokenizer) -> bool:
-    return bool(spans) and spans[0].is_control and tokenizer.controls[spans[0].text] == tokenizer.bos_id
+        tokens.ids.extend(ids)
+        tokens.is_trained.extend([span.is_trained] * len(ids))
+    has_bos = bool(spans) and spans[0].is_control and tokens.ids[0] == tokenizer.bos_id
+    if tokenizer.bos_id is None or has_bos:
+        return tokens
+    return Tokens([tokenizer.bos_id, *tokens.ids], [False, *tokens.is_trained])
 
 
 def _joined(spans: Sequence[Span]) -> Iterator[Span]:

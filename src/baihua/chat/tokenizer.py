@@ -10,6 +10,11 @@ from tokenizers import Tokenizer
 from baihua.core.errors import InputError
 from baihua.core.tree import is_mapping
 
+# GPT-2's byte-to-character table, reversed: printable bytes are themselves, the others start at U+0100.
+PRINTABLE = (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))
+BYTE_OF = {chr(byte): byte for byte in PRINTABLE}
+BYTE_OF |= {chr(0x100 + i): byte for i, byte in enumerate(sorted({*range(256)} - {*PRINTABLE}))}
+
 
 class FolderTokenizer:
     """A TextTokenizer over `tokenizer.json` and `tokenizer_config.json` of a model folder; thread-safe."""
@@ -85,13 +90,3 @@ def _token_text(value: object) -> str:
     if is_mapping(value):
         return str(value.get("content", ""))
     return value if isinstance(value, str) else ""
-
-
-def _byte_alphabet() -> dict[str, int]:
-    """GPT-2's byte-to-character table, reversed: printable bytes are themselves, the rest start at U+0100."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    hidden = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(0x100 + i): byte for i, byte in enumerate(hidden)}
-
-
-BYTE_OF = _byte_alphabet()

@@ -29,7 +29,7 @@ def main() -> int:
     """Load the file named on the command line, and read one token."""
     import numpy as np
 
-    from baihua.backends.llama_cpp.network import Network
+    from baihua.backends.llama_cpp.scorer import Network
 
     network = Network(Path(sys.argv[1]), num_ctx=NUM_CTX, num_threads=1)
     logits_TV = network.logits([0])  # noqa: N806

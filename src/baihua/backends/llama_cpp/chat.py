@@ -13,8 +13,15 @@ from llguidance import LLTokenizer
 
 from baihua.backends.guidance import Guide, read_grammar, read_vocabulary
 from baihua.backends.llama_cpp.library import default_num_threads
-from baihua.backends.llama_cpp.protocol import check_answer, make_request, read_piece
-from baihua.backends.llama_cpp.server import NUM_TOKENS_PER_TURN, Server, has_llguidance, open_server
+from baihua.backends.llama_cpp.server import (
+    NUM_TOKENS_PER_TURN,
+    Server,
+    check_answer,
+    has_llguidance,
+    make_request,
+    open_server,
+    read_piece,
+)
 from baihua.backends.llama_cpp.tokenizer import GgufTokenizer
 from baihua.backends.token_ids import check_ids
 from baihua.chat.render import encode, render

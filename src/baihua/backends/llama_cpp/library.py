@@ -157,16 +157,12 @@ def declare(library: ctypes.CDLL) -> SimpleNamespace:
     return SimpleNamespace(**functions)
 
 
-def check_layout(name: str, found: Structure, layout: Layout) -> None:
+def check_layout(struct: str, found: Structure, layout: Layout) -> None:
     """Reject a build whose default parameters are not at the expected positions, or have other values."""
     values = {field: attrgetter(field)(found) for field in layout}
-    wrong = [
-        f"{field} is {values[field]}, not {default}"
-        for field, (_, default) in layout.items()
-        if values[field] != default
-    ]
+    wrong = [f"{name} is {values[name]}, not {value}" for name, (_, value) in layout.items() if values[name] != value]
     if wrong:
-        raise wrong_build(f"{name} has another layout ({'; '.join(wrong)})")
+        raise wrong_build(f"{struct} has another layout ({'; '.join(wrong)})")
 
 
 def check_batch(library: SimpleNamespace) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from baihua.backends.llama_cpp.library import default_num_threads
-from baihua.backends.llama_cpp.network import Network
+from baihua.backends.llama_cpp.scorer import Network
 from baihua.backends.llama_cpp.tokenizer import GgufTokenizer
 from baihua.chat.stream import TextStream
 from baihua.core.errors import RunError
