@@ -14,11 +14,11 @@ from baihua.chat.zh import han_share
 from baihua.cli.views.data import print_stats
 from baihua.core.errors import InputError
 from baihua.core.stage import Given, find_stage, run_into
-from baihua.data.inspect.clusters import find_clusters
+from baihua.data.inspect.copies import find_clusters
 from baihua.data.inspect.figures import describe, read_figures
-from baihua.data.inspect.letters import HAN, OTHER, SIMPLIFIED, TRADITIONAL, count_letters
-from baihua.data.inspect.measures import excerpt
-from baihua.data.inspect.terms import choose_terms, count_terms
+from baihua.data.inspect.char_classes import HAN, OTHER, SIMPLIFIED, TRADITIONAL, count_classes
+from baihua.data.inspect.row_measures import excerpt
+from baihua.data.inspect.topic_words import choose_words, count_words
 from baihua.data.inspect.topics import Topic, read_topics, write_topics
 from baihua.data.rows import DOCUMENTS_FILE, DOCUMENTS_SCHEMA, DROPPED_FILE, DROPPED_SCHEMA, Row, message_id, write_rows
 
@@ -64,7 +64,7 @@ def counted(figures_bins: list) -> dict[str, int]:  # type: ignore[type-arg]
 @settings(deadline=None)
 @given(st.lists(st.one_of(st.none(), st.text())))
 def test_letters_are_counted_as_one_text_at_a_time_would_be(texts: list[str | None]) -> None:
-    counts = count_letters(pa.array(texts, pa.string()))
+    counts = count_classes(pa.array(texts, pa.string()))
     assert counts.sum(1).tolist() == [len(text or "") for text in texts]
     shares = counts[:, HAN:].sum(1) / counts[:, OTHER:].sum(1).clip(1)
     assert shares.tolist() == [han_share(text or "") for text in texts]
@@ -72,7 +72,7 @@ def test_letters_are_counted_as_one_text_at_a_time_would_be(texts: list[str | No
 
 def test_a_slice_of_texts_is_counted_as_its_own() -> None:
     texts = pa.array(["甲", "乙a", None, "", "😀丙"])
-    assert count_letters(texts.slice(1, 4)).tolist() == count_letters(texts).tolist()[1:]
+    assert count_classes(texts.slice(1, 4)).tolist() == count_classes(texts).tolist()[1:]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_a_slice_of_texts_is_counted_as_its_own() -> None:
     [("这个国家", 3, 0), ("這個國家", 0, 3), ("皇后在台上", 0, 0), ("这這", 1, 1), ("hello", 0, 0)],
 )
 def test_only_characters_of_one_way_of_writing_tell_it(text: str, num_simplified: int, num_traditional: int) -> None:
-    counts = count_letters(pa.array([text]))[0]
+    counts = count_classes(pa.array([text]))[0]
     assert (counts[SIMPLIFIED], counts[TRADITIONAL]) == (num_simplified, num_traditional)
 
 
@@ -266,14 +266,14 @@ def test_topics_without_words_keep_apart(tmp_path: Path) -> None:
 def test_a_name_is_made_of_whole_words() -> None:
     texts = ["介绍人工智能的历史", "人工智能是什么？", "谁发明了人工智能", "学人工智能要几年", "人工智能和我"]
     others = ["介绍长城的历史", "什么是长城？", "谁修了长城", "修长城要几年", "长城和我"]
-    inside, everywhere = count_terms(texts), count_terms(texts + others)
-    assert choose_terms(inside, 5, everywhere, 10)[0] == "人工智能"
+    inside, everywhere = count_words(texts), count_words(texts + others)
+    assert choose_words(inside, 5, everywhere, 10)[0] == "人工智能"
 
 
 def test_texts_of_one_pattern_have_a_name_too() -> None:
     texts = [f"{place}的首都在哪里？" for place in PLACES]
-    counts = count_terms(texts)
-    assert choose_terms(counts, 12, counts, 12)[0] in "的首都在哪里"
+    counts = count_words(texts)
+    assert choose_words(counts, 12, counts, 12)[0] in "的首都在哪里"
 
 
 # ---- stage and terminal
