@@ -14,9 +14,9 @@ from baihua.chat.zh import han_share
 from baihua.cli.views.data import print_stats
 from baihua.core.errors import InputError
 from baihua.core.stage import Given, find_stage, run_into
+from baihua.data.inspect.char_classes import HAN, OTHER, SIMPLIFIED, TRADITIONAL, count_classes
 from baihua.data.inspect.copies import find_clusters
 from baihua.data.inspect.figures import describe, read_figures
-from baihua.data.inspect.char_classes import HAN, OTHER, SIMPLIFIED, TRADITIONAL, count_classes
 from baihua.data.inspect.row_measures import excerpt
 from baihua.data.inspect.topic_words import choose_words, count_words
 from baihua.data.inspect.topics import Topic, read_topics, write_topics
@@ -172,7 +172,7 @@ def test_an_excerpt_is_one_short_line_that_cannot_move_the_cursor() -> None:
 
 
 def test_a_folder_without_figures_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="there are no figures here"):
+    with pytest.raises(InputError, match="no figures.json in this folder"):
         read_figures(tmp_path)
 
 

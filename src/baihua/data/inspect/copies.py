@@ -68,7 +68,9 @@ def _add_copies(dropped: Path, clusters: dict[str, CopyCluster]) -> None:
     for batch in _read(dropped, ["detail", "reason", "file", "line", "row"]):
         kept_ids = _kept_ids(batch)
         is_wanted = pc.is_in(kept_ids, pa.array(clusters, pa.string()))
-        for kept_id, row in zip(kept_ids.filter(is_wanted).to_pylist(), batch.filter(is_wanted).to_pylist(), strict=True):
+        for kept_id, row in zip(
+            kept_ids.filter(is_wanted).to_pylist(), batch.filter(is_wanted).to_pylist(), strict=True
+        ):
             cluster = clusters[kept_id]
             cluster.reasons[row["reason"]] = cluster.reasons.get(row["reason"], 0) + 1
             if len(cluster.examples) < NUM_EXAMPLES:

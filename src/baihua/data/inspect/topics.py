@@ -161,7 +161,7 @@ def _nearest(texts: list[str], distances_F: np.ndarray) -> list[str]:
 
 
 def _assign(file: Path, out: Path, clusterer: Any, names: Sequence[str]) -> np.ndarray:
-    """Write the topic of every row; returns rows, characters of answers and refusals per topic, int64 of shape (K, 3)."""
+    """Write the topic of every row; returns rows, characters of answers and refusals per topic, int64 of (K, 3)."""
     sums_K3 = np.zeros((len(names), 3), np.int64)
     is_refusal = refusal.check_column(text_column(), refusal.Config()).condition
     with pq.ParquetWriter(out, ROWS_SCHEMA, compression="zstd") as writer:
