@@ -172,7 +172,7 @@ def test_an_excerpt_is_one_short_line_that_cannot_move_the_cursor() -> None:
 
 
 def test_a_folder_without_figures_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no figures.json in this folder"):
+    with pytest.raises(InputError, match=r"no figures\.json in this folder"):
         read_figures(tmp_path)
 
 
