@@ -86,10 +86,10 @@ def test_adding_is_merging(settings: dict[str, Any], tiny_folder: Path, tmp_path
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"use_dora": True, "target_modules": ["q_proj"]}, "lengths of the base's own columns"),
+        ({"use_dora": True, "target_modules": ["q_proj"]}, "norms of the base's own columns"),
         ({"modules_to_save": ["embed_tokens"], "target_modules": ["q_proj"]}, "whole rows or modules"),
         ({"bias": "all", "target_modules": ["q_proj"]}, "trained biases"),
-        ({"target_modules": ["embed_tokens"]}, "it holds .base_model.model.model.embed_tokens."),
+        ({"target_modules": ["embed_tokens"]}, "it contains .base_model.model.model.embed_tokens."),
     ],
 )
 def test_what_llama_cpp_cannot_add_is_refused(
@@ -106,7 +106,7 @@ def test_what_llama_cpp_cannot_add_is_refused(
 def test_rows_of_new_tokens_are_refused(tiny_folder: Path, tmp_path: Path) -> None:
     model = few_steps.prepare("embeddings", tiny_folder)
     adapter = few_steps.save("embeddings", model, tmp_path / "adapter", base=tiny_folder)
-    with pytest.raises(InputError, match="rows of new tokens are no LoRA"):
+    with pytest.raises(InputError, match="rows of new tokens are not a LoRA"):
         write_adapter(adapter, tiny_folder, tmp_path / "adapter.gguf")
 
 

@@ -225,7 +225,7 @@ def test_an_unknown_level_is_refused_before_anything_is_written(source: Path, tm
 
 
 def test_a_folder_is_not_quantized_in_one_step(source: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"becomes f32, f16 or bf16 first, not q4_0(.|\n)*fix:   write f16"):
+    with pytest.raises(InputError, match=r"can only become f32, f16 or bf16, not q4_0(.|\n)*fix:   write f16"):
         write_gguf(source.parent, tmp_path / "m.gguf", level="q4_0")
 
 

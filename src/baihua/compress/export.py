@@ -1,9 +1,11 @@
-"""A Hugging Face folder becomes a GGUF file in full precision, one tensor at a time."""
+"""Export of a model to GGUF files: full precision from a model folder, tensor by tensor, then the other levels."""
 
 import json
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -11,15 +13,22 @@ from gguf import GGUFWriter
 from gguf.constants import GGML_QUANT_VERSION, GGMLQuantizationType
 from safetensors import safe_open
 
+from baihua.backends.llama_cpp.scorer import open_scorer
 from baihua.chat.tokenizer import adds_bos
-from baihua.compress.levels import FIRST, FLOATS, LEVELS, Choice, check_level, choose_types
+from baihua.compress.damage.texts import has_conversations
+from baihua.compress.levels import FIRST, FLOATS, LEVELS, check_level, choose_types
 from baihua.compress.opening import check_opens
 from baihua.compress.quantize import Importance, not_finite, quantize_gguf
 from baihua.core.artifact import find_artifact
 from baihua.core.errors import InputError
 from baihua.core.files import appearing
 from baihua.core.log import logger
-from baihua.modelfiles.description import ModelFolder, StoredTensor, describe_header, read_folder
+from baihua.data.rows import read_rows
+from baihua.model.parity import check_parity, compare_pairs
+from baihua.model.parity_texts import encode_texts
+from baihua.model.streamed import log_probs_of_all, open_streamed
+from baihua.modelfiles.description import Description, ModelFolder, describe_header, read_folder
+from baihua.modelfiles.folder import TEMPLATE_FILE, TOKENIZER_SETTINGS, read_json
 from baihua.modelfiles.gguf_header import read_model_header
 from baihua.modelfiles.rope import rope_factors, to_gguf_rows, write_rope
 from baihua.modelfiles.tokenizers.to_gguf import read_vocabulary, write_special_ids
@@ -30,6 +39,7 @@ DTYPES = {
     GGMLQuantizationType.BF16: torch.bfloat16,
 }
 Row = dict[str, str | int | float]
+Rows = TypeVar("Rows", np.ndarray, torch.Tensor)
 
 
 def write_levels(
@@ -43,7 +53,7 @@ def write_levels(
 ) -> list[Row]:
     """Write `model-f16.gguf` from a model folder or a GGUF file, and `model-LEVEL.gguf` from that; a row for each.
 
-    A file that is there already is whole (see `files.appearing`), so that a run that was interrupted goes on after it.
+    Existing files are complete (see `files.appearing`), so an interrupted run continues after them.
     """
     for level in levels:
         check_level(level)
@@ -51,26 +61,21 @@ def write_levels(
     rows: list[Row] = []
     for level in dict.fromkeys([FIRST, *levels]):
         file = out / f"model-{level}.gguf"
-        if not file.is_file():
-            # Whoever asks for f32 or bf16 wants what f16 would round off.
-            is_from_start = level == FIRST or LEVELS[level].type in FLOATS
-            if source.is_dir() and is_from_start:
-                write_gguf(source, file, level=level)
-            else:
-                first = source if is_from_start else out / f"model-{FIRST}.gguf"
-                quantize_gguf(
-                    first, file, level=level, importance=importance, is_forced=is_forced, num_threads=num_threads
-                )
+        # f32 and bf16 keep what f16 would round, so they come from the source.
+        is_from_source = level == FIRST or LEVELS[level].type in FLOATS
+        if not file.is_file() and is_from_source and source.is_dir():
+            write_gguf(source, file, level=level)
+        elif not file.is_file():
+            first = source if is_from_source else out / f"model-{FIRST}.gguf"
+            quantize_gguf(first, file, level=level, importance=importance, is_forced=is_forced, num_threads=num_threads)
         check_opens(file)
         rows.append(describe_file(level, file))
-        logger.info(
-            "%s: %.1f MB, %.2f bits per weight", file.name, file.stat().st_size / 1e6, rows[-1]["bits_per_weight"]
-        )
+        logger.info("%(file)s: %(file_bytes)d bytes, %(bits_per_weight).2f bits per weight", rows[-1])
     return rows
 
 
 def describe_file(level: str, file: Path) -> Row:
-    """Name and size of a file as metrics have them; bits per weight count tensor data, not the vocabulary."""
+    """Name and size of a file for the metrics; bits per weight count tensor data, not the vocabulary."""
     header = read_model_header(file)
     num_bits = 8 * sum(tensor.num_bytes for tensor in header.tensors)
     return {
@@ -81,38 +86,57 @@ def describe_file(level: str, file: Path) -> Row:
     }
 
 
+def compare_with_folder(folder: Path, file: Path, data: Path | None, *, num_texts: int) -> dict[str, Any]:
+    """Compare llama.cpp on a file in full precision with the model folder in float32; a RunError where they differ.
+
+    Texts are the first conversations of `data`, or a few built-in ones. Memory: one layer of the folder at a time.
+    """
+    rows = read_rows(data)[:num_texts] if data and has_conversations(data) else []
+    texts = encode_texts(folder, [row.messages for row in rows])
+    wanted = log_probs_of_all(open_streamed(folder), texts)
+    with closing(open_scorer(file)) as scorer:
+        parity = compare_pairs((ours, scorer.log_probs(ids)) for ours, ids in zip(wanted, texts, strict=True))
+    check_parity(parity, what="the f16 GGUF differs from the model")
+    return asdict(parity)
+
+
 def write_gguf(model_folder: Path, file: Path, *, level: str) -> None:
-    """Write a model folder as one GGUF file of the level f32, f16 or bf16; it appears when it is complete, never half.
+    """Write a model folder as a GGUF file of the level f32, f16 or bf16; `file` appears only once it is complete.
 
     Memory: the largest tensor twice, as it is stored and as it is written.
     """
     if check_level(level).type not in FLOATS:
         raise InputError(
-            f"a model folder becomes f32, f16 or bf16 first, not {level}",
+            f"a model folder can only become f32, f16 or bf16, not {level}",
             where=str(model_folder),
             fix="write f16, and quantize that file",
         )
     folder = read_folder(model_folder)
     choices = choose_types(folder.description, level)
-    # The writer knows every tensor's size beforehand, so that one tensor at a time is in memory.
-    with appearing(file) as partial, _closing(GGUFWriter(partial, folder.description.family.architecture)) as writer:
+    architecture = folder.description.family.architecture
+    with appearing(file) as partial, closing(GGUFWriter(partial, architecture)) as writer:
         _write_metadata(writer, folder, level)
+        # Sizes come before all data, so that only one tensor at a time is in memory.
         for choice in choices:
-            shape = choice.tensor.shape[::-1]
-            writer.add_tensor_info(choice.tensor.name, shape, np.dtype(np.float32), choice.num_bytes, choice.type)
+            lengths = choice.tensor.shape[::-1]
+            writer.add_tensor_info(choice.tensor.name, lengths, np.dtype(np.float32), choice.num_bytes, choice.type)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
         for choice in choices:
-            writer.write_tensor_data(_convert(_read(folder, choice), choice, model_folder))
+            weights = _read(folder, choice.tensor.name)
+            converted = weights.to(DTYPES[choice.type]).contiguous()
+            if not torch.isfinite(converted).all():
+                is_source_finite = bool(torch.isfinite(weights).all())
+                raise not_finite(choice.tensor.name, model_folder, is_source_finite=is_source_finite)
+            writer.write_tensor_data(converted.view(torch.uint8).numpy())
 
 
-@contextmanager
-def _closing(writer: GGUFWriter) -> Generator[GGUFWriter]:
-    try:
-        yield writer
-    finally:
-        writer.close()
+def in_gguf_order(weights: Rows, name: str, description: Description) -> Rows:
+    """The rows of a tensor, by llama.cpp's name, in the order that llama.cpp requires for queries and keys."""
+    shape = description.shape
+    num_heads = {"attn_q": shape.num_heads, "attn_k": shape.num_kv_heads}.get(name.split(".")[-2])
+    return to_gguf_rows(weights, num_heads) if num_heads and description.family.rotates_neighbours else weights
 
 
 def _write_metadata(writer: GGUFWriter, folder: ModelFolder, level: str) -> None:
@@ -142,7 +166,7 @@ def _write_metadata(writer: GGUFWriter, folder: ModelFolder, level: str) -> None
 
 
 def _write_lineage(writer: GGUFWriter, folder: Path) -> None:
-    """The artifact that the model is, and what made it; never a path, because the same model gives the same file."""
+    """The artifact and its inputs; never a path, because the same model must give the same file."""
     made = find_artifact(folder, max_depth=0)
     if made is None:
         return
@@ -155,33 +179,18 @@ def _write_lineage(writer: GGUFWriter, folder: Path) -> None:
 
 
 def _chat_template(folder: Path) -> str | None:
-    file = folder / "chat_template.jinja"
-    if file.is_file():
-        return file.read_text(encoding="utf-8")
-    settings = folder / "tokenizer_config.json"
-    found = json.loads(settings.read_text(encoding="utf-8")).get("chat_template") if settings.is_file() else None
+    if (folder / TEMPLATE_FILE).is_file():
+        return (folder / TEMPLATE_FILE).read_text(encoding="utf-8")
+    found = read_json(folder / TOKENIZER_SETTINGS).get("chat_template")
     return found if isinstance(found, str) else None
 
 
-def _read(folder: ModelFolder, choice: Choice) -> torch.Tensor:
-    """A tensor as it is stored, in llama.cpp's order of rows."""
-    stored: StoredTensor | None = folder.stored.get(choice.tensor.name)
+def _read(folder: ModelFolder, name: str) -> torch.Tensor:
+    stored = folder.stored.get(name)
     if stored is None:
         factors = rope_factors(folder.rope, folder.description.shape.head_dim)
-        assert factors is not None, "only the rope factors are stored nowhere"
+        assert factors is not None, "only the rope factors are not stored"
         return torch.from_numpy(factors)
-    # Opened anew for each tensor: the pages of a file that stays mapped count as memory.
+    # Each tensor opens its file: the pages of a file that stays mapped count as memory in use.
     with safe_open(stored.shard, "pt") as tensors:
-        weights = tensors.get_tensor(stored.name)
-    num_heads = {"attn_q": folder.description.shape.num_heads, "attn_k": folder.description.shape.num_kv_heads}
-    kind = choice.tensor.kind
-    is_rotated = folder.description.family.rotates_neighbours and kind in num_heads
-    return to_gguf_rows(weights, num_heads[kind]) if is_rotated else weights
-
-
-def _convert(weights: torch.Tensor, choice: Choice, folder: Path) -> np.ndarray:
-    """The bytes of a tensor in the type that was chosen."""
-    converted = weights.to(DTYPES[choice.type]).contiguous()
-    if not torch.isfinite(converted).all():
-        raise not_finite(choice.tensor.name, folder, is_source_finite=bool(torch.isfinite(weights).all()))
-    return converted.view(torch.uint8).numpy()
+        return in_gguf_order(tensors.get_tensor(stored.name), name, folder.description)

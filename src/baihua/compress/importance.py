@@ -22,9 +22,11 @@ from transformers import PreTrainedModel
 from baihua.chat.template import OWN, open_template
 from baihua.chat.tokenizer import FolderTokenizer
 from baihua.compress.damage.texts import has_conversations
+from baihua.compress.levels import check_level
 from baihua.compress.quantize import Importance
 from baihua.core.errors import InputError, RunError
 from baihua.core.files import appearing
+from baihua.core.log import logger
 from baihua.data.rows import find_table, read_rows, read_values
 from baihua.model.examples import Encoder
 from baihua.model.streamed import MAX_TOKENS_PER_PASS, open_streamed
@@ -33,6 +35,24 @@ from baihua.modelfiles.families import llama_cpp_name
 SUMS, COUNTS = ".in_sum2", ".counts"
 MAX_LENGTH = 512
 """Maximum tokens of a row: the chunk size of llama.cpp's own tool."""
+
+
+def prepare(
+    model: Path, data: Path | None, file: Path, *, levels: Sequence[str], num_tokens: int
+) -> dict[str, np.ndarray]:
+    """Read an importance matrix from `file`, after collecting it if needed; empty where no level uses one."""
+    # All names are checked before anything is computed.
+    users = [level for level in levels if check_level(level).takes_importance]
+    if not users or not num_tokens:
+        return {}
+    if data is None or not model.is_dir():
+        why = "needs `data`" if data is None else "is collected from a model folder, not from a GGUF file"
+        logger.info("no importance matrix for %s: it %s", ", ".join(users), why)
+        return {}
+    if not file.is_file():
+        texts = read_texts(model, data, num_tokens=num_tokens)
+        save(file, collect(model, texts), num_tokens=sum(map(len, texts)), dataset=f"{len(texts)} rows of `data`")
+    return load(file)
 
 
 def read_texts(model_folder: Path, data: Path, *, num_tokens: int) -> list[list[int]]:

@@ -68,7 +68,7 @@ class Level:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class TypeChoice:
     """The type of a tensor at a level; `wanted` differs where its rows do not fit that type's blocks."""
 
     tensor: TensorShape
@@ -145,38 +145,33 @@ def check_level(name: str) -> Level:
     return LEVELS[name]
 
 
-def choose_types(described: Description, level: str, *, has_importance: bool = False) -> list[Choice]:
+def choose_types(description: Description, level: str, *, has_importance: bool = False) -> list[TypeChoice]:
     """The type of every tensor, in the order of the tensors."""
-    found = check_level(level)
-    head = "token_embd.weight" if described.shape.is_tied else "output.weight"
-
-    def wanted_type(tensor: TensorShape) -> GGMLQuantizationType:
-        if not tensor.is_matrix:
-            # Norms and biases stay as they are: llama.cpp requires them in float32, and they are few.
-            return Q.F32
-        if found.type in FLOATS:
-            return found.type
-        if tensor.name == head:
-            # The output layer, or the embeddings that serve as one: never below 6 bits.
-            return Q.Q6_K if _fits(tensor, found.type) and found.type != Q.Q8_0 else Q.Q8_0
-        return _layer_type(described.shape, found, tensor, has_importance)
-
-    wanted = [(tensor, wanted_type(tensor)) for tensor in described.tensors]
-    return [Choice(tensor, _fitting(type_, tensor), type_) for tensor, type_ in wanted]
+    found: list[TypeChoice] = []
+    for tensor in description.tensors:
+        wanted = _wanted_type(description.shape, check_level(level), tensor, has_importance)
+        fallbacks = (wanted, FALLBACKS.get(wanted, wanted), Q.F16)
+        found.append(TypeChoice(tensor, next(one for one in fallbacks if _fits(tensor, one)), wanted))
+    return found
 
 
-def _layer_type(shape: Shape, level: Level, tensor: TensorShape, has_importance: bool) -> GGMLQuantizationType:
-    rule = level.rules.get(tensor.kind)
-    if rule is None:
+def _wanted_type(shape: Shape, level: Level, tensor: TensorShape, has_importance: bool) -> GGMLQuantizationType:
+    """The type of a tensor whose rows fit the blocks of every type."""
+    if not tensor.is_matrix:
+        # Norms and biases stay as they are: llama.cpp requires them in float32, and they are few.
+        return Q.F32
+    if level.type in FLOATS:
+        return level.type
+    if tensor.name == ("token_embd.weight" if shape.is_tied else "output.weight"):
+        # The output layer, or the embeddings that serve as one: never below 6 bits.
+        return Q.Q6_K if _fits(tensor, level.type) and level.type != Q.Q8_0 else Q.Q8_0
+    if tensor.kind not in level.rules:
         return level.type
     num_sharing = shape.num_heads // shape.num_kv_heads
-    chosen = rule(Position(tensor.layer, shape.num_layers, num_sharing, has_importance)) or level.type
+    position = Position(tensor.layer, shape.num_layers, num_sharing, has_importance)
+    chosen = level.rules[tensor.kind](position) or level.type
     is_70b = shape.num_layers == NUM_LAYERS_OF_70B and num_sharing > 1
     return Q.Q5_K if is_70b and tensor.kind == "attn_v" and chosen in (Q.Q3_K, Q.Q4_K) else chosen
-
-
-def _fitting(wanted: GGMLQuantizationType, tensor: TensorShape) -> GGMLQuantizationType:
-    return next(type_ for type_ in (wanted, FALLBACKS.get(wanted, wanted), Q.F16) if _fits(tensor, type_))
 
 
 def _fits(tensor: TensorShape, type_: GGMLQuantizationType) -> bool:

@@ -20,7 +20,7 @@ from gguf import quants
 from gguf.constants import GGML_QUANT_SIZES, GGML_QUANT_VERSION, GGMLQuantizationType
 
 from baihua.backends.llama_cpp.library import open_library
-from baihua.compress.levels import FLOATS, Choice, check_level, choose_types
+from baihua.compress.levels import FLOATS, TypeChoice, check_level, choose_types
 from baihua.core.errors import InputError, RunError
 from baihua.core.files import appearing
 from baihua.core.log import logger
@@ -91,7 +91,7 @@ def _refuse_quantized(header: GgufHeader, source: Path) -> None:
         )
 
 
-def _report_fallbacks(choices: Iterable[Choice]) -> None:
+def _report_fallbacks(choices: Iterable[TypeChoice]) -> None:
     """Log how many tensors could not have the type that their level wants."""
     found = Counter((c.wanted, c.type, c.tensor.shape[0]) for c in choices if c.type != c.wanted)
     for (wanted, type_, length), count in found.items():
@@ -99,7 +99,7 @@ def _report_fallbacks(choices: Iterable[Choice]) -> None:
         logger.info("%d tensors are %s instead of %s: %s", count, type_.name, wanted.name, reason)
 
 
-def _header_bytes(source: Path, header: GgufHeader, choices: Sequence[Choice], numbers: Mapping[str, int]) -> bytes:
+def _header_bytes(source: Path, header: GgufHeader, choices: Sequence[TypeChoice], numbers: Mapping[str, int]) -> bytes:
     """Everything before the tensor data: the source's metadata with `numbers` set (uint32), and the new tensor list.
 
     Types and order of all other metadata stay as they are.
@@ -138,14 +138,16 @@ class Block:
     """Consecutive rows of a tensor, and the type they get."""
 
     tensor: Tensor
-    choice: Choice
+    choice: TypeChoice
     first_row: int
     num_rows: int
     num_padding_bytes: int
     """Zeros that follow the last block of a tensor; 0 elsewhere."""
 
 
-def cut_into_blocks(header: GgufHeader, choices: Iterable[Choice], block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
+def cut_into_blocks(
+    header: GgufHeader, choices: Iterable[TypeChoice], block_bytes: int = BLOCK_BYTES
+) -> Iterator[Block]:
     """The blocks of all tensors, in the order in which they are written."""
     tensors = {tensor.name: tensor for tensor in header.tensors}
     for choice in choices:

@@ -44,6 +44,21 @@ def check_model_folder(folder: Path) -> None:
             ) from error
 
 
+def find_source(model: Path) -> Path:
+    """A model folder or GGUF file itself; of an artifact's GGUF files the one in full precision, or the only one."""
+    if model.is_file() or (model / "config.json").is_file():
+        return model
+    files = sorted(model.glob("*.gguf"))
+    best = [file for level in ("f32", "f16", "bf16") for file in files if file.stem.endswith(f"-{level}")]
+    if len(files) != 1 and not best:
+        raise InputError(
+            f"this folder has neither a config.json nor a .gguf file in full precision ({len(files)} .gguf files)",
+            where=str(model),
+            fix="name a model folder or one .gguf file",
+        )
+    return (best or files)[0]
+
+
 def check_files(names: Collection[str], where: str) -> None:
     """Refuse a model whose files include no config, or no weights but pickled ones; subfolders do not count."""
     names = [name for name in names if "/" not in name]
