@@ -19,7 +19,7 @@ from baihua.backends.llama_cpp.tokenizer import GgufTokenizer
 from baihua.chat.tokenizer import FolderTokenizer
 from baihua.compress.export import write_gguf
 from baihua.data.read.files import STARTER_FOLDER
-from baihua.model.parity import compare
+from baihua.model.compare import compare_pairs
 
 ODDITIES = (
     "  12 345",
@@ -78,7 +78,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model-f16.gguf"
         write_gguf(options.model, file, level="f16")
-        parity = compare(open_scorer(options.model).log_probs, open_scorer(file).log_probs, chunks)
+        ours, theirs = open_scorer(options.model).log_probs, open_scorer(file).log_probs
+        parity = compare_pairs((ours(ids), theirs(ids)) for ids in chunks)
     print(f"float32 folder to f16 GGUF: {parity}")
     return int(bool(different) or parity.mean_kl >= 1e-4)
 

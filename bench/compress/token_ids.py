@@ -25,8 +25,8 @@ from baihua.backends.choose import open_scorer
 from baihua.backends.llama_cpp.tokenizer import GgufTokenizer
 from baihua.chat.tokenizer import FolderTokenizer
 from baihua.compress.export import write_gguf
+from baihua.model.compare import compare_pairs
 from baihua.model.from_gguf import convert
-from baihua.model.parity import compare
 
 Encode = Callable[[str], list[int]]
 BILINGUAL = Path(__file__).resolve().parents[3] / "shared/data/alpaca-zh-en/bilingual_50k.jsonl.gz"
@@ -114,7 +114,8 @@ def check(folder: Path, file: Path, back: Path, lines: list[str]) -> int:
     ids = ours.encode("\n".join(line for line in lines[1:60:2]))
     chunks = [ids[start : start + 128] for start in range(0, 1024, 128) if len(ids) > start]
     for name, first in (("folder", folder), ("re-imported", back)):
-        parity = compare(open_scorer(first).log_probs, open_scorer(file).log_probs, chunks)
+        ours, theirs = open_scorer(first).log_probs, open_scorer(file).log_probs
+        parity = compare_pairs((ours(ids), theirs(ids)) for ids in chunks)
         print(f"  float32 {name} to f16 GGUF: {parity}")
     return len(again)
 

@@ -34,10 +34,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from baihua.core.system import release_memory
 from baihua.model.examples import Example, TextSize
-from baihua.model.memory import peak_memory_bytes
 from baihua.train.examples.batches import Order
 from baihua.train.loop import train
 from baihua.train.methods import full, lora
+from baihua.train.plan.device import peak_memory_bytes
 from baihua.train.settings import Execution, Settings
 from baihua.train.work import METRICS
 

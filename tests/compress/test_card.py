@@ -11,7 +11,6 @@ import yaml
 
 from baihua.compress.card import (
     Origin,
-    end_tokens,
     read_origin,
     write_card,
     write_checksums,
@@ -47,21 +46,6 @@ def test_ollama_gets_the_file_and_every_stop_token(tmp_path: Path) -> None:
     write_modelfile(tmp_path, "model-q8_0.gguf", ["<|im_end|>", '停"'])
     text = (tmp_path / "Modelfile").read_bytes()
     assert text.decode("utf-8") == 'FROM ./model-q8_0.gguf\nPARAMETER stop "<|im_end|>"\nPARAMETER stop "停\\""\n'
-
-
-def test_the_end_tokens_of_a_folder_and_of_its_file_are_the_same(tiny_folder: Path, tiny_gguf: Path) -> None:
-    assert end_tokens(tiny_folder) == end_tokens(tiny_gguf) == ["<|im_end|>"]
-
-
-def test_a_second_end_token_of_the_generation_config_counts(tiny_folder: Path, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(tiny_folder, tmp_path / "model"))
-    (folder / "generation_config.json").write_text('{"eos_token_id": [2, 0]}', encoding="utf-8")
-    assert end_tokens(folder) == ["<|im_end|>", "<|endoftext|>"]
-
-
-def test_an_end_token_that_is_an_object_counts_by_its_content(tmp_path: Path) -> None:
-    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": {"content": "</s>"}}', encoding="utf-8")
-    assert end_tokens(tmp_path) == ["</s>"]
 
 
 def test_the_front_matter_is_yaml_with_what_is_known(tmp_path: Path) -> None:

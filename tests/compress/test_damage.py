@@ -21,7 +21,7 @@ from baihua.chat.zh import is_mainly_chinese
 from baihua.compress.damage import speed
 from baihua.compress.damage.advice import advise
 from baihua.compress.damage.chart import draw
-from baihua.compress.damage.distance import Text, check_space, compare, kl, record
+from baihua.compress.damage.distance import Text, check_space, compare, record
 from baihua.compress.damage.figures import level_figures
 from baihua.compress.damage.measure import find_levels
 from baihua.compress.damage.replies import ReplyPair, edit_distance
@@ -31,7 +31,7 @@ from baihua.compress.export import write_gguf
 from baihua.compress.quantize import quantize_gguf
 from baihua.core.errors import InputError, RunError
 from baihua.data.rows import DOCUMENTS_SCHEMA, Row, read_rows, write_rows
-from baihua.model.bits import measure
+from baihua.model.compare import kl_divergence, measure_bits
 from baihua.model.examples import Encoder
 from baihua.stages import damage as stage
 
@@ -113,7 +113,7 @@ def test_rounded_log_probabilities_give_the_same_divergence(tmp_path: Path, scal
 
 def test_the_divergence_of_a_distribution_from_itself_is_nothing() -> None:
     log_probs = random_log_probs(10, 500, seed=0)
-    assert np.abs(kl(log_probs, log_probs)).max() < 1e-6
+    assert np.abs(kl_divergence(log_probs, log_probs)).max() < 1e-6
 
 
 def test_bits_are_those_of_the_counted_tokens(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_bits_of_conversations_are_those_of_the_stage_bits(gguf: Path, data: Pat
     tokenizer = GgufTokenizer(gguf / "model-q8_0.gguf")
     encoder = Encoder(tokenizer, tokenizer.template())
     chosen = [row for row in read_rows(data) if is_mainly_chinese("".join(m.text for m in row.messages))]
-    wanted = measure(
+    wanted = measure_bits(
         [encoder.encode(row.id, row.messages) for row in chosen], open_scorer(gguf / "model-q8_0.gguf", 1).log_probs
     )
     row = made[1]["levels"][1]

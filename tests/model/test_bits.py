@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conversations import encode_rows, make_rows
+from oracles import log_probs_of
 
 from baihua.core.errors import InputError
 from baihua.data.rows import write_rows
 from baihua.model import tiny
-from baihua.model.bits import measure
+from baihua.model.compare import measure_bits
 from baihua.model.load import load_model
-from baihua.model.parity import log_probs_of
 from baihua.stages import bits as stage
 from baihua.stages import quantize
 from baihua.train.examples.batches import collate
@@ -28,7 +28,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_an_even_guess_costs_the_logarithm_of_the_vocabulary_for_each_token(model: Path) -> None:
     examples = encode_rows(model, make_rows(5))
-    measured = measure(examples, lambda ids: np.full((len(ids), 512), -math.log(512), dtype=np.float32))
+    measured = measure_bits(examples, lambda ids: np.full((len(ids), 512), -math.log(512), dtype=np.float32))
     num_targets = sum(int(example.is_target_T.sum()) for example in examples)
     assert measured.answers.bits == pytest.approx(9 * num_targets)
     answers = "".join(m.content for row in make_rows(5) for m in row.messages if m.role == "assistant")
@@ -42,14 +42,14 @@ def test_training_and_measuring_agree(model: Path) -> None:
     net = load_model(model)
     use_document_attention(net)
     nats = TargetLoss(net, precision="float32")(collate(examples)).item()
-    measured = measure(examples, log_probs_of(load_model(model)))
+    measured = measure_bits(examples, log_probs_of(load_model(model)))
     assert measured.answers.per_char == pytest.approx(bits_per_char(nats, measured.answers.num_chars), rel=1e-5)
 
 
 def test_the_stage_measures_a_folder(model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_rows(make_rows(6), tmp_path)
     figures = stage.run(stage.Config(num_rows=4, label="小模型"), {"model": model, "data": tmp_path}, tmp_path)
-    wanted = measure(encode_rows(model, make_rows(6)[:4]), log_probs_of(load_model(model)))
+    wanted = measure_bits(encode_rows(model, make_rows(6)[:4]), log_probs_of(load_model(model)))
     assert figures["bits_per_char"] == pytest.approx(wanted.answers.per_char)
     assert figures["bits_per_byte"] == pytest.approx(wanted.answers.per_byte)
     assert (figures["num_rows"], figures["num_chars"], caplog.text) == (4, wanted.answers.num_chars, "")
@@ -77,4 +77,4 @@ def test_a_gguf_file_is_measured_by_its_own_engine(model: Path, tmp_path: Path) 
 
 def test_no_answers_are_an_error(model: Path) -> None:
     with pytest.raises(InputError, match="the answers have no characters"):
-        measure([], log_probs_of(load_model(model)))
+        measure_bits([], log_probs_of(load_model(model)))

@@ -170,8 +170,8 @@ SPECIAL_KINDS = {
     r"stretches its positions \(rope scaling 'yarn', rope factors: False\)(?s:.*)Hugging Face folder": {
         "llama.rope.scaling.type": "yarn"
     },
-    r"llama\.rope\.dimension_count is 8, a head has 16 numbers": {"llama.rope.dimension_count": 8},
-    r"llama\.attention\.value_length is 8, a head has 16 numbers": {"llama.attention.value_length": 8},
+    r"llama\.rope\.dimension_count is 8, expected the 16 numbers": {"llama.rope.dimension_count": 8},
+    r"llama\.attention\.value_length is 8, expected the 16 numbers": {"llama.attention.value_length": 8},
 }
 
 

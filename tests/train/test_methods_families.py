@@ -5,11 +5,12 @@ from pathlib import Path
 import few_steps
 import pytest
 import torch
+from oracles import load_adapted, merge
 from torch import nn
 from transformers import PreTrainedModel
 
 from baihua.model.load import load_model
-from baihua.model.merge import attach, load_adapted, merge
+from baihua.model.merge import attach
 
 CASES = [(family, is_tied) for family in few_steps.FAMILIES for is_tied in (True, False)]
 

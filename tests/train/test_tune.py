@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from cli_runs import run_here
 from conversations import make_rows
+from oracles import load_adapted
 from pydantic import ValidationError
 from trainings import read_metrics
 
@@ -19,7 +20,6 @@ from baihua.core.errors import InputError
 from baihua.data.rows import write_rows
 from baihua.model import tiny
 from baihua.model.load import load_model
-from baihua.model.merge import load_adapted
 from baihua.stages.tune import INPUTS, Config, run
 from baihua.train.work import METRICS
 

@@ -26,6 +26,7 @@ from baihua.chat.types import FinishReason, Guidance, Likelihood, Message, Piece
 from baihua.core.errors import InputError
 from baihua.modelfiles.families import family_of
 from baihua.modelfiles.folder import check_model_folder, read_json
+from baihua.modelfiles.special_tokens import read_special_tokens
 
 NO_GUIDANCE = Guidance()
 
@@ -38,9 +39,7 @@ class TransformersChat:
         self.num_ctx, self._num_tokens = _sizes(model)
         self.tokenizer, self.template = open_template(OWN, folder)
         self._model = model
-        configured = model.generation_config.eos_token_id if model.generation_config else None
-        ends = [configured] if isinstance(configured, int) else configured or []
-        self._end_ids = sorted({*ends, self.tokenizer.controls[end_of_turn(self.template)]})
+        self._end_ids = sorted({*read_special_tokens(folder).ends, self.tokenizer.controls[end_of_turn(self.template)]})
         self._lock = threading.Lock()
 
     def prompt(self, messages: Sequence[Message]) -> list[Span]:

@@ -10,12 +10,10 @@ from baihua.core.artifact import find_artifact, hash_file
 from baihua.core.files import write_text
 from baihua.core.run import lineage
 from baihua.core.tables import Column, figures_table, render_markdown
-from baihua.modelfiles.gguf_header import read_header
+from baihua.modelfiles.special_tokens import end_texts
 
 Row = Mapping[str, Any]
 CHECKSUMS = "SHA256SUMS"
-# Ids of a GGUF file's metadata at which an answer ends.
-END_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
 COLUMNS: Sequence[Column] = (
     ("level", "level", ""),
     ("file", "file", ""),
@@ -40,7 +38,7 @@ def write_companions(folder: Path, model: Path, rows: Sequence[Row]) -> None:
     """Write Modelfile, README.md and SHA256SUMS for GGUF files made from `model`; a row of figures for each file."""
     smallest = min(rows, key=lambda row: row["file_bytes"])["file"]
     origin = read_origin(model)
-    write_modelfile(folder, smallest, end_tokens(model))
+    write_modelfile(folder, smallest, end_texts(model))
     write_card(folder, name=origin.base_model or model.resolve().stem, rows=rows, origin=origin)
     write_checksums(folder)
 
@@ -63,21 +61,6 @@ def write_modelfile(folder: Path, file_name: str, end_tokens: Sequence[str]) -> 
     """Write FROM and the stop tokens; Ollama takes the chat template from the GGUF file itself."""
     stops = [f"PARAMETER stop {json.dumps(token, ensure_ascii=False)}" for token in end_tokens]
     _write_lines(folder / "Modelfile", [f"FROM ./{file_name}", *stops])
-
-
-def end_tokens(model: Path) -> list[str]:
-    """Tokens at which an answer of a model folder or of a .gguf file ends."""
-    if model.is_file():
-        values = read_header(model).values
-        tokens, ids = values.get("tokenizer.ggml.tokens"), [values.get(f"tokenizer.ggml.{key}") for key in END_KEYS]
-        listed = tokens if isinstance(tokens, list) else []
-        return list(dict.fromkeys(str(listed[i]) for i in ids if isinstance(i, int) and 0 <= i < len(listed)))
-    token = _read(model / "tokenizer_config.json").get("eos_token")
-    names = [token.get("content") if isinstance(token, dict) else token]
-    ends = _read(model / "generation_config.json").get("eos_token_id") or []
-    added = {t["id"]: t["content"] for t in _read(model / "tokenizer.json").get("added_tokens", [])}
-    names += [added.get(end) for end in (ends if isinstance(ends, list) else [ends])]
-    return [name for name in dict.fromkeys(names) if name]
 
 
 def write_card(folder: Path, *, name: str, rows: Sequence[Row], origin: Origin) -> None:
@@ -117,10 +100,6 @@ def _flatten(node: Row) -> Iterator[Row]:
             seen.add(found["id"])
             yield found
             waiting += found["inputs"].values()
-
-
-def _read(file: Path) -> dict[str, Any]:
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def _write_lines(file: Path, lines: Sequence[str]) -> None:

@@ -24,8 +24,7 @@ from baihua.core.errors import InputError
 from baihua.core.files import appearing
 from baihua.core.log import logger
 from baihua.data.rows import read_rows
-from baihua.model.parity import check_parity, compare_pairs
-from baihua.model.parity_texts import encode_texts
+from baihua.model.compare import check_parity, compare_pairs, encode_texts
 from baihua.model.streamed import log_probs_of_all, open_streamed
 from baihua.modelfiles.description import Description, ModelFolder, describe_header, read_folder
 from baihua.modelfiles.folder import TEMPLATE_FILE, TOKENIZER_SETTINGS, read_json

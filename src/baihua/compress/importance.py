@@ -28,7 +28,7 @@ from baihua.core.errors import InputError, RunError
 from baihua.core.files import appearing
 from baihua.core.log import logger
 from baihua.data.rows import find_table, read_rows, read_values
-from baihua.model.examples import Encoder
+from baihua.model.examples import Encoder, encode_document
 from baihua.model.streamed import MAX_TOKENS_PER_PASS, open_streamed
 from baihua.modelfiles.families import llama_cpp_name
 
@@ -135,8 +135,8 @@ def _encode_rows(model_folder: Path, data: Path) -> Iterator[list[int]]:
         yield from (encoder.encode(row.id, row.messages).ids_T.tolist() for row in read_rows(data))
         return
     tokenizer = FolderTokenizer(model_folder)
-    first = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
-    yield from (first + tokenizer.encode(record["text"]) for record in read_values(find_table(data)))
+    for record in read_values(find_table(data)):
+        yield encode_document(tokenizer, record["id"], record["text"], MAX_LENGTH).ids_T.tolist()
 
 
 def _batches(texts: Sequence[Sequence[int]], max_tokens: int) -> Iterator[list[Sequence[int]]]:

@@ -9,9 +9,8 @@ from typing import Any
 from baihua.chat.types import Message
 from baihua.core.system import release_memory
 from baihua.model.adapter import check_order
+from baihua.model.compare import MAX_MEAN_KL, Parity, check_parity, compare_pairs, encode_texts
 from baihua.model.merge import Written, merge_into, open_adapted
-from baihua.model.parity import Parity, check_parity, compare_pairs
-from baihua.model.parity_texts import encode_texts
 from baihua.model.streamed import log_probs_of_all, open_streamed
 from baihua.model.weights import WeightFiles
 from baihua.modelfiles.folder import TEMPLATE_FILE
@@ -24,10 +23,12 @@ def merge_adapters(
     *,
     conversations: Sequence[Sequence[Message]],
     dtype: Written = "base",
+    max_mean_kl: float = MAX_MEAN_KL,
 ) -> dict[str, Any]:
     """Write the base with all adapters, merged in order, to `out`; returns the parity of the worst step.
 
-    Each step is compared on `conversations`, or on a few built-in ones if there are none; a RunError where it differs.
+    Each step is compared on `conversations`, or on a few built-in ones if there are none; a RunError where the mean KL
+    divergence reaches `max_mean_kl`.
     """
     scratch = out / "scratch"
     shutil.rmtree(scratch, ignore_errors=True)
@@ -37,7 +38,11 @@ def merge_adapters(
             check_order(base, left)
             role = next(iter(left))
             merged = scratch / f"merged-with-{role}"
-            parities.append(_merge_one(merged, base, left.pop(role), conversations=conversations, dtype=dtype))
+            parity = _merge_one(merged, base, left.pop(role), conversations=conversations, dtype=dtype)
+            is_rounded = any(place.dtype not in ("F32", "F64") for place in WeightFiles(merged).places.values())
+            what = "the merged model differs from base and adapter"
+            check_parity(parity, what=what, is_rounded=is_rounded, max_mean_kl=max_mean_kl)
+            parities.append(parity)
             if base.parent == scratch:
                 shutil.rmtree(base)
             base = merged
@@ -59,7 +64,4 @@ def _merge_one(
     texts = encode_texts(folder, conversations)
     # The models take turns, a few texts each: two output layers are never in memory at once.
     apart, together = open_adapted(base, adapter), open_streamed(folder)
-    parity = compare_pairs(zip(log_probs_of_all(apart, texts), log_probs_of_all(together, texts), strict=True))
-    is_rounded = any(place.dtype not in ("F32", "F64") for place in WeightFiles(folder).places.values())
-    check_parity(parity, what="the merged model differs from base and adapter", is_rounded=is_rounded)
-    return parity
+    return compare_pairs(zip(log_probs_of_all(apart, texts), log_probs_of_all(together, texts), strict=True))

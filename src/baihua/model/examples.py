@@ -3,7 +3,7 @@
 T tokens.
 """
 
-# ruff: noqa: N806, N815  (names of tensors end with their shape)
+# ruff: noqa: N803, N806, N815  (names of tensors end with their shape)
 
 import functools
 import itertools
@@ -17,6 +17,8 @@ from baihua.chat.render import Template, encode, render
 from baihua.chat.splitting import fitting_runs, split_turns
 from baihua.chat.types import Message, Span, TextTokenizer
 
+# More characters than any usual text has per token, so that a whole book is not tokenized for its first page.
+MAX_CHARS_PER_TOKEN = 16
 TrainOn = Literal["answers", "last_answer", "everything"]
 
 
@@ -53,7 +55,6 @@ class Encoder:
         self.template = template
         self.train_on: TrainOn = train_on
         self._control_ids = np.array(sorted(tokenizer.controls.values()), dtype=np.int32)
-        self._size_of_token = functools.cache(self._measure_token)
 
     def encode(self, row_id: str, messages: Sequence[Message]) -> Example:
         """The whole conversation as an example."""
@@ -104,17 +105,24 @@ class Encoder:
         ends = np.flatnonzero(is_end_T[:max_length])
         length = int(ends[-1]) + 1 if len(ends) else max_length
         ids_T, is_target_T = example.ids_T[:length].copy(), example.is_target_T[:length].copy()
-        sizes = (self._measure(ids_T), self._measure(ids_T[is_target_T]))
+        sizes = (_size_of_ids(self.tokenizer, ids) for ids in (ids_T, ids_T[is_target_T]))
         return Example(example.row_id, ids_T, is_target_T, *sizes, is_cut=True)
 
-    def _measure(self, ids: np.ndarray) -> TextSize:
-        sizes = [self._size_of_token(token_id) for token_id in ids.tolist()]
-        return TextSize(sum(size.num_chars for size in sizes), sum(size.num_bytes for size in sizes))
 
-    def _measure_token(self, token_id: int) -> TextSize:
-        data = self.tokenizer.token_bytes(token_id)
-        # Bytes 10xxxxxx continue a character; a character counts where it starts.
-        return TextSize(sum(byte & 0xC0 != 0x80 for byte in data), len(data))
+def encode_document(tokenizer: TextTokenizer, row_id: str, text: str, max_length: int) -> Example:
+    """The first `max_length` tokens of a plain text as an example; all but the first token are targets."""
+    first = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
+    ids = first + tokenizer.encode(text[: max_length * MAX_CHARS_PER_TOKEN])
+    ids_T = np.array(ids[:max_length], dtype=np.int32)
+    size = _size_of_ids(tokenizer, ids_T[1:])
+    is_cut = len(ids) > max_length or len(text) > max_length * MAX_CHARS_PER_TOKEN
+    return Example(row_id, ids_T, np.arange(len(ids_T)) > 0, size, size, is_cut)
+
+
+def _size_of_ids(tokenizer: TextTokenizer, ids_T: np.ndarray) -> TextSize:
+    data = b"".join(map(tokenizer.token_bytes, ids_T.tolist()))
+    # Bytes 10xxxxxx continue a character; a character counts where it starts.
+    return TextSize(sum(byte & 0xC0 != 0x80 for byte in data), len(data))
 
 
 def _size_of_text(texts: list[str]) -> TextSize:

@@ -12,9 +12,10 @@ from baihua.core.errors import InputError
 from baihua.core.files import write_json
 from baihua.model.weights import MAX_SHARD_BYTES, ShardWriter
 from baihua.modelfiles.families import family_of_architecture, transformers_name
-from baihua.modelfiles.gguf_config import ROPE_FACTORS, config_of, num_kv_heads
+from baihua.modelfiles.gguf_config import ROPE_FACTORS, config_of
 from baihua.modelfiles.gguf_header import GgufHeader, Tensor, read_model_header
 from baihua.modelfiles.rope import from_gguf_rows
+from baihua.modelfiles.shape import shape_of_header
 from baihua.modelfiles.tokenizers.from_gguf import tokenizer_files
 
 STORED = {
@@ -91,7 +92,8 @@ class _Weights:
         self._file = file
         self._header = header
         self._tensors: Mapping[str, Tensor] = {tensor.name: tensor for tensor in header.tensors}
-        num_heads = {"attn_q": header.size("attention.head_count"), "attn_k": num_kv_heads(header)}
+        shape = shape_of_header(header)
+        num_heads = {"attn_q": shape.num_heads, "attn_k": shape.num_kv_heads}
         self._num_heads = num_heads if family_of_architecture(header.architecture).rotates_neighbours else {}
 
     def rope_factors(self) -> np.ndarray | None:

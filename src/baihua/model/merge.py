@@ -17,20 +17,14 @@ from transformers import PreTrainedModel
 
 from baihua.core.errors import InputError
 from baihua.core.files import write_json
-from baihua.model.adapter import WEIGHTS, check_base, read_config
-from baihua.model.load import load_model, save_chat_files
+from baihua.model.adapter import WEIGHTS, read_config
+from baihua.model.load import save_chat_files
 from baihua.model.streamed import EMBEDDINGS, HEAD, Skeleton, open_skeleton, stream
 from baihua.model.weights import ShardWriter
 
 Written = Literal["base", "float32", "bfloat16", "float16"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 TIED_ROWS = r"base_model\.model\.lm_head\.trainable_tokens_delta\.default"
-
-
-def load_adapted(base: Path, adapter: Path) -> peft.PeftModel:
-    """Base and adapter together in float32, the adapter still apart."""
-    check_base(base, adapter)
-    return attach(load_model(base), adapter)
 
 
 def open_adapted(base: Path, adapter: Path) -> PreTrainedModel:
@@ -53,13 +47,6 @@ def attach(model: PreTrainedModel, adapter: Path, **settings: Any) -> peft.PeftM
             return peft.PeftModel.from_pretrained(model, str(adapter), config=config, **settings)
     except (SafetensorError, RuntimeError, UserWarning, KeyError, ValueError) as error:
         raise InputError(f"cannot load the adapter: {error}", where=str(adapter), fix="train it again") from error
-
-
-def merge(base: Path, adapter: Path) -> PreTrainedModel:
-    """The base with the adapter's matrices added to its own, in float32 and in memory as a whole."""
-    merged = load_adapted(base, adapter).merge_and_unload(safe_merge=True)
-    assert isinstance(merged, PreTrainedModel), "peft gives back the class that it was given"
-    return merged
 
 
 def merge_into(folder: Path, base: Path, adapter: Path, *, dtype: Written = "base", jinja: str | None) -> None:

@@ -9,33 +9,39 @@ from baihua.core.errors import InputError
 from baihua.modelfiles.families import family_of_architecture
 from baihua.modelfiles.gguf_header import GgufHeader
 from baihua.modelfiles.rope import DEFAULT_THETA, recognize
+from baihua.modelfiles.shape import Shape, shape_of_header
+from baihua.modelfiles.special_tokens import special_tokens_of
 
 ROPE_FACTORS = "rope_freqs.weight"
 FROM_FOLDER = "import the model from its Hugging Face folder instead of the .gguf file"
-# Our name of a special token, and GGUF's.
-SPECIAL = {"bos": "bos", "eos": "eos", "pad": "padding", "unk": "unknown"}
 
 
 def config_of(header: GgufHeader, factors: np.ndarray | None, where: Path) -> dict[str, Any]:
     """The config.json of the model in a file; `factors` are its divisors of the rotary frequencies, if it has any."""
-    family = family_of_architecture(header.architecture)
+    family, shape, special = (
+        family_of_architecture(header.architecture),
+        shape_of_header(header),
+        special_tokens_of(header),
+    )
+    _check_heads(header, shape, where)
+    _check_vocabulary(header, shape, where)
     names = {tensor.name for tensor in header.tensors}
     config: dict[str, Any] = {
         "architectures": [family.class_name],
         "model_type": family.model_type,
-        "vocab_size": _num_rows(header, where),
-        "hidden_size": header.size("embedding_length"),
-        "intermediate_size": header.size("feed_forward_length"),
-        "num_hidden_layers": header.size("block_count"),
-        "num_attention_heads": header.size("attention.head_count"),
-        "num_key_value_heads": num_kv_heads(header),
-        "head_dim": head_dim(header, where),
+        "vocab_size": shape.num_tokens,
+        "hidden_size": shape.width,
+        "intermediate_size": shape.mlp_width,
+        "num_hidden_layers": shape.num_layers,
+        "num_attention_heads": shape.num_heads,
+        "num_key_value_heads": shape.num_kv_heads,
+        "head_dim": shape.head_dim,
         "hidden_act": "silu",
-        "max_position_embeddings": header.size("context_length"),
+        "max_position_embeddings": shape.context_length,
         "rms_norm_eps": _shortest(header.of_model("attention.layer_norm_rms_epsilon", 1e-6)),
         "rope_parameters": _rope(header, factors, where),
-        "tie_word_embeddings": "output.weight" not in names,
-        **{f"{name}_token_id": special_id(header, name) for name in ("bos", "eos", "pad")},
+        "tie_word_embeddings": shape.is_tied,
+        **{f"{name}_token_id": special.by_name.get(name) for name in ("bos", "eos", "pad")},
     }
     if "blk.0.attn_output.bias" in names:
         config["attention_bias"] = True
@@ -44,51 +50,27 @@ def config_of(header: GgufHeader, factors: np.ndarray | None, where: Path) -> di
     return config
 
 
-def special_id(header: GgufHeader, name: str) -> int | None:
-    """The id of the token that begins (`bos`), ends (`eos`), pads (`pad`) or stands for the unknown (`unk`)."""
-    found = header.values.get(f"tokenizer.ggml.{SPECIAL[name]}_token_id")
-    return found if isinstance(found, int) else None
-
-
-def end_ids(header: GgufHeader) -> list[int]:
-    """The tokens that the file names as ends: of a text, of a turn, of a message."""
-    found = [header.values.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot", "eom")]
-    return list(dict.fromkeys(token_id for token_id in found if isinstance(token_id, int)))
-
-
-def num_kv_heads(header: GgufHeader) -> int:
-    """Heads of keys and values."""
-    found = header.of_model("attention.head_count_kv")
-    return found if isinstance(found, int) else header.size("attention.head_count")
-
-
-def head_dim(header: GgufHeader, where: Path) -> int:
-    """Numbers of an attention head, of which every one is rotated."""
-    default = header.size("embedding_length") // header.size("attention.head_count")
-    key = header.of_model("attention.key_length", default)
-    others = {name: header.of_model(name, key) for name in ("attention.value_length", "rope.dimension_count")}
-    for name, value in others.items():
-        if value != key:
+def _check_heads(header: GgufHeader, shape: Shape, where: Path) -> None:
+    """These families rotate all numbers of a head, and their values are as wide as their keys."""
+    for name in ("attention.value_length", "rope.dimension_count"):
+        value = header.of_model(name, shape.head_dim)
+        if value != shape.head_dim:
             raise InputError(
-                f"{header.architecture}.{name} is {value}, a head has {key} numbers; these models need both alike",
+                f"{header.architecture}.{name} is {value}, expected the {shape.head_dim} numbers of an attention head",
                 where=str(where),
                 fix=FROM_FOLDER,
             )
-    assert isinstance(key, int), "the default is one"
-    return key
 
 
-def _num_rows(header: GgufHeader, where: Path) -> int:
-    rows = next((tensor.shape[-1] for tensor in header.tensors if tensor.name == "token_embd.weight"), None)
+def _check_vocabulary(header: GgufHeader, shape: Shape, where: Path) -> None:
     tokens = header.values.get("tokenizer.ggml.tokens")
     num_tokens = len(tokens) if isinstance(tokens, list) else 0
-    if rows is not None and rows != num_tokens:
+    if shape.num_tokens != num_tokens:
         raise InputError(
-            f"the file's embedding has {rows:,} rows, its vocabulary {num_tokens:,} tokens",
+            f"the file's embedding has {shape.num_tokens:,} rows, its vocabulary {num_tokens:,} tokens",
             where=str(where),
             fix="the file is damaged: download or convert it again",
         )
-    return num_tokens
 
 
 def _rope(header: GgufHeader, factors: np.ndarray | None, where: Path) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class Config(Base):
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
     """Score every answer given its prompt; the figures are metrics and `bits.json`."""
-    from baihua.model.bits import measure
+    from baihua.model.compare import measure_bits
 
     rows = read_rows(inputs["data"])[: config.num_rows]
     encoder = _open_encoder(config.template, inputs["model"])
@@ -50,7 +50,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]
             "(raise `max_length` to measure whole rows)",
             *(num_cut, len(rows), config.max_length),
         )
-    measured = measure(examples, open_scorer(inputs["model"]).log_probs)
+    measured = measure_bits(examples, open_scorer(inputs["model"]).log_probs)
     figures: dict[str, Any] = {
         "bits_per_char": measured.answers.per_char,
         "bits_per_byte": measured.answers.per_byte,

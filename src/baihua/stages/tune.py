@@ -76,10 +76,10 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]
     """Tune the model; the adapter or the whole model goes to `out`."""
     import torch
 
-    from baihua.model.memory import peak_memory_bytes
     from baihua.train.examples.preview import show_examples
     from baihua.train.loop import open_accelerator, remove_checkpoints, train
     from baihua.train.metrics import check_trackers
+    from baihua.train.plan.device import peak_memory_bytes
 
     check_trackers(config.running.trackers)
     accelerator = open_accelerator()

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from baihua.backends.llama_cpp.tokenizer import GgufTokenizer
 from baihua.chat.render import Template, encode, render
 from baihua.chat.types import Message, TextTokenizer
@@ -14,11 +12,9 @@ from baihua.chat.zh import is_mainly_chinese
 from baihua.compress.damage.distance import Text
 from baihua.core.errors import InputError
 from baihua.data.rows import DOCUMENT, Row, find_table, holds_documents, read_rows, read_values
-from baihua.model.examples import Encoder
+from baihua.model.examples import Encoder, Example, encode_document
 
 LANGUAGES = ("zh", "en")
-# More characters than tokens have on average, so that a whole book is not tokenized for its first page.
-MAX_CHARS_PER_TOKEN = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +85,15 @@ class TextReader:
         """A conversation as the template renders it; its answers count for bits and characters."""
         assert self._encoder, "conversations need a template"
         example = self._encoder.cut(self._encoder.encode(row.id, row.messages), self._max_length)
-        num_chars = example.target_text.num_chars
-        return Text(row.id, language, _category(row), example.ids_T.tolist(), example.is_target_T, num_chars)
+        return _as_text(example, language, _category(row))
 
     def _document(self, row: Row, language: str) -> Text:
-        first = [] if self._tokenizer.bos_id is None else [self._tokenizer.bos_id]
-        document = row.messages[0].text[: self._max_length * MAX_CHARS_PER_TOKEN]
-        ids = (first + self._tokenizer.encode(document))[: self._max_length]
-        data = b"".join(map(self._tokenizer.token_bytes, ids[1:]))
-        # Bytes 10xxxxxx continue a character; a character counts where it starts.
-        num_chars = sum(byte & 0xC0 != 0x80 for byte in data)
-        return Text(row.id, language, "", ids, np.ones(len(ids), dtype=bool), num_chars)
+        return _as_text(encode_document(self._tokenizer, row.id, row.messages[0].text, self._max_length), language, "")
+
+
+def _as_text(example: Example, language: str, category: str) -> Text:
+    num_chars = example.target_text.num_chars
+    return Text(example.row_id, language, category, example.ids_T.tolist(), example.is_target_T, num_chars)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@ from typing import Any
 from gguf.constants import TokenType
 
 from baihua.core.errors import InputError
-from baihua.modelfiles.gguf_config import FROM_FOLDER, SPECIAL, end_ids, special_id
+from baihua.modelfiles.gguf_config import FROM_FOLDER
 from baihua.modelfiles.gguf_header import GgufHeader
+from baihua.modelfiles.special_tokens import special_tokens_of
 from baihua.modelfiles.tokenizers import pretokenizer, sentence_piece
 from baihua.modelfiles.tokenizers.llama_cpp_names import type_of
 from baihua.modelfiles.tokenizers.sentence_piece import Pieces
@@ -39,7 +40,7 @@ def tokenizer_files(header: GgufHeader, where: Path) -> dict[str, bytes]:
         pieces = _pieces(header, tokens, types, where)
         parts = sentence_piece.tokenizer_parts(pieces)
         files["tokenizer.model"] = sentence_piece.model_bytes(_without_later(pieces))
-    bos = special_id(header, "bos") if adds_bos else None
+    bos = special_tokens_of(header).bos if adds_bos else None
     if bos is not None:
         parts["post_processor"] = _begin_with(tokens[bos], bos)
     added = [_added(token, i, types[i]) for i, token in enumerate(tokens) if types[i] in ADDED]
@@ -119,13 +120,12 @@ def _pieces(header: GgufHeader, tokens: list[str], types: list[TokenType], where
             where=str(where),
             fix="download or convert the file again",
         )
-    ids = {name: special_id(header, name) for name in SPECIAL}
     pieces = Pieces(
         texts=tokens,
         scores=[float(score) for score in scores[: len(tokens)]],
         types=types,
         adds_space=_flag(header, "add_space_prefix", True),
-        ids={name: token_id for name, token_id in ids.items() if token_id is not None},
+        ids=special_tokens_of(header).by_name,
     )
     unspellable = sentence_piece.unspellable(pieces)
     if unspellable:
@@ -161,11 +161,11 @@ def _begin_with(token: str, token_id: int) -> dict[str, Any]:
 
 
 def _settings(header: GgufHeader, adds_bos: bool, tokens: Sequence[str]) -> dict[str, Any]:
-    ids = {f"{name}_token": special_id(header, name) for name in SPECIAL}
+    ids = special_tokens_of(header).by_name
     return {
         # Other classes build a tokenizer of their own and leave parts of tokenizer.json aside.
         "tokenizer_class": "PreTrainedTokenizerFast",
-        **{name: tokens[token_id] for name, token_id in ids.items() if token_id is not None and token_id < len(tokens)},
+        **{f"{name}_token": tokens[token_id] for name, token_id in ids.items() if token_id < len(tokens)},
         "add_bos_token": adds_bos,
         "clean_up_tokenization_spaces": False,
         "model_max_length": header.size("context_length"),
@@ -173,12 +173,9 @@ def _settings(header: GgufHeader, adds_bos: bool, tokens: Sequence[str]) -> dict
 
 
 def _generation(header: GgufHeader) -> dict[str, Any]:
-    ends = end_ids(header)
-    ids = {
-        "bos_token_id": special_id(header, "bos"),
-        "eos_token_id": ends[0] if len(ends) == 1 else ends or None,
-        "pad_token_id": special_id(header, "pad"),
-    }
+    special = special_tokens_of(header)
+    ends = special.ends[0] if len(special.ends) == 1 else list(special.ends) or None
+    ids = {"bos_token_id": special.bos, "eos_token_id": ends, "pad_token_id": special.pad}
     return {name: value for name, value in ids.items() if value is not None}
 
 

@@ -1,6 +1,5 @@
 """A model folder's tokenizer in the terms of GGUF."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,8 @@ from gguf import GGUFWriter
 from gguf.constants import TokenType
 
 from baihua.core.errors import InputError
+from baihua.modelfiles.folder import read_json
+from baihua.modelfiles.special_tokens import GGUF_NAMES, read_special_tokens, token_text
 from baihua.modelfiles.tokenizers.added_tokens import check_unspelled, check_words
 from baihua.modelfiles.tokenizers.llama_cpp_names import ENDS, type_of
 from baihua.modelfiles.tokenizers.pieces import check_same_pieces, read_json_pieces, read_model_pieces
@@ -48,8 +49,8 @@ class Vocabulary:
 
 def read_vocabulary(folder: Path, num_tokens: int, *, adds_bos: bool) -> Vocabulary:
     """The tokenizer of a model folder, padded to the `num_tokens` rows of its embedding."""
-    tokenizer_json = _read_json(folder / "tokenizer.json")
-    settings = _read_json(folder / "tokenizer_config.json")
+    tokenizer_json = read_json(folder / "tokenizer.json")
+    settings = read_json(folder / "tokenizer_config.json")
     kind = tokenizer_json.get("model", {})
     if kind.get("type") == "BPE" and not kind.get("byte_fallback"):
         vocabulary = _byte_level(tokenizer_json, num_tokens, folder)
@@ -72,25 +73,10 @@ def read_vocabulary(folder: Path, num_tokens: int, *, adds_bos: bool) -> Vocabul
 
 def write_special_ids(folder: Path, vocabulary: Vocabulary, writer: GGUFWriter) -> None:
     """Name the tokens that begin, end and pad a text, and others that end an answer."""
-    settings = _read_json(folder / "tokenizer_config.json")
-    config = _read_json(folder / "config.json")
-    ids = {token: i for i, token in enumerate(vocabulary.tokens)}
-    add = {
-        "bos": writer.add_bos_token_id,
-        "eos": writer.add_eos_token_id,
-        "pad": writer.add_pad_token_id,
-        "unk": writer.add_unk_token_id,
-    }
-    found = {name: ids.get(_text(settings.get(f"{name}_token"))) for name in add}
-    for name, add_id in add.items():
-        first = next(iter(_as_list(config.get(f"{name}_token_id"))), None)
-        found[name] = first if found[name] is None else found[name]
-        if (token_id := found[name]) is not None:
-            add_id(token_id)
-    generation = _read_json(folder / "generation_config.json")
-    ends = dict.fromkeys(_as_list(generation.get("eos_token_id")) + _as_list(config.get("eos_token_id")))
-    others = [token_id for token_id in ends if token_id != found["eos"]]
-    _write_ends(others, vocabulary, writer, folder)
+    special = read_special_tokens(folder, {token: i for i, token in enumerate(vocabulary.tokens)})
+    for name, token_id in special.by_name.items():
+        writer.add_uint32(f"tokenizer.ggml.{GGUF_NAMES[name]}_token_id", token_id)
+    _write_ends([token_id for token_id in special.ends if token_id != special.eos], vocabulary, writer, folder)
 
 
 def _write_ends(ids: list[int], vocabulary: Vocabulary, writer: GGUFWriter, folder: Path) -> None:
@@ -126,7 +112,7 @@ def _sentence_piece(
         if pieces is not None:
             check_same_pieces(pieces, tokenizer_json, folder)
         # Where both are there, a model is trained with the tokenizer.json.
-        unknown = tokenizer_json["model"].get("unk_token") or _text(settings.get("unk_token")) or "<unk>"
+        unknown = tokenizer_json["model"].get("unk_token") or token_text(settings.get("unk_token")) or "<unk>"
         pieces = read_json_pieces(tokenizer_json, unknown, folder / "tokenizer.json")
     assert pieces is not None, "one of the two is there"
     vocabulary = _fill({text: i for i, text in enumerate(pieces.texts)}, num_tokens, folder)
@@ -142,7 +128,7 @@ def _added_without_json(folder: Path, settings: Mapping[str, Any]) -> list[dict[
     described = settings.get("added_tokens_decoder") or {}
     if described:
         return [{"special": False, **token, "id": int(token_id)} for token_id, token in described.items()]
-    names = _read_json(folder / "added_tokens.json")
+    names = read_json(folder / "added_tokens.json")
     return [{"content": token, "id": token_id, "special": False} for token, token_id in names.items()]
 
 
@@ -174,17 +160,3 @@ def _check_room(token_id: int, num_tokens: int, folder: Path) -> None:
             where=str(folder),
             fix="the tokenizer belongs to another model; use the one this model was trained with",
         )
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-
-
-def _text(token: Any) -> str:
-    return token.get("content", "") if isinstance(token, dict) else token or ""
-
-
-def _as_list(value: int | list[int] | None) -> list[int]:
-    if value is None:
-        return []
-    return value if isinstance(value, list) else [value]

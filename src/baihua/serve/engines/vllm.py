@@ -21,6 +21,7 @@ from baihua.chat.types import FinishReason, Guidance, Likelihood, Piece, Samplin
 from baihua.core.env import variables_for_child
 from baihua.core.errors import InputError, RunError
 from baihua.core.system import free_port
+from baihua.modelfiles.special_tokens import read_special_tokens
 from baihua.serve.api.engine import LoadedModel
 from baihua.serve.web.threads import send_all
 
@@ -132,7 +133,6 @@ def open_engine(folder: Path, *, num_slots: int, num_ctx: int) -> LoadedModel:
             "vLLM is not installed", where="--engine vllm", fix="pip install vllm, on a machine with a CUDA GPU"
         )
     tokenizer, template = open_template(OWN, folder)
-    end_ids = [tokenizer.controls[one] for one in (tokenizer.eos_token,) if one in tokenizer.controls]
     port, key = free_port(), secrets.token_urlsafe(32)
     process = subprocess.Popen(
         command(folder, port=port, num_slots=num_slots, num_ctx=num_ctx),
@@ -140,6 +140,7 @@ def open_engine(folder: Path, *, num_slots: int, num_ctx: int) -> LoadedModel:
         env=variables_for_child(VLLM_API_KEY=key, VLLM_NO_USAGE_STATS="1", VLLM_DO_NOT_TRACK="1", HF_HUB_OFFLINE="1"),
     )
     client = make_client(f"http://127.0.0.1:{port}/v1", key)
+    end_ids = read_special_tokens(folder).ends
     engine = VllmEngine(client, num_ctx=num_ctx, num_slots=num_slots, end_ids=end_ids, process=process)
     try:
         engine.wait_until_ready()

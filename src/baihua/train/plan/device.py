@@ -56,3 +56,8 @@ def usable_memory_bytes(device: torch.device) -> int:
         return free_memory_bytes(device) + torch.cuda.memory_reserved(device)
     held = psutil.Process().memory_info().rss if device.type == "cpu" else 0
     return free_memory_bytes(device) + held
+
+
+def peak_memory_bytes() -> int:
+    """The most memory in use so far: of the first CUDA GPU where there is one, else of this process."""
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else system.peak_memory_bytes()
