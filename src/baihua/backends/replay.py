@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from baihua.chat.stream import TextStream
-from baihua.chat.types import FinishReason, Message, Piece, Sampling, Usage
+from baihua.chat.types import Message, Piece, Sampling, Usage
 from baihua.core.errors import InputError
 from baihua.core.files import read_jsonl
 
@@ -26,19 +26,12 @@ class ReplayChat:
         """Yield the scripted answer a few characters at a time; usage counts characters as tokens."""
         answer = self._find(messages)
         cut = answer[: sampling.max_tokens]
-        finish_reason: FinishReason = "stop" if cut == answer else "length"
         stream = TextStream(sampling.stop)
-        num_chars = 0
-        for start in range(0, len(cut), NUM_CHARS_PER_PIECE):
-            text = stream.push(cut[start : start + NUM_CHARS_PER_PIECE].encode())
-            num_chars += len(text)
-            if text:
-                yield Piece(text)
-            if stream.is_stopped:
-                finish_reason = "stop"
-                break
-        rest = stream.finish()
-        yield Piece(rest, finish_reason, Usage(sum(len(m.text) for m in messages), num_chars + len(rest)))
+        text = stream.push(cut.encode()) + stream.finish()
+        for start in range(0, len(text), NUM_CHARS_PER_PIECE):
+            yield Piece(text[start : start + NUM_CHARS_PER_PIECE])
+        finish_reason = "stop" if stream.is_stopped or cut == answer else "length"
+        yield Piece("", finish_reason, Usage(sum(len(message.text) for message in messages), len(text)))
 
     def close(self) -> None:
         """Nothing to free."""

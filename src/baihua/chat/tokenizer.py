@@ -12,8 +12,8 @@ from baihua.core.tree import is_mapping
 
 # GPT-2's byte-to-character table, reversed: printable bytes are themselves, the others start at U+0100.
 PRINTABLE = (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))
-BYTE_OF = {chr(byte): byte for byte in PRINTABLE}
-BYTE_OF |= {chr(0x100 + i): byte for i, byte in enumerate(sorted({*range(256)} - {*PRINTABLE}))}
+HIDDEN = sorted({*range(256)} - {*PRINTABLE})
+BYTE_OF = {chr(byte): byte for byte in PRINTABLE} | {chr(0x100 + i): byte for i, byte in enumerate(HIDDEN)}
 
 
 class FolderTokenizer:
