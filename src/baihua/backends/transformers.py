@@ -6,7 +6,7 @@ T tokens, V vocabulary; the batch is always one conversation, written 1.
 # ruff: noqa: N806  (names of tensors end with their shape)
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -28,14 +28,15 @@ from baihua.modelfiles.families import family_of
 from baihua.modelfiles.folder import check_model_folder, read_json
 from baihua.modelfiles.special_tokens import read_special_tokens
 
-NO_GUIDANCE = Guidance()
-
 
 class TransformersChat:
     """A ChatModel on torch; each conversation has its own cache, and the answers take turns token by token."""
 
-    def __init__(self, model: PreTrainedModel, folder: Path) -> None:
+    adapters: tuple[str, ...] = ()
+
+    def __init__(self, model: PreTrainedModel, folder: Path, *, num_slots: int = 1) -> None:
         self.name = folder.resolve().name
+        self.num_slots = num_slots
         self.num_ctx, self._num_tokens = _sizes(model)
         self.tokenizer, self.template = open_template(OWN, folder)
         self._model = model
@@ -52,10 +53,16 @@ class TransformersChat:
 
     def stream(self, messages: Sequence[Message], sampling: Sampling) -> Iterator[Piece]:
         """Yield the answer; the token that ends it counts in the usage but is not shown."""
-        yield from self.generate(encode(self.prompt(messages), self.tokenizer).ids, sampling)
+        yield from self._pieces(encode(self.prompt(messages), self.tokenizer).ids, sampling, Guidance())
 
-    def generate(self, ids: Sequence[int], sampling: Sampling, guidance: Guidance = NO_GUIDANCE) -> Iterator[Piece]:
-        """Yield the continuation of these tokens in whole characters, each with the likelihoods of its tokens."""
+    def run(self, ids: Sequence[int], sampling: Sampling, guidance: Guidance, receive: Callable[[Piece], bool]) -> None:
+        """Continue these tokens: `receive` gets each piece and returns True to cancel."""
+        for piece in self._pieces(ids, sampling, guidance):
+            if receive(piece):
+                return
+
+    def _pieces(self, ids: Sequence[int], sampling: Sampling, guidance: Guidance) -> Iterator[Piece]:
+        """Whole characters, each with the likelihoods of its tokens."""
         self._check(ids, "the conversation", max_tokens=self.num_ctx - 1)
         choose = self._chooser(sampling, guidance)
         stream = TextStream(sampling.stop)
@@ -141,12 +148,17 @@ class TransformersScorer:
             return logits_TV.float().log_softmax(dim=-1).cpu().numpy()
 
 
-def open_chat(folder: Path, *, device: str = "auto", num_threads: int | None = None) -> TransformersChat:
-    """Open a model folder; `auto` is the first GPU if there is one, `num_threads` is set for the whole process."""
+def open_chat(
+    folder: Path, *, device: str = "auto", num_threads: int | None = None, num_slots: int = 1
+) -> TransformersChat:
+    """Open a model folder; `auto` is the first GPU if there is one, `num_threads` is set for the whole process.
+
+    `num_slots` is the number of answers that a server should run at once; more only slow each other down.
+    """
     model = _load(folder, device)
     if num_threads is not None:
         torch.set_num_threads(num_threads)
-    return TransformersChat(model, folder)
+    return TransformersChat(model, folder, num_slots=num_slots)
 
 
 def open_scorer(folder: Path, *, device: str = "auto") -> TransformersScorer:
