@@ -13,7 +13,7 @@ from baihua.data.read.records import parse, read_records
 
 @pytest.fixture(scope="module")
 def rows() -> list[dict[str, object]]:
-    values = [(file.stem, parse(record.raw)) for file in find_files(["starter:"]) for record in read_records(file)]
+    values = [(file.stem, parse(record)) for file in find_files(["starter:"]) for record in read_records(file)]
     return [{"category": stem} | value for stem, value in values if isinstance(value, dict)]
 
 

@@ -5,7 +5,7 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -80,20 +80,9 @@ def row_counts(
     return {"num_rows_in": num_in, "num_rows_kept": num_kept, **counts}
 
 
-def write_rows(rows: Sequence[Row], folder: Path) -> None:
+def write_rows(rows: Iterable[Row], folder: Path) -> None:
     """Write `conversations.parquet` into a folder."""
-    records = [
-        {
-            "id": row.id,
-            "source": row.source,
-            "file": row.file,
-            "line": row.line,
-            "group": row.group,
-            "messages": message_items(row.messages),
-            "meta": json.dumps(row.meta, ensure_ascii=False),
-        }
-        for row in rows
-    ]
+    records = [asdict(row) | {"meta": json.dumps(row.meta, ensure_ascii=False)} for row in rows]
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(records, schema=SCHEMA), folder / FILE, compression="zstd")
 
@@ -136,16 +125,17 @@ def read_rows(path: Path, *, limit: int | None = None) -> list[Row]:
     file = find_table(path)
     if holds_documents(file):
         raise InputError("expected conversations, found documents", where=str(file), fix="name other data")
-    return [_row({name: record[name] for name in SCHEMA.names}) for record in read_values(file, limit=limit)]
-
-
-def _row(record: dict[str, Any]) -> Row:
-    messages = tuple(Message(item["role"], item["content"], item["input"]) for item in record["messages"])
-    return Row(**record | {"messages": messages, "meta": json.loads(record["meta"])})
+    records = ({name: record[name] for name in SCHEMA.names} for record in read_values(file, limit=limit))
+    return [
+        Row(
+            **record | {"messages": tuple(Message(**m) for m in record["messages"]), "meta": json.loads(record["meta"])}
+        )
+        for record in records
+    ]
 
 
 def read_values(file: Path, *, limit: int | None = None) -> list[dict[str, Any]]:
     """Rows of a Parquet file as plain values; the first `limit`."""
     with pq.ParquetFile(file) as parquet:
-        batches = parquet.iter_batches(limit) if limit else parquet.iter_batches()
-        return [record for batch in itertools.islice(batches, 1 if limit else None) for record in batch.to_pylist()]
+        records = (record for batch in parquet.iter_batches(limit or 65_536) for record in batch.to_pylist())
+        return list(itertools.islice(records, limit))

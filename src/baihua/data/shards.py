@@ -118,11 +118,8 @@ def _repeats(stems: Sequence[Path]) -> np.ndarray:
     ids = pa.chunked_array([pq.read_table(kept_file(stem), columns=["id"])["id"].combine_chunks() for stem in stems])
     codes = np.concatenate([chunk.indices.to_numpy() for chunk in ids.unify_dictionaries().dictionary_encode().chunks])
     order = np.argsort(codes, kind="stable")
-    ordered = codes[order]
-    is_first = np.r_[True, ordered[1:] != ordered[:-1]][: len(ordered)]
-    starts = np.maximum.accumulate(np.where(is_first, np.arange(len(ordered)), 0))
     repeats = np.empty(len(codes), dtype=np.int32)
-    repeats[order] = np.arange(len(ordered)) - starts
+    repeats[order] = np.arange(len(codes)) - np.searchsorted(codes, codes[order], sorter=order)
     return repeats
 
 

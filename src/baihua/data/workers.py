@@ -54,12 +54,13 @@ def run_pieces(
     left = list(pieces)
     for attempt in range(1, MAX_NUM_ATTEMPTS + 1):
         try:
-            for result in _shown(label, len(left), _stream(work, tuple(left), cluster, is_retry=attempt > 1)):
+            for result in _stream(work, tuple(left), label, cluster, is_retry=attempt > 1):
                 left.pop(0)
                 yield result
             return
         except _worker_losses() as error:
-            logger.warning("a worker process died (%s); attempt %s to run its work", _first_line(error), attempt + 1)
+            reason = (str(error) or type(error).__name__).strip().partition("\n")[0][:200]
+            logger.warning("a worker process died (%s) in attempt %s of %s", reason, attempt, MAX_NUM_ATTEMPTS)
     raise RunError(
         f"worker processes died {MAX_NUM_ATTEMPTS} times in a row",
         where=str(left[0].out),
@@ -67,43 +68,34 @@ def run_pieces(
     )
 
 
-def _shown(label: str, num_pieces: int, results: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The same results, with a progress bar where there are enough of them."""
-    if num_pieces < MIN_NUM_SHOWN:
-        yield from results
-        return
-    with progress_bar(f"{label} shards", num_pieces) as bar:
-        for result in results:
-            bar.advance()
-            yield result
-
-
 def _stream(
-    work: Work, pieces: Sequence[WorkPiece], cluster: str | None, *, is_retry: bool
+    work: Work, pieces: Sequence[WorkPiece], label: str, cluster: str | None, *, is_retry: bool
 ) -> Iterator[dict[str, Any]]:
     waiting = [piece for piece in pieces if not piece.record.is_file()]
     # A piece that has killed a worker must not run in this process.
-    if not waiting or (cluster is None and len(waiting) == 1 and not is_retry):
+    is_here = cluster is None and len(waiting) <= 1 and not is_retry
+    results = (_do(work, piece) for piece in waiting) if is_here else _distribute(work, waiting, cluster)
+    stems = {piece.out for piece in waiting}
+    with progress_bar(f"{label} shards", len(pieces), is_shown=len(pieces) >= MIN_NUM_SHOWN) as bar:
         for piece in pieces:
-            yield _checked(_do(work, piece))
-        return
-    answers = _distribute(work, waiting, cluster)
-    for piece in pieces:
-        yield _checked(json.loads(next(answers)) if piece in waiting else _read(piece))
+            done = next(results) if piece.out in stems else json.loads(piece.record.read_text(encoding="utf-8"))
+            yield _checked(done)
+            bar.advance()
 
 
-def _distribute(work: Work, pieces: Sequence[WorkPiece], cluster: str | None) -> Iterator[str]:
-    """Answers of workers, in order, as they come."""
+def _distribute(work: Work, pieces: Sequence[WorkPiece], cluster: str | None) -> Iterator[dict[str, Any]]:
+    """Results of workers, in order, as they come."""
     forbid_telemetry()
     import daft
 
-    num_workers = _use_ray(cluster) if cluster else min(_num_cores(), len(pieces))
+    num_cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    num_workers = _use_ray(cluster) if cluster else min(num_cores, len(pieces))
     worker = daft.cls(_Worker, use_process=True, max_concurrency=num_workers)(work, kinds.extra_paths())
     tasks = [json.dumps([str(piece.out), piece.arguments]) for piece in pieces]
     frame = daft.from_pydict({"task": tasks})
     frame = frame.into_partitions(len(tasks)) if cluster else frame.into_batches(1)
-    for row in frame.select(worker(daft.col("task")).alias("answer")).iter_rows():
-        yield row["answer"]
+    for row in frame.select(worker(daft.col("task")).alias("result")).iter_rows():
+        yield json.loads(row["result"])
 
 
 class _Worker:
@@ -119,9 +111,7 @@ class _Worker:
 
 
 def _do(work: Work, piece: WorkPiece) -> dict[str, Any]:
-    """Run one piece unless its result is there; errors of the user come back as values."""
-    if piece.record.is_file():
-        return _read(piece)
+    """Run one piece; errors of the user come back as values."""
     try:
         result = work(out=piece.out, **piece.arguments)
     except BaihuaError as error:
@@ -146,10 +136,6 @@ def _checked(result: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _read(piece: WorkPiece) -> dict[str, Any]:
-    return json.loads(piece.record.read_text(encoding="utf-8"))
-
-
 @cache
 def _use_ray(address: str) -> int:
     """Let Daft work on a Ray cluster, or on a private Ray instance for `local`; return the number of its CPUs."""
@@ -166,11 +152,3 @@ def _worker_losses() -> tuple[type[BaseException], ...]:
     from daft.exceptions import DaftCoreException
 
     return (RuntimeError, DaftCoreException)
-
-
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -8,8 +8,8 @@ No more than a batch of texts is in memory. N rows of one or several files, numb
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -102,13 +102,11 @@ def write_batches(batches: Iterable[pa.RecordBatch], schema: pa.Schema, file: Pa
     """Write one Parquet file; small batches are gathered, since each write makes a new row group."""
     waiting: list[pa.RecordBatch] = []
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-        for batch in batches:
-            waiting.append(batch)
-            if sum(part.num_rows for part in waiting) >= NUM_ROWS_PER_GROUP:
-                writer.write_table(_gather(waiting, schema))
+        for batch in chain(batches, [None]):
+            waiting += [] if batch is None else [batch]
+            if waiting and (batch is None or sum(part.num_rows for part in waiting) >= NUM_ROWS_PER_GROUP):
+                writer.write_table(pa.Table.from_batches(waiting).select(schema.names).cast(schema))
                 waiting = []
-        if waiting:
-            writer.write_table(_gather(waiting, schema))
 
 
 def write_chosen(index: Index, is_chosen_N: np.ndarray, out: Path) -> None:
@@ -138,23 +136,12 @@ def _slice(values_N: np.ndarray, first: int, batch: pa.RecordBatch) -> np.ndarra
     return values_N[first : first + batch.num_rows]
 
 
-def _gather(batches: list[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
-    return pa.Table.from_batches(batches).select(schema.names).cast(schema)
-
-
 def _not_drawn(batch: pa.RecordBatch, codes: np.ndarray, details: Sequence[str]) -> pa.RecordBatch:
-    left = batch.filter(pa.array(codes > 0))
-    records = [
-        {key: record[key] for key in ("id", "source", "file", "line")}
-        | {"reason": "not_drawn", "detail": details[code], "row": _as_json(record)}
-        for record, code in zip(left.to_pylist(), codes[codes > 0].tolist(), strict=True)
-    ]
+    records = batch.filter(pa.array(codes > 0)).to_pylist()
+    for record, code in zip(records, codes[codes > 0].tolist(), strict=True):
+        plain = [
+            {key: value for key, value in item.items() if value is not None} for item in record.get("messages", [])
+        ]
+        content = {"text": record["text"]} if "text" in record else {"messages": plain}
+        record |= {"reason": "not_drawn", "detail": details[code], "row": json.dumps(content, ensure_ascii=False)}
     return pa.RecordBatch.from_pylist(records, schema=DROPPED_SCHEMA)
-
-
-def _as_json(record: dict[str, Any]) -> str:
-    """A row's text or messages as JSON, without empty fields."""
-    if "text" in record:
-        return json.dumps({"text": record["text"]}, ensure_ascii=False)
-    plain = [{key: value for key, value in item.items() if value is not None} for item in record["messages"]]
-    return json.dumps({"messages": plain}, ensure_ascii=False)

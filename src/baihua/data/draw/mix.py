@@ -5,9 +5,10 @@ N rows of all inputs, E rows of the result (entries).
 
 # ruff: noqa: N803, N806, N815  (names of arrays end with their shape)
 
+import math
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
@@ -41,7 +42,7 @@ MAX_NUM_BINS = 256
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """Rows wanted and reached for each name, and which rows these are: row numbers_E, ascending."""
+    """The drawn rows, row numbers_E, ascending, and how many of each name were wanted and reached."""
 
     rows_E: np.ndarray
     is_capped_N: np.ndarray
@@ -51,8 +52,7 @@ class Shares:
     @property
     def missing(self) -> dict[str, int]:
         """How many rows each name lacks."""
-        short = {name: number - self.reached[name] for name, number in self.wanted.items()}
-        return {name: number for name, number in short.items() if number}
+        return dict(Counter(self.wanted) - Counter(self.reached))
 
 
 def mix_rows(
@@ -117,7 +117,7 @@ class Mixture:
         rows_of = {name: rows[~is_capped_N[rows]] for name, rows in self._rows_of(weights).items()}
         available = {name: len(rows) for name, rows in rows_of.items()}
         wanted = share_out(available, weights or {ALL: 1.0}, num_rows)
-        taken = [_take(rows_of[name], number, repeat=repeat) for name, number in wanted.items()]
+        taken = [np.resize(rows_of[name], n) if repeat else rows_of[name][:n] for name, n in wanted.items()]
         reached = dict(zip(wanted, map(len, taken), strict=True))
         return Shares(np.sort(np.concatenate(taken)), is_capped_N, wanted, reached)
 
@@ -180,13 +180,6 @@ def share_out(available: Mapping[str, int], weights: Mapping[str, float], num_ro
     return whole
 
 
-def _take(rows: np.ndarray, number: int, *, repeat: bool) -> np.ndarray:
-    """The first rows; where there are too few, all of them, or all repeated."""
-    if not repeat:
-        return rows[:number]
-    return np.concatenate([np.tile(rows, number // len(rows)), rows[: number % len(rows)]])
-
-
 def name_copies(index: Index, rows_E: np.ndarray) -> dict[int, str]:
     """New ids, by place in `rows_E`, for rows whose id occurred before: `-2`, `-3`, or the next that is free."""
     ids_E = index.ids_N.take(pa.array(rows_E))
@@ -204,7 +197,9 @@ def name_copies(index: Index, rows_E: np.ndarray) -> dict[int, str]:
     return found
 
 
-def write_shuffled(index: Index, rows_E: np.ndarray, out: Path, *, seed: int) -> None:
+def write_shuffled(
+    index: Index, rows_E: np.ndarray, out: Path, *, seed: int, num_rows_per_bin: int = NUM_ROWS_PER_GROUP
+) -> None:
     """Write these rows in the order of a hash of seed and new id.
 
     It is another hash than the draw's, by which names with a small share would all come first.
@@ -219,37 +214,30 @@ def write_shuffled(index: Index, rows_E: np.ndarray, out: Path, *, seed: int) ->
     # An interrupted run leaves its bins, and the stage continues in the same folder.
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    num_per_bin = max(NUM_ROWS_PER_GROUP, -(-len(rows_E) // MAX_NUM_BINS))
-    bins = [folder / f"{number}.arrow" for number in range(-(-len(rows_E) // num_per_bin))]
-    _distribute(_placed(index, rows_E, place_E, new_ids), bins, num_per_bin, index.schema)
+    size = max(num_rows_per_bin, math.ceil(len(rows_E) / MAX_NUM_BINS))
+    bins = [folder / f"{number}.arrow" for number in range(math.ceil(len(rows_E) / size))]
+    _write_bins(index, rows_E, place_E, new_ids, bins, size)
     write_batches(map(_read_sorted, bins), index.schema, index.file_in(out))
     shutil.rmtree(folder)
 
 
-def _placed(
-    index: Index, rows_E: np.ndarray, place_E: np.ndarray, new_ids: Mapping[int, str]
-) -> Iterator[pa.RecordBatch]:
-    """The rows of the result in input order, with their new ids and future places."""
-    for first, batch in read_batches(index):
-        start, stop = np.searchsorted(rows_E, [first, first + batch.num_rows]).tolist()
-        taken = batch.take(pa.array(rows_E[start:stop] - first))
-        ids = [new_ids.get(start + entry, row_id) for entry, row_id in enumerate(taken["id"].to_pylist())]
-        columns = [pa.array(ids, pa.string()), *(taken[name] for name in index.schema.names[1:])]
-        table = pa.Table.from_arrays(columns, names=index.schema.names).cast(index.schema)
-        placed = table.append_column(PLACE, pa.array(place_E[start:stop]))
-        yield from placed.combine_chunks().to_batches()
-
-
-def _distribute(batches: Iterator[pa.RecordBatch], bins: Sequence[Path], num_per_bin: int, columns: pa.Schema) -> None:
-    """Write each row into the file of its bin; the n-th holds the n-th range of places, unsorted."""
+def _write_bins(
+    index: Index, rows_E: np.ndarray, place_E: np.ndarray, new_ids: Mapping[int, str], bins: Sequence[Path], size: int
+) -> None:
+    """Write each row with its new id and its place; the n-th bin holds the n-th `size` places, unsorted."""
     options = pa.ipc.IpcWriteOptions(compression="zstd")
-    schema = columns.append(PLACE)
     with ExitStack() as stack:
+        schema = index.schema.append(PLACE)
         writers = [stack.enter_context(pa.ipc.new_stream(str(file), schema, options=options)) for file in bins]
-        for batch in batches:
-            bin_of = batch["place"].to_numpy() // num_per_bin
-            for number in np.unique(bin_of).tolist():
-                writers[number].write_batch(batch.filter(pa.array(bin_of == number)))
+        for first, batch in read_batches(index):
+            start, stop = np.searchsorted(rows_E, [first, first + batch.num_rows]).tolist()
+            taken = pa.Table.from_batches([batch]).select(index.schema.names).take(pa.array(rows_E[start:stop] - first))
+            ids = [new_ids.get(start + entry, row_id) for entry, row_id in enumerate(taken["id"].to_pylist())]
+            places = place_E[start:stop]
+            named = taken.set_column(0, "id", pa.array(ids, pa.string())).cast(index.schema)
+            placed = named.append_column(PLACE, pa.array(places))
+            for number in np.unique(places // size).tolist():
+                writers[number].write_table(placed.filter(pa.array(places // size == number)))
 
 
 def _read_sorted(file: Path) -> pa.RecordBatch:

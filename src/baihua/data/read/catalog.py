@@ -24,8 +24,6 @@ Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 HubId = Annotated[str, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+$")]
 Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
 
-HEADER = ["name", "kind", "rows", "tags", "licence", "where"]
-
 
 class Tags(Base):
     """One word for each property of a collection; None where it is unknown."""
@@ -36,6 +34,11 @@ class Tags(Base):
     """Many tasks, or one."""
     generation: Literal["HG", "SI", "MIX", "COL"] | None = None
     """Written by people, by a model, by both, or collected from other sets."""
+
+    @property
+    def words(self) -> str:
+        """The known properties in one line."""
+        return " ".join(word for word in (self.language, self.task, self.generation) if word)
 
 
 class Entry(Base):
@@ -87,13 +90,24 @@ def find(name: str) -> Entry:
 
 def table(entries: Mapping[str, Entry]) -> Table:
     """A row of cells for each collection, sorted by name."""
-    return Table(HEADER, [_cells(name, entry) for name, entry in sorted(entries.items())])
+    rows: list[list[Any]] = []
+    for name, entry in sorted(entries.items()):
+        where = entry.hub or (entry.url or "").removeprefix("https://")
+        rows.append([name, entry.kind, entry.num_rows, entry.tags.words, entry.licence, where])
+    return Table(["name", "kind", "rows", "tags", "licence", "where"], rows)
 
 
 def show_one(name: str) -> str:
     """Everything known about one collection, with a recipe that imports and repairs it."""
     entry = find(name)
-    lines = [entry.title, "", *(f"{label:<12}{value}" for label, value in _facts(entry).items() if value)]
+    facts = {
+        "kind": entry.kind,
+        "rows": f"{entry.num_rows:,}" if entry.num_rows else "unknown",
+        "languages": ", ".join(entry.languages),
+        "tags": entry.tags.words,
+        "licence": entry.licence or "unknown: ask the publishers before you use it",
+    } | entry.model_dump(include={"hub", "path", "modelscope", "url"})
+    lines = [entry.title, "", *(f"{label:<12}{value}" for label, value in facts.items() if value)]
     if entry.defects:
         lines += ["", "Known defects", *(f"- {defect}" for defect in entry.defects)]
     tree = recipe(name.removeprefix(PREFIX), entry)
@@ -118,27 +132,3 @@ def as_json(entries: Mapping[str, Entry]) -> str:
     """The collections as a JSON object by name; unknown fields are absent."""
     found = {name: entry.model_dump(exclude_none=True) for name, entry in sorted(entries.items())}
     return json.dumps(found, ensure_ascii=False)
-
-
-def _cells(name: str, entry: Entry) -> list[Any]:
-    where = entry.hub or (entry.url or "").removeprefix("https://")
-    return [name, entry.kind, entry.num_rows, _words(entry.tags), entry.licence, where]
-
-
-def _words(tags: Tags) -> str:
-    return " ".join(word for word in (tags.language, tags.task, tags.generation) if word)
-
-
-def _facts(entry: Entry) -> dict[str, str | None]:
-    """The lines of `show_one` by label."""
-    return {
-        "kind": entry.kind,
-        "rows": f"{entry.num_rows:,}" if entry.num_rows else "unknown",
-        "languages": ", ".join(entry.languages),
-        "tags": _words(entry.tags),
-        "licence": entry.licence or "unknown: ask the publishers before you use it",
-        "hub": entry.hub,
-        "path": entry.path,
-        "modelscope": entry.modelscope,
-        "url": entry.url,
-    }

@@ -36,9 +36,9 @@ UNKNOWN = "unknown_format"
 # Counts and files of a finished first step.
 CUT_FILE = "raw.json"
 
-RAW = pa.schema(
-    [("file", pa.int32()), ("line", pa.int64()), ("raw", pa.string()), ("reason", pa.string()), ("detail", pa.string())]
-)
+# The number of a file, and the fields of a Record.
+TEXTS = [(name, pa.string()) for name in ("raw", "reason", "detail")]
+RAW = pa.schema([("file", pa.int32()), ("line", pa.int64()), *TEXTS])
 
 Convert = Callable[[dict[str, Any]], list[Draft]]
 
@@ -106,17 +106,15 @@ def convert_piece(
     converters = {entry["format"]: _converter(entry["format"], format) for entry in known}
     kept: list[dict[str, Any]] = []
     dropped: list[dict[str, Any]] = []
-    for number, line, text, reason, detail in zip(*pq.read_table(raw).to_pydict().values(), strict=True):
-        file = known[number]
-        place = {"source": file["source"], "file": file["name"], "line": line}
+    for number, *values in zip(*pq.read_table(raw).to_pydict().values(), strict=True):
+        file, record = known[number], Record(*values)
+        place = {"source": file["source"], "file": file["name"], "line": record.line}
         try:
-            if reason:
-                raise Bad(reason, detail)
-            kept += [place | row for row in _rows(parse(text), converters[file["format"]], keep)]
+            kept += [place | row for row in _rows(parse(record), converters[file["format"]], keep)]
         except Bad as bad:
             if stops:
-                raise _refusal(bad, f"{file['path']}:{line}") from bad
-            dropped.append(place | {"reason": bad.reason, "detail": bad.detail, "row": text})
+                raise _refusal(bad, f"{file['path']}:{record.line}") from bad
+            dropped.append(place | {"reason": bad.reason, "detail": bad.detail, "row": record.raw})
     shards.write_shard(
         out, pa.Table.from_pylist(kept, schema=SCHEMA), pa.Table.from_pylist(dropped, schema=DROPPED_SCHEMA)
     )
@@ -144,15 +142,8 @@ def _read(
             return
         records = islice(read_records(file, columns=columns, encoding=encoding), left)
         first = list(islice(records, NUM_DETECTION_RECORDS))
-        files.append(
-            {
-                "path": str(file),
-                "name": file.name,
-                "source": source or file.name.split(".")[0],
-                "licence": licence,
-                "format": _detect(first) if kind == AUTO else kind,
-            }
-        )
+        found = {"source": source or file.name.split(".")[0], "format": _detect(first) if kind == AUTO else kind}
+        files.append({"path": str(file), "name": file.name, "licence": licence} | found)
         for record in chain(first, records):
             yield len(files) - 1, record
             left = None if left is None else left - 1
@@ -163,7 +154,7 @@ def _grouped(records: Iterable[tuple[int, Record]]) -> Iterator[list[tuple[int, 
     rows: list[tuple[int, int, str, str, str]] = []
     num_bytes = 0
     for file, record in records:
-        rows.append((file, record.line, record.raw, record.reason, record.detail))
+        rows.append((file, *record))
         num_bytes += len(record.raw)
         if len(rows) >= shards.NUM_SHARD_ROWS or num_bytes >= shards.NUM_SHARD_BYTES:
             yield rows
@@ -189,12 +180,12 @@ def _rows(record: dict[str, Any], convert: Convert, keep: Sequence[str]) -> Iter
 
 def _converter(kind: str | None, config: dict[str, Any]) -> Convert:
     """The conversion of a format, followed by the checks that every row must pass."""
-    if kind is None:
-        return _refuse_unknown
-    module = kinds.find(FORMATS, kind)
-    settings = module.Config.model_validate(config if config["kind"] == kind else {"kind": kind})
+    module = kinds.find(FORMATS, kind) if kind else None
+    settings = module and module.Config.model_validate(config if config["kind"] == kind else {"kind": kind})
 
     def checked(record: dict[str, Any]) -> list[Draft]:
+        if module is None:
+            raise Bad(UNKNOWN, f"no format has the keys {', '.join(record)}"[:300])
         drafts = module.convert(record, settings)
         if isinstance(drafts, Bad):
             raise drafts
@@ -210,15 +201,11 @@ def _converter(kind: str | None, config: dict[str, Any]) -> Convert:
     return checked
 
 
-def _refuse_unknown(record: dict[str, Any]) -> list[Draft]:
-    raise Bad(UNKNOWN, f"no format has the keys {', '.join(record)}"[:300])
-
-
 def _detect(records: Iterable[Record]) -> str | None:
     values: list[dict[str, Any]] = []
     for record in records:
         with suppress(Bad):
-            values += [] if record.reason else [parse(record.raw)]
+            values.append(parse(record))
     return auto.detect(values)
 
 

@@ -88,9 +88,8 @@ def _expand(name: str) -> list[Path]:
     else:
         files = [path] if path.is_file() else []
     if not files:
-        raise InputError(
-            "no data files found", where=name, fix=f"name a file, folder or pattern of {', '.join(SUFFIXES)}"
-        )
+        fix = f"name a file, folder or pattern of {', '.join(SUFFIXES)}"
+        raise InputError("no data files found", where=name, fix=fix)
     for file in files:
         if not file.name.lower().endswith(SUFFIXES):
             fix = f"use {', '.join(KINDS)}, each also as .gz or .zst"
@@ -99,29 +98,27 @@ def _expand(name: str) -> list[Path]:
 
 
 def _starter(category: str) -> list[Path]:
-    files = sorted(STARTER_FOLDER.glob(f"{category or '*'}.jsonl"))
-    if not files:
-        known = ", ".join(sorted(file.stem for file in STARTER_FOLDER.glob("*.jsonl")))
+    files = sorted(STARTER_FOLDER.glob("*.jsonl"))
+    found = [file for file in files if category in ("", file.stem)]
+    if not found:
+        known = ", ".join(file.stem for file in files)
         raise InputError(f"the starter set has no category {category!r} (known: {known})", where=STARTER + category)
-    return files
+    return found
 
 
 def _parse_hub(name: str) -> re.Match[str]:
     match = HUB.fullmatch(name)
     if match is None:
-        raise InputError(
-            "invalid hub address",
-            where=name,
-            fix="write it as hub:ORG/NAME[@REVISION][:PATH INSIDE] or modelscope:...",
-        )
+        fix = "write it as hub:ORG/NAME[@REVISION][:PATH INSIDE] or modelscope:..."
+        raise InputError("invalid hub address", where=name, fix=fix)
     return match
 
 
 def _fetch(address: str, cache: Path) -> list[Path]:
     match = _parse_hub(address)
-    path = match["path"]
+    name, revision, path = match.group("name", "revision", "path")
     if match["hub"] == "modelscope":
-        folder = hub.from_modelscope(match["name"], match["revision"], cache, suffixes=SUFFIXES, path=path)
+        folder = hub.from_modelscope(name, revision, cache, suffixes=SUFFIXES, path=path)
     else:
-        folder = hub.from_hub(match["name"], match["revision"], suffixes=SUFFIXES, path=path)
+        folder = hub.from_hub(name, revision, suffixes=SUFFIXES, path=path)
     return _expand(str(folder / (path or "")))

@@ -1,19 +1,19 @@
-"""A file of any kind becomes records: the JSON text of one object each, or the reason why there is none.
+"""Records of files: the JSON text of one object each, or the reason why it cannot be read.
 
-JSON arrays, JSON Lines, CSV, TSV and Parquet, each plain or as .gz or .zst; read in a stream, so that neither a
-large file nor one endless line fills the memory.
+JSON arrays, JSON Lines, CSV, TSV and Parquet, each plain or as .gz or .zst; read as a stream, so that neither a large
+file nor an endless line fills the memory.
 """
 
 import csv
 import gzip
 import io
 import json
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,18 +24,19 @@ from baihua.data.read.files import SUFFIXES
 
 # A record longer than this is a file without line breaks, or not data: a book has about 2 MB.
 MAX_NUM_RECORD_BYTES = 32 << 20
-# Where a packed file breaks off, what is in this buffer is lost with the rest.
+# Where a compressed file breaks off, the content of this buffer is lost with the rest.
 NUM_BUFFER_BYTES = 1 << 14
 NUM_BLOCK_CHARS = 1 << 20
 NUM_PARQUET_ROWS = 2_000
+BOM = b"\xef\xbb\xbf"
+SEPARATORS = re.compile(r"[ \t\r\n,]*")
 TOO_LONG = f"longer than {MAX_NUM_RECORD_BYTES >> 20} MiB: is this one record?"
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One record of a file. `line` counts from 1; in an array or a Parquet file it is the place of the item.
+class Record(NamedTuple):
+    """One record of a file. `line` counts from 1; in an array or a Parquet file it is the number of the item.
 
-    `raw` is the text of a JSON value, or what could be read of it where `reason` says why it is none.
+    `raw` is the text of a JSON value, or the part that could be read, with the `reason` why it is not complete.
     """
 
     line: int
@@ -45,9 +46,9 @@ class Record:
 
 
 def read_records(file: Path, *, columns: Sequence[str] = (), encoding: str = "utf-8") -> Iterator[Record]:
-    """Every record of a file. A damaged end is one more record, with its reason: what came before is not lost.
+    """Every record of a file. A damaged end is one more record, with its reason; those before it are not lost.
 
-    `columns` names the columns of a CSV or TSV file that has no heading.
+    `columns` names the columns of a CSV or TSV file without a heading.
     """
     line = 0
     try:
@@ -60,19 +61,14 @@ def read_records(file: Path, *, columns: Sequence[str] = (), encoding: str = "ut
         yield Record(line + 1, "", "file_damaged", f"nothing can be read from here on: {str(error)[:200]}")
 
 
-def kind_of(file: Path) -> str:
-    """The suffix that says how a file is read, without the packing."""
-    return Path(file.name.removesuffix(".gz").removesuffix(".zst")).suffix.lower()
-
-
 def _read(file: Path, columns: Sequence[str], encoding: str) -> Iterator[Record]:
-    kind = kind_of(file)
+    kind = Path(file.name.removesuffix(".gz").removesuffix(".zst")).suffix.lower()
     with _open(file) as stream:
         if kind == ".parquet":
-            yield from _read_parquet(stream, is_packed=file.suffix != ".parquet")
+            yield from _read_parquet(stream, is_compressed=file.suffix != ".parquet")
         elif kind in (".csv", ".tsv"):
             yield from _read_table(stream, columns, encoding, delimiter="\t" if kind == ".tsv" else ",")
-        elif kind == ".json" and _starts_with_bracket(stream):
+        elif kind == ".json" and stream.peek(4096)[:4096].removeprefix(BOM).lstrip().startswith(b"["):
             yield from _read_array(stream, encoding)
         else:
             yield from _read_lines(stream, encoding)
@@ -91,26 +87,18 @@ def _open(file: Path) -> Iterator[io.BufferedReader]:
         yield stack.enter_context(io.BufferedReader(stream, NUM_BUFFER_BYTES))
 
 
-def _starts_with_bracket(stream: io.BufferedReader) -> bool:
-    return stream.peek(4096)[:4096].removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
-
-
 def _read_lines(stream: io.BufferedReader, encoding: str) -> Iterator[Record]:
     number = 0
     while line := stream.readline(MAX_NUM_RECORD_BYTES):
         number += 1
         if len(line) == MAX_NUM_RECORD_BYTES and not line.endswith(b"\n"):
             yield Record(number, line[:1000].decode(encoding, "replace"), "record_too_long", TOO_LONG)
-            _skip_line(stream)
+            while (rest := stream.readline(MAX_NUM_RECORD_BYTES)) and not rest.endswith(b"\n"):
+                pass
             continue
-        record = _decode(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line, number, encoding)
+        record = _decode(line.removeprefix(BOM) if number == 1 else line, number, encoding)
         if record.raw:
             yield record
-
-
-def _skip_line(stream: io.BufferedReader) -> None:
-    while (rest := stream.readline(MAX_NUM_RECORD_BYTES)) and not rest.endswith(b"\n"):
-        pass
 
 
 def _decode(line: bytes, number: int, encoding: str) -> Record:
@@ -128,7 +116,7 @@ def _read_array(stream: io.BufferedReader, encoding: str) -> Iterator[Record]:
     try:
         buffer = text.read(NUM_BLOCK_CHARS).lstrip()[1:]
         while True:
-            start = _skip(buffer, start, " \t\r\n,")
+            start += len(SEPARATORS.match(buffer, start)[0])  # type: ignore[index]
             end = _item_end(decoder, buffer, start)
             if end is not None:
                 number += 1
@@ -145,22 +133,16 @@ def _read_array(stream: io.BufferedReader, encoding: str) -> Iterator[Record]:
     finally:
         text.detach()
     if buffer.strip() != "]":
-        yield Record(number + 1, buffer[:1000], "file_damaged", "the array breaks off or is no JSON from here on")
-
-
-def _skip(text: str, start: int, characters: str) -> int:
-    while start < len(text) and text[start] in characters:
-        start += 1
-    return start
+        yield Record(number + 1, buffer[:1000], "file_damaged", "the array breaks off or is not JSON from here on")
 
 
 def _item_end(decoder: json.JSONDecoder, buffer: str, start: int) -> int | None:
-    """Where the item that starts here ends, None if the buffer does not hold all of it."""
+    """The end of the item that starts here, None if the buffer does not hold all of it."""
     try:
         _, end = decoder.raw_decode(buffer, start)
     except (json.JSONDecodeError, RecursionError):
         return None
-    # A number may go on in the next block; anything else is closed by its own mark.
+    # A number may continue in the next block; any other value ends with its own mark.
     return end if end < len(buffer) or buffer[end - 1] in '}]"' else None
 
 
@@ -168,7 +150,7 @@ def _read_table(
     stream: io.BufferedReader, columns: Sequence[str], encoding: str, *, delimiter: str
 ) -> Iterator[Record]:
     text = io.TextIOWrapper(stream, encoding="utf-8-sig" if encoding == "utf-8" else encoding, newline="")
-    # A TSV file has no quoting: a quotation mark in it is a letter like any other.
+    # A TSV file has no quoting: quotation marks in it are ordinary characters.
     quoting = csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_NONE
     csv.field_size_limit(MAX_NUM_RECORD_BYTES)
     reader = csv.reader(text, delimiter=delimiter, quoting=quoting)
@@ -195,14 +177,12 @@ def _row(names: Sequence[str], fields: list[str], line: int) -> Record:
     return Record(line, json.dumps(dict(zip(names, fields, strict=True)), ensure_ascii=False))
 
 
-def _read_parquet(stream: io.BufferedReader, *, is_packed: bool) -> Iterator[Record]:
-    # Parquet is read from its end, so a packed file has to be unpacked first.
-    source = pa.BufferReader(stream.read()) if is_packed else stream.raw
-    number = 0
-    for batch in pq.ParquetFile(source).iter_batches(NUM_PARQUET_ROWS):  # type: ignore[arg-type]
-        for value in batch.to_pylist():
-            number += 1
-            yield Record(number, json.dumps(value, ensure_ascii=False, default=str))
+def _read_parquet(stream: io.BufferedReader, *, is_compressed: bool) -> Iterator[Record]:
+    # Parquet is read from its end, so a compressed file must be decompressed first.
+    source = pa.BufferReader(stream.read()) if is_compressed else stream.raw
+    batches = pq.ParquetFile(source).iter_batches(NUM_PARQUET_ROWS)  # type: ignore[arg-type]
+    for number, value in enumerate((value for batch in batches for value in batch.to_pylist()), start=1):
+        yield Record(number, json.dumps(value, ensure_ascii=False, default=str))
 
 
 def read_objects(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -215,30 +195,29 @@ def read_objects(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     is_plain = not file.name.lower().endswith(SUFFIXES)
     for record in read_records(file):
         try:
-            if record.reason:
-                raise Bad(record.reason, record.detail)
-            value = {"text": record.raw} if is_plain else parse(record.raw)
+            yield record.line, {"text": record.raw} if is_plain and not record.reason else parse(record)
         except Bad as bad:
-            raise InputError(
-                f"this record cannot be read: {bad.reason} ({bad.detail})",
-                where=f"{file}:{record.line}",
-                fix="correct or remove it",
-            ) from bad
-        yield record.line, value
+            what = f"this record cannot be read: {bad.reason} ({bad.detail})"
+            raise InputError(what, where=f"{file}:{record.line}", fix="correct or remove it") from bad
 
 
-def parse(raw: str) -> dict[str, Any]:
-    """The object in a record's text; Bad with the reason `not_json` where there is none that can be used."""
+def parse(record: Record) -> dict[str, Any]:
+    """The object in a record; Bad with the record's reason, or `not_json`, where there is none that can be used."""
+    if record.reason:
+        raise Bad(record.reason, record.detail)
     try:
-        value = json.loads(raw, object_pairs_hook=_object)
+        value = json.loads(record.raw, object_pairs_hook=_object)
+        if "\\ud" in record.raw or "\\uD" in record.raw:
+            # JSON can spell half of a UTF-16 pair, which cannot be written as UTF-8.
+            json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         raise Bad("not_json", f"{error.msg} at column {error.colno}") from error
     except RecursionError as error:
         raise Bad("not_json", "nested too deeply") from error
+    except UnicodeEncodeError as error:
+        raise Bad("not_json", "half of a surrogate pair (\\ud800 to \\udfff) is not a character") from error
     if not isinstance(value, dict):
         raise Bad("not_json", f"expected an object, found {type(value).__name__}")
-    if _has_half_character(raw, value):
-        raise Bad("not_json", "half of a surrogate pair (\\ud800 to \\udfff) is not a character")
     return value
 
 
@@ -249,14 +228,3 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         keys = [key for key, _ in pairs]
         raise Bad("not_json", f"the key {next(key for key in keys if keys.count(key) > 1)!r} is there twice")
     return value
-
-
-def _has_half_character(raw: str, value: dict[str, Any]) -> bool:
-    """JSON can spell half of a UTF-16 pair, which nothing can write as UTF-8."""
-    if "\\ud" not in raw and "\\uD" not in raw:
-        return False
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return True
-    return False
