@@ -34,12 +34,11 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from baihua.core.system import release_memory
 from baihua.model.examples import Example, TextSize
-from baihua.train.examples.batches import Order
-from baihua.train.loop import train
+from baihua.train.config import TrainingConfig
+from baihua.train.loop import METRICS, train
 from baihua.train.methods import full, lora
 from baihua.train.plan.device import peak_memory_bytes
-from baihua.train.settings import Execution, Settings
-from baihua.train.work import METRICS
+from baihua.train.plan.plan import Plan
 
 IS_CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if IS_CUDA else "cpu")
@@ -137,32 +136,34 @@ def measure_ours(
     trained: nn.Module = (
         full.prepare(model, full.Config()) if case.how == "full" else lora.prepare(model, lora.Config())
     )
-    execution = Execution(
-        num_tokens_per_batch=arguments.tokens_per_batch,
-        save_steps=10**9,
-        uses_checkpointing=not arguments.no_checkpointing,
-        compiles=arguments.compile,
-    )
-    settings = Settings(
-        order=Order(0, NUM_ROWS_PER_STEP if IS_CUDA else 16),
+    plan = Plan(
+        config=TrainingConfig.model_validate(
+            {
+                "learning_rate": 1e-4,
+                "batches": {"num_rows_per_step": NUM_ROWS_PER_STEP if IS_CUDA else 16},
+                "schedule": {"kind": "constant", "warmup_ratio": 0},
+                "checkpoints": {"save_steps": 10**9},
+                "running": {"compile": arguments.compile},
+            }
+        ),
         num_steps=4,
-        learning_rate=1e-4,
-        schedule_kind="constant",
+        num_tokens_per_batch=arguments.tokens_per_batch,
         precision="bfloat16",
+        recomputes=not arguments.no_checkpointing,
     )
     reset_peak()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
-        train(trained, examples, out=out / "warm", settings=settings, execution=execution)
+        train(trained, examples, out=out / "warm", plan=plan)
         # Of the first four steps the last two are warm.
         rate = statistics.fmean(read_rates(out / "warm")[2:])
         mean = statistics.fmean(len(example.ids_T) for example in examples)
-        num_steps = max(4, int(seconds * rate / (mean * settings.order.num_rows_per_step)))
-        train(trained, examples, out=out / "long", settings=replace(settings, num_steps=num_steps), execution=execution)
+        num_steps = max(4, int(seconds * rate / (mean * plan.config.batches.num_rows_per_step)))
+        train(trained, examples, out=out / "long", plan=replace(plan, num_steps=num_steps))
         rates = read_rates(out / "long")[1:]
     found = statistics.harmonic_mean(rates)
     figures = {"tokens_per_second": found, "num_steps": num_steps, "peak_memory_bytes": peak_memory_bytes()}
-    figures |= shares(trained, examples, found, is_recomputed=execution.uses_checkpointing)
+    figures |= shares(trained, examples, found, is_recomputed=plan.recomputes)
     return figures
 
 

@@ -32,13 +32,12 @@ from baihua.data.rows import Row
 from baihua.model.examples import Encoder, Example
 from baihua.model.load import load_model
 from baihua.model.merge import attach
-from baihua.train.examples.batches import Order
+from baihua.train.config import TrainingConfig
 from baihua.train.examples.encode import make_examples
-from baihua.train.loop import train
+from baihua.train.loop import METRICS, train
 from baihua.train.methods import lora
 from baihua.train.plan.device import choose_precision
-from baihua.train.settings import Execution, Settings
-from baihua.train.work import METRICS
+from baihua.train.plan.plan import Plan
 
 
 def main() -> int:
@@ -54,11 +53,19 @@ def main() -> int:
     torch.manual_seed(arguments.seed)
     model = lora.prepare(base, config)
     num_steps = -(-len(examples) // NUM_ROWS_PER_STEP)
-    settings = Settings(
-        order=Order(arguments.seed, NUM_ROWS_PER_STEP),
+    plan = Plan(
+        config=TrainingConfig.model_validate(
+            {
+                "method": config,
+                "seed": arguments.seed,
+                "learning_rate": 2e-4,
+                "batches": {"num_rows_per_step": NUM_ROWS_PER_STEP},
+                "schedule": {"warmup_ratio": 0.03},
+                "checkpoints": {"save_steps": 10**9},
+            }
+        ),
         num_steps=num_steps,
-        learning_rate=2e-4,
-        num_warmup_steps=-(-3 * num_steps // 100),
+        num_tokens_per_batch=arguments.tokens_per_batch,
         precision=precision,
     )
     with tempfile.TemporaryDirectory() as folder:
@@ -66,8 +73,7 @@ def main() -> int:
         if arguments.seconds:
             threading.Thread(target=stop_after, args=(arguments.seconds, out / METRICS), daemon=True).start()
         try:
-            execution = Execution(num_tokens_per_batch=arguments.tokens_per_batch, save_steps=10**9)
-            state = train(model, examples, out=out, settings=settings, execution=execution).state
+            state = train(model, examples, out=out, plan=plan).state
         except KeyboardInterrupt:
             state = {}
         lines = [json.loads(line) for line in (out / METRICS).read_text(encoding="utf-8").splitlines()]

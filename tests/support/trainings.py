@@ -1,7 +1,8 @@
-"""Small trainings for tests of the loop: a model, settings, and examples that end a run where a test wants."""
+"""Small trainings for tests of the loop: a model, plans, and examples that end a run where a test wants."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,40 @@ from torch import nn
 
 from baihua.model.examples import Example
 from baihua.model.load import load_model
-from baihua.train.examples.batches import Order
+from baihua.train.config import TrainingConfig
+from baihua.train.loop import METRICS
 from baihua.train.methods import lora
-from baihua.train.settings import Execution, Settings
-from baihua.train.work import METRICS
+from baihua.train.plan.plan import Plan
 
-SETTINGS = Settings(order=Order(1, num_rows_per_step=4), num_steps=8, learning_rate=5e-3, num_warmup_steps=2)
-# Rows of these tests have up to 120 tokens, so a step takes several batches.
-EXECUTION = Execution(num_tokens_per_batch=150)
+PLAN_FIELDS = ("num_steps", "num_tokens_per_batch", "precision", "recomputes")
+
+
+def make_plan(**changes: Any) -> Plan:
+    """A plan of eight steps, with fields of the plan or of its config changed; groups of the config are merged."""
+    plan = Plan(
+        config=TrainingConfig.model_validate(
+            {
+                "seed": 1,
+                "learning_rate": 5e-3,
+                "batches": {"num_rows_per_step": 4},
+                "schedule": {"warmup_ratio": 0.25},
+            }
+        ),
+        num_steps=8,
+        # Rows of these tests have up to 120 tokens, so a step takes several batches.
+        num_tokens_per_batch=150,
+        precision="float32",
+    )
+    return change(plan, **changes)
+
+
+def change(plan: Plan, **changes: Any) -> Plan:
+    """The same plan with fields of it or of its config changed; groups of the config are merged."""
+    of_plan = {name: changes.pop(name) for name in PLAN_FIELDS if name in changes}
+    tree = plan.config.model_dump()
+    for name, value in changes.items():
+        tree[name] = tree[name] | value if isinstance(value, dict) else value
+    return replace(plan, config=TrainingConfig.model_validate(tree), **of_plan)
 
 
 def make_lora(folder: Path, dropout: float = 0.3) -> nn.Module:
@@ -47,7 +74,7 @@ def die() -> None:
 
 
 class Interrupted(Sequence[Example]):
-    """Examples that do something to their run when they have been read so many times."""
+    """Examples that do something to their run when they have been read this many times."""
 
     def __init__(self, examples: Sequence[Example], num_reads: int, then: Callable[[], None] = die) -> None:
         self.examples, self.num_reads, self.then = examples, num_reads, then

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from baihua.core.errors import RunError
-from baihua.train.checkpoint import Checkpoints, ProcessShare, Progress, _write_and_check, check_space
+from baihua.train.checkpoint import Checkpoints, ProcessShare, Progress, check_space, write_verified
 from baihua.train.optimizer import make_optimizer
 
 
@@ -99,7 +99,7 @@ def test_a_damaged_one_is_passed_over_with_a_warning(tmp_path: Path, damage, cap
     checkpoints = save_two(tmp_path)
     damage(tmp_path / "checkpoint-2")
     assert checkpoints.restore(*make_run(0)) == Progress(step=1, num_tokens=10)
-    assert "checkpoint-2 is damaged; using the one before it" in caplog.text
+    assert "checkpoint-2 is corrupt; using the one before it" in caplog.text
     checkpoints.save(Progress(step=2, num_tokens=20), *make_run(2))
     assert checkpoints.restore(*make_run(0)).num_tokens == 20
 
@@ -223,7 +223,7 @@ class Changing(Mapping[str, torch.Tensor]):
 def test_what_reads_back_with_another_bit_is_refused(tmp_path: Path, values: tuple[float, float]) -> None:
     file = tmp_path / "weights.safetensors"
     with pytest.raises(RunError) as error:
-        _write_and_check(file, Changing(*values))
+        write_verified(file, Changing(*values))
     assert error.value.what == (
         "1 tensors of a checkpoint differ from what was saved after reading them back, the first is 'a'"
     )
@@ -234,7 +234,7 @@ def test_what_reads_back_with_another_bit_is_refused(tmp_path: Path, values: tup
 
 
 def test_what_is_no_number_reads_back_as_it_is(tmp_path: Path) -> None:
-    _write_and_check(tmp_path / "weights.safetensors", {"a": torch.tensor([math.nan, math.inf])})
+    write_verified(tmp_path / "weights.safetensors", {"a": torch.tensor([math.nan, math.inf])})
 
 
 def test_a_disk_without_room_is_refused_before_anything_is_written(tmp_path: Path) -> None:
@@ -244,7 +244,7 @@ def test_a_disk_without_room_is_refused_before_anything_is_written(tmp_path: Pat
     ) as error:
         check_space(tmp_path, 2**50)
     assert error.value.where == str(tmp_path)
-    assert error.value.fix == ("free some space and run the same command again: it goes on from the last checkpoint")
+    assert error.value.fix == ("free some space and run the same command again: it continues from the last checkpoint")
 
 
 def test_only_the_best_is_kept_and_comes_back(tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ def test_a_damaged_best_leaves_the_weights_alone_with_a_warning(
     weights, wanted = make_run(0)[0], make_run(0)[0]
     assert not checkpoints.restore_best(2, weights)
     assert all(torch.equal(weights[name], wanted[name]) for name in wanted)
-    assert "best-2 is damaged" in caplog.text
+    assert "best-2 is corrupt" in caplog.text
 
 
 def test_shards_of_two_processes_are_one_checkpoint(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -284,4 +284,4 @@ def test_shards_of_two_processes_are_one_checkpoint(tmp_path: Path, caplog: pyte
         assert Checkpoints(tmp_path, run_id="run", share=share).restore(weights, optimizer).step == 5
         assert all(torch.equal(weights[name], wanted[name]) for name in wanted)
     assert Checkpoints(tmp_path, run_id="run").restore(*make_run(0)) == Progress()
-    assert "was written by another number of processes that hold shards; ignoring it" in caplog.text
+    assert "has shards of another number of processes; ignoring it" in caplog.text

@@ -1,9 +1,12 @@
 """What there is to compute on. Apple's GPU is a name here: nothing was ever run on one."""
 
+from pathlib import Path
+
+import psutil
 import pytest
 import torch
 
-from baihua.train.plan.device import choose_device, choose_precision, free_memory_bytes, has_bfloat16
+from baihua.train.plan.device import choose_device, choose_precision, has_bfloat16, usable_memory_bytes
 
 CPU, META, APPLE = (torch.device(name) for name in ("cpu", "meta", "mps"))
 
@@ -39,7 +42,16 @@ def test_bfloat16_without_hardware_is_possible_but_warns(caplog: pytest.LogCaptu
     )
 
 
-def test_the_free_memory_of_a_cpu_is_that_of_the_machine() -> None:
-    import psutil
+def test_a_training_on_a_cpu_may_use_what_is_free_and_what_it_holds() -> None:
+    held, free = psutil.Process().memory_info().rss, psutil.virtual_memory().available
+    assert held < usable_memory_bytes(CPU) <= held + free + 1e9
 
-    assert 0 < free_memory_bytes(CPU) <= psutil.virtual_memory().total
+
+def test_training_keeps_within_the_limit_of_a_container(tmp_path: Path) -> None:
+    cgroup = tmp_path / "sys" / "fs" / "cgroup"
+    cgroup.mkdir(parents=True)
+    (cgroup / "memory.max").write_text("300000000\n", encoding="ascii")
+    (cgroup / "memory.current").write_text("100000000\n", encoding="ascii")
+    held = psutil.Process().memory_info().rss
+    found = usable_memory_bytes(CPU, root=tmp_path)
+    assert found == pytest.approx(200_000_000 + held, abs=50_000_000)

@@ -15,7 +15,8 @@ from baihua.core.errors import InputError
 from baihua.data.rows import Row, write_rows
 from baihua.model import tiny
 from baihua.model.examples import Encoder
-from baihua.train.examples.encode import SECONDS_KEPT, ExampleSet, load_examples, make_examples
+from baihua.train.examples.cache import SECONDS_KEPT, load_examples
+from baihua.train.examples.encode import ExampleSet, make_examples
 
 WITHOUT_ANSWER = (Message("user", "没有回答"),)
 
@@ -109,7 +110,7 @@ def test_rows_that_are_all_too_long_are_one_error_that_names_the_limit(
 ) -> None:
     with pytest.raises(InputError) as error:
         make_examples(make_rows(3), encoder, max_length=10, over_long=over_long)
-    assert error.value.what == f"3 of 3 rows have nothing to learn from; the first {meaning}"
+    assert error.value.what == f"3 of 3 rows have no tokens to train; the first {meaning}"
     assert (error.value.where, error.value.fix) == ("talks.jsonl:1", fix)
 
 
@@ -125,14 +126,14 @@ def test_many_rows_without_an_answer_are_an_error_that_names_the_first(encoder: 
     rows[3] = dataclasses.replace(rows[3], messages=WITHOUT_ANSWER)
     with pytest.raises(InputError) as error:
         make_examples(rows, encoder, max_length=512)
-    assert error.value.what == "1 of 10 rows have nothing to learn from; the first has no answer of the assistant"
+    assert error.value.what == "1 of 10 rows have no tokens to train; the first has no answer of the assistant"
     assert (error.value.where, error.value.fix) == ("talks.jsonl:4", "filter such rows out, or add their answers")
 
 
 def test_no_rows_are_an_error(encoder: Encoder) -> None:
     with pytest.raises(InputError, match="there are no rows to train on") as error:
         make_examples([], encoder, max_length=512)
-    assert "look at what the filters dropped" in str(error.value)
+    assert "see what the filters dropped" in str(error.value)
 
 
 def test_a_row_that_the_template_refuses_is_named(encoder: Encoder) -> None:
@@ -248,7 +249,7 @@ def test_a_damaged_file_is_made_anew_with_a_warning(kept: Kept, damage, caplog: 
     found, num_made = kept.load()
     assert num_made > 0
     assert equal(found, wanted)
-    assert f"the kept examples are damaged; making them again: {file}" in caplog.text
+    assert f"the cached examples are damaged and are made again: {file}" in caplog.text
     assert kept.load()[1] == 0
 
 

@@ -6,7 +6,6 @@ T tokens, V vocabulary.
 # ruff: noqa: N806  (names of tensors end with their shape)
 
 import logging
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +14,14 @@ import torch
 from conversations import encode_rows, make_rows
 from documents import make_documents, make_model
 from torch import nn
-from trainings import EXECUTION, SETTINGS, Interrupted, KilledError, make_lora, read_metrics
+from trainings import Interrupted, KilledError, change, make_lora, make_plan, read_metrics
 
 from baihua.core.errors import RunError
 from baihua.model.examples import Example, TextSize
 from baihua.train.examples.batches import PackedBatch, collate, plan_epoch
 from baihua.train.guard import (
     LEAST_RATIO,
-    MAX_SPIKES_IN_A_ROW,
+    MAX_CONSECUTIVE_SPIKES,
     NUM_NEEDED,
     check_finite,
     check_spikes,
@@ -30,6 +29,7 @@ from baihua.train.guard import (
     is_spike,
 )
 from baihua.train.loop import TrainingResult, open_accelerator, train
+from baihua.train.plan.plan import order_of
 from baihua.train.step import StepResult, take_step
 
 EVEN = [2.0] * NUM_NEEDED
@@ -56,14 +56,13 @@ def test_a_jump_is_six_deviations_and_half_as_much_again_after_twenty_steps(
 
 
 def test_three_jumps_in_a_row_end_the_training() -> None:
-    check_spikes(MAX_SPIKES_IN_A_ROW - 1, 9.0, EVEN, 40)
+    check_spikes(MAX_CONSECUTIVE_SPIKES - 1, 9.0, EVEN, 40)
     with pytest.raises(RunError) as error:
-        check_spikes(MAX_SPIKES_IN_A_ROW, 9.0, EVEN, 40)
+        check_spikes(MAX_CONSECUTIVE_SPIKES, 9.0, EVEN, 40)
     assert error.value.what == (
-        "the loss jumped in 3 steps after each other, to 9.000 at step 40 where 2.000 was usual; "
-        "training has gone astray"
+        "the loss spiked in 3 consecutive steps, to 9.000 at step 40 after a mean of 2.000; training diverged"
     )
-    assert error.value.fix == "lower `learning_rate`; the last checkpoint before it is kept"
+    assert error.value.fix == "lower `learning_rate`; the last checkpoint before the spikes is kept"
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -72,9 +71,9 @@ def test_what_is_no_number_is_an_error_that_names_the_rows(value: float) -> None
     check_finite("loss", 1.0, 3, batches)
     with pytest.raises(RunError) as error:
         check_finite("loss", value, 3, batches)
-    assert error.value.what == f"the loss became {value} at step 3; training stopped before it could spoil the weights"
+    assert error.value.what == f"the loss became {value} at step 3; training stopped before the weights were changed"
     assert error.value.where == "rows row-0, row-1"
-    assert error.value.fix == "lower `learning_rate`, or look at these rows: baihua show DATA"
+    assert error.value.fix == "lower `learning_rate`, or check these rows: baihua show DATA"
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run(tiny_folder: Path, tmp_path: Path) -> None:
@@ -83,8 +82,8 @@ def test_a_loss_that_is_not_a_number_stops_the_run(tiny_folder: Path, tmp_path: 
         next(weight for weight in model.parameters() if weight.requires_grad).fill_(float("nan"))
     examples = encode_rows(tiny_folder, make_rows(9))
     with pytest.raises(RunError, match="the loss became nan at step 1") as error:
-        train(model, examples, out=tmp_path, settings=SETTINGS, execution=EXECUTION)
-    [first, *_] = plan_epoch([1] * 9, SETTINGS.order, epoch=0)
+        train(model, examples, out=tmp_path, plan=make_plan())
+    [first, *_] = plan_epoch([1] * 9, order_of(make_plan().config), epoch=0)
     named = error.value.where.removeprefix("rows ").split(", ")
     assert set(named) <= {examples[row].row_id for row in first}
 
@@ -138,7 +137,7 @@ def test_a_step_that_jumps_leaves_the_weights_alone(caplog: pytest.LogCaptureFix
     assert (step.is_skipped, step.loss) == (True, pytest.approx(9.0))
     assert loss_of.weight.item() == 9.0
     assert loss_of.weight.grad is None
-    assert "the loss jumped to 9.000 at step 7; the step is left out. Its worst batch has rows row-" in caplog.text
+    assert "the loss spiked to 9.000 at step 7, which is skipped; its worst batch has rows row-" in caplog.text
 
 
 def test_a_step_as_usual_moves_them_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
@@ -176,22 +175,18 @@ def train_with_hard_texts(
 ) -> tuple[TrainingResult, list[str]]:
     """A training of one row a step, whose rows of some steps are hard; what came out, and the ids of these rows."""
     model = make_outspoken()
-    settings = replace(
-        SETTINGS,
-        order=replace(SETTINGS.order, num_rows_per_step=1),
-        num_steps=NUM_STEPS,
-        learning_rate=1e-6,
-        num_warmup_steps=0,
+    plan = make_plan(
+        batches={"num_rows_per_step": 1}, schedule={"warmup_ratio": 0}, num_steps=NUM_STEPS, learning_rate=1e-6
     )
-    rows = [row for [row] in plan_epoch([1] * NUM_STEPS, settings.order, epoch=0)]
+    plan = change(plan, checkpoints={"save_steps": 1 if killed_after else 10})
+    rows = [row for [row] in plan_epoch([1] * NUM_STEPS, order_of(plan.config), epoch=0)]
     hard = [rows[step - 1] for step in hard_steps]
     examples = [continue_text(model, row, is_easy=row not in hard) for row in range(NUM_STEPS)]
-    execution = replace(EXECUTION, save_steps=1 if killed_after else 10)
     if killed_after:
         dying = Interrupted(examples, 2 * killed_after + 1)
         with pytest.raises(KilledError):
-            train(model, dying, out=out, settings=settings, execution=execution)
-    outcome = train(make_outspoken(), examples, out=out, settings=settings, execution=execution)
+            train(model, dying, out=out, plan=plan)
+    outcome = train(make_outspoken(), examples, out=out, plan=plan)
     return outcome, [f"row-{row}" for row in hard]
 
 
@@ -210,14 +205,14 @@ def test_a_hard_row_at_the_very_start_is_learnt(tmp_path: Path) -> None:
 
 
 def test_a_training_whose_steps_keep_jumping_stops(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="the loss jumped in 3 steps after each other") as error:
+    with pytest.raises(RunError, match="the loss spiked in 3 consecutive steps") as error:
         train_with_hard_texts([25, 26, 27], tmp_path)
     assert "at step 27" in error.value.what
     assert (tmp_path / "checkpoints" / "checkpoint-20").is_dir()
 
 
 def test_jumps_before_and_after_a_break_are_counted_together(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="the loss jumped in 3 steps after each other"):
+    with pytest.raises(RunError, match="the loss spiked in 3 consecutive steps"):
         train_with_hard_texts([25, 26, 27], tmp_path, killed_after=26)
     skipped = [line["step"] for line in read_metrics(tmp_path) if line.get("is_skipped")]
     assert skipped == [25, 26, 27]
@@ -225,7 +220,7 @@ def test_jumps_before_and_after_a_break_are_counted_together(tmp_path: Path) -> 
 
 FIX = (
     "lower batches.num_tokens_per_batch (the result stays the same), set running.gradient_checkpointing=true, "
-    "lower max_length, or take a method that needs less (lora, then qlora); then run the same command again"
+    "lower max_length, or use a method that needs less (lora, then qlora); then run the same command again"
 )
 
 

@@ -1,24 +1,21 @@
 """The loop: it learns, counts, measures, and packing or accumulation change nothing."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from conversations import encode_rows, make_rows
 from documents import distance, make_documents, make_model
-from trainings import EXECUTION, SETTINGS, is_equal, make_lora, read_metrics
+from trainings import change, is_equal, make_lora, make_plan, read_metrics
 
 from baihua.core.errors import InputError
 from baihua.model.examples import Example
 from baihua.model.load import load_model
-from baihua.train.examples.batches import Order, make_batches
+from baihua.train.examples.batches import make_batches
 from baihua.train.layers.loss import TargetLoss
-from baihua.train.loop import open_accelerator, remove_checkpoints, train
-from baihua.train.schedule import factor
-from baihua.train.settings import Execution
+from baihua.train.loop import CHECKPOINTS, open_accelerator, remove_checkpoints, train
+from baihua.train.optimizer import schedule_factor
 from baihua.train.step import evaluate
-from baihua.train.work import CHECKPOINTS
 
 
 @pytest.fixture(scope="module")
@@ -26,16 +23,16 @@ def examples(tiny_folder: Path) -> list[Example]:
     return encode_rows(tiny_folder, make_rows(9))
 
 
-@pytest.mark.parametrize("order", [Order(1, num_rows_per_step=8), Order(1, num_tokens_per_step=800)])
-def test_a_step_in_one_batch_and_in_eight_makes_the_same_weights(order: Order, tmp_path: Path) -> None:
+@pytest.mark.parametrize("batches", [{"num_rows_per_step": 8}, {"num_tokens_per_step": 800}])
+def test_a_step_in_one_batch_and_in_eight_makes_the_same_weights(batches: dict[str, int], tmp_path: Path) -> None:
     documents = make_documents([60, 55, 99, 70, 80, 100, 51, 64])
-    settings = replace(SETTINGS, order=order, num_steps=1, num_warmup_steps=0, learning_rate=1e-3)
+    plan = make_plan(seed=1, batches=batches, num_steps=1, schedule={"warmup_ratio": 0}, learning_rate=1e-3)
     before, states = make_model().state_dict(), []
     for capacity, num_batches in ((1000, 1), (100, 8)):
         assert len(make_batches(documents, range(8), capacity=capacity)) == num_batches
-        execution = Execution(num_tokens_per_batch=capacity)
+        plan = change(plan, num_tokens_per_batch=capacity)
         out = tmp_path / str(capacity)
-        states.append(train(make_model(), documents, out=out, settings=settings, execution=execution).state)
+        states.append(train(make_model(), documents, out=out, plan=plan).state)
         [line] = read_metrics(out)
         assert line["num_tokens"] == sum(len(document.ids_T) for document in documents)
     assert {name for name, weight in states[0].items() if torch.equal(weight, before[name])} == set()
@@ -43,9 +40,9 @@ def test_a_step_in_one_batch_and_in_eight_makes_the_same_weights(order: Order, t
 
 
 def test_the_model_learns_its_rows(tiny_folder: Path, examples: list[Example], tmp_path: Path) -> None:
-    settings = replace(SETTINGS, num_steps=20, learning_rate=1e-2, eval_steps=5)
+    plan = make_plan(num_steps=20, learning_rate=1e-2, checkpoints={"eval_steps": 5})
     model = load_model(tiny_folder)
-    outcome = train(model, examples, heldout=examples, out=tmp_path, settings=settings, execution=EXECUTION)
+    outcome = train(model, examples, heldout=examples, out=tmp_path, plan=plan)
     *lines, last = read_metrics(tmp_path)
     measured = [line["eval_bits_per_char"] for line in lines if "eval_bits_per_char" in line]
     assert len(measured) == 4
@@ -55,12 +52,12 @@ def test_the_model_learns_its_rows(tiny_folder: Path, examples: list[Example], t
 
 
 def test_every_step_has_its_figures(tiny_folder: Path, examples: list[Example], tmp_path: Path) -> None:
-    outcome = train(make_lora(tiny_folder), examples, out=tmp_path, settings=SETTINGS, execution=EXECUTION)
+    outcome = train(make_lora(tiny_folder), examples, out=tmp_path, plan=make_plan())
     lines = read_metrics(tmp_path)
     assert [line["step"] for line in lines] == list(range(1, 9))
     assert all(line["grad_norm"] > 0 for line in lines)
     assert all(line["tokens_per_second"] > 0 < line["chars_per_second"] for line in lines)
-    rates = [factor(step, kind="cosine", num_warmup_steps=2, num_steps=8) * 5e-3 for step in range(8)]
+    rates = [schedule_factor(step, kind="cosine", num_warmup_steps=2, num_steps=8) * 5e-3 for step in range(8)]
     assert [line["learning_rate"] for line in lines] == pytest.approx(rates)
     # Three steps are an epoch of nine rows.
     num_tokens = sum(len(example.ids_T) for example in examples)
@@ -71,7 +68,7 @@ def test_every_step_has_its_figures(tiny_folder: Path, examples: list[Example], 
 
 def test_the_result_is_the_trained_weights(tiny_folder: Path, examples: list[Example], tmp_path: Path) -> None:
     model = make_lora(tiny_folder)
-    outcome = train(model, examples, out=tmp_path, settings=SETTINGS, execution=EXECUTION)
+    outcome = train(model, examples, out=tmp_path, plan=make_plan())
     assert is_equal(outcome.state, {name: w.detach() for name, w in model.named_parameters() if w.requires_grad})
 
 
@@ -82,19 +79,20 @@ def test_training_leaves_the_callers_random_numbers_alone(
     torch.manual_seed(5)
     wanted = torch.rand(3)
     torch.manual_seed(5)
-    train(model, examples, out=tmp_path, settings=replace(SETTINGS, num_steps=1), execution=EXECUTION)
+    train(model, examples, out=tmp_path, plan=make_plan(num_steps=1))
     assert torch.equal(torch.rand(3), wanted)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_activations_computed_again_change_no_bit(
+def test_recomputed_activations_change_no_bit(
     tiny_folder: Path, examples: list[Example], tmp_path: Path, precision
 ) -> None:
-    settings = replace(SETTINGS, precision=precision, num_steps=3)
+    plan = make_plan(precision=precision, num_steps=3)
     states = []
-    for uses in (False, True):
-        execution, out = replace(EXECUTION, uses_checkpointing=uses), tmp_path / str(uses)
-        states.append(train(make_lora(tiny_folder), examples, out=out, settings=settings, execution=execution).state)
+    for recomputes in (False, True):
+        out = tmp_path / str(recomputes)
+        plan = change(plan, recomputes=recomputes)
+        states.append(train(make_lora(tiny_folder), examples, out=out, plan=plan).state)
     assert is_equal(states[0], states[1])
 
 
@@ -106,12 +104,13 @@ def test_the_best_weights_are_the_result_where_they_are_wanted(
     # Whoever learns random tokens by heart gets worse at other random tokens.
     heldout = documents if is_last_best else make_documents([30, 40, 20], seed=50)
     rate = 0.005 if is_last_best else 0.03
-    settings = replace(
-        SETTINGS, eval_steps=2, keep_best=True, schedule_kind="constant", num_steps=9, learning_rate=rate
+    plan = make_plan(
+        checkpoints={"eval_steps": 2, "keep_best": True},
+        schedule={"kind": "constant"},
+        num_steps=9,
+        learning_rate=rate,
     )
-    outcome = train(
-        make_lora(tiny_folder), documents, heldout=heldout, out=tmp_path, settings=settings, execution=EXECUTION
-    )
+    outcome = train(make_lora(tiny_folder), documents, heldout=heldout, out=tmp_path, plan=plan)
     *lines, last = read_metrics(tmp_path)
     measured = {line["step"]: line["eval_bits_per_char"] for line in lines if "eval_bits_per_char" in line}
     best = outcome.figures["best_step"]
@@ -145,9 +144,9 @@ def test_measuring_does_not_depend_on_how_examples_are_packed(tiny_folder: Path,
 
 
 def test_shards_on_one_process_are_refused(tiny_folder: Path, examples: list[Example], tmp_path: Path) -> None:
-    execution = replace(EXECUTION, parallel="fsdp")
+    plan = make_plan(running={"parallel": "fsdp"})
     with pytest.raises(InputError, match="parallel=fsdp needs several processes, there is one") as error:
-        train(make_lora(tiny_folder), examples, out=tmp_path, settings=SETTINGS, execution=execution)
+        train(make_lora(tiny_folder), examples, out=tmp_path, plan=plan)
     assert "baihua run RECIPE --processes N" in str(error.value)
 
 

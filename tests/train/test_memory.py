@@ -1,6 +1,5 @@
 """What the estimate counts is what autograd keeps."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,11 @@ from few_steps import CPU, config_of, open_method
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from baihua.model.examples import Example, TextSize
-from baihua.modelfiles.shape import read_shape
+from baihua.modelfiles.shape import Shape, shape_of
 from baihua.train.examples.batches import PackedBatch, collate
 from baihua.train.layers.attention import use_document_attention
 from baihua.train.layers.loss import TargetLoss, causal_model
-from baihua.train.methods.lora import LINEARS
-from baihua.train.plan.memory import Job, count_trained, kept_per_token
+from baihua.train.plan.memory import Trained, Workload, kept_per_token
 
 # No width equals the number of tokens, so what is kept for each token can be told from copies of weights.
 NUM_TOKENS, VOCABULARY = 512, 520
@@ -27,7 +25,7 @@ CASES = [
     ("lora", "bfloat16", {"target_modules": ("q_proj", "v_proj")}),
     ("int8", "bfloat16", {}),
     ("qlora", "bfloat16", {"target_modules": ("o_proj", "down_proj")}),
-    ("embeddings", "bfloat16", {}),
+    ("embeddings", "bfloat16", {"first_new_token": VOCABULARY - 8}),
     ("full", "bfloat16", {}),
     ("full", "float32", {}),
     ("freeze", "bfloat16", {"num_layers": 5}),
@@ -81,33 +79,29 @@ def make_batch() -> PackedBatch:
 @pytest.mark.parametrize(("method", "precision", "settings"), CASES)
 def test_what_a_layer_keeps_is_what_autograd_keeps(method: str, precision: Any, settings: Any, tmp_path: Path) -> None:
     # The difference of two depths: whatever a model keeps once is not in it.
-    found, trained, wanted = [], [], []
+    found, wanted = [], []
     for num_layers in (5, 9):
         folder = make(tmp_path / str(num_layers), num_layers)
-        settings = settings | ({"num_layers": num_layers} if method == "freeze" else {})
-        settings = settings | ({"first_new_token": VOCABULARY - 8} if method == "embeddings" else {})
+        if method == "freeze":
+            settings = settings | {"num_layers": num_layers}
         config = config_of(method, **settings)
         model = open_method(method).prepare(open_method(method).load(folder, precision=precision, device=CPU), config)
-        one, other = kept_bytes(model, precision, make_batch())
-        found, trained = [*found, one], [*trained, other]
-        job = make_job(method, precision, settings)
-        shape = read_shape(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-        wanted.append(count_trained(shape, job))
-        assert trained[-1] == pytest.approx(wanted[-1], rel=0.02)
-    assert (found[1] - found[0]) / 4 / NUM_TOKENS == pytest.approx(kept_per_token(shape, job), rel=0.02)
+        num_kept, num_trained = kept_bytes(model, precision, make_batch())
+        work = make_workload(open_method(method).describe(shape_of(folder), config), shape_of(folder), precision)
+        assert num_trained == pytest.approx(work.trained.num_weights, rel=0.02)
+        found.append(num_kept)
+        wanted.append(kept_per_token(work))
+    assert wanted[0] == wanted[1]
+    assert (found[1] - found[0]) / 4 / NUM_TOKENS == pytest.approx(wanted[0], rel=0.02)
 
 
-def make_job(method: str, precision: Any, settings: dict[str, Any]) -> Job:
-    has_matrices = method in ("lora", "int8", "qlora")
-    return Job(
-        method=method,
+def make_workload(trained: Trained, shape: Shape, precision: Any) -> Workload:
+    return Workload(
+        shape=shape,
+        trained=trained,
         num_tokens_per_batch=NUM_TOKENS,
         mean_length=128,
         target_share=0.5,
         precision=precision,
-        target_modules=settings.get("target_modules", LINEARS) if has_matrices else (),
-        has_dropout=settings.get("dropout", 0) > 0,
-        num_trained_layers=settings.get("num_layers", 0),
-        num_trained_rows=8 if method == "embeddings" else 0,
         device="cpu",
     )

@@ -71,13 +71,13 @@ def test_training_starts_from_the_weights_on_disk_and_not_from_rounded_ones(base
 
 
 def test_more_layers_than_there_are_is_refused(base: Path) -> None:
-    with pytest.raises(InputError, match="the model has 2 layers, 3 are to be trained") as error:
+    with pytest.raises(InputError, match="the model has 2 layers, but 3 were requested") as error:
         freeze.prepare(load_model(base), freeze.Config(num_layers=3))
     assert "give at most 2" in str(error.value)
 
 
 def test_a_tied_head_is_not_trained_alone(base: Path) -> None:
-    with pytest.raises(InputError, match="output layer is tied to its input rows") as error:
+    with pytest.raises(InputError, match="output layer of this model is tied to its input embeddings") as error:
         freeze.prepare(load_model(base), freeze.Config(train_head=True))
     assert "remove `train_head`" in str(error.value)
 
@@ -123,7 +123,7 @@ def test_a_tied_output_layer_follows_the_new_rows(base: Path) -> None:
 def test_embeddings_must_be_told_which_tokens_are_new(base: Path) -> None:
     with pytest.raises(ValidationError, match="first_new_token"):
         embeddings.Config.model_validate({})
-    with pytest.raises(InputError, match="the model has 512 tokens, so no token has an id from 512 on") as error:
+    with pytest.raises(InputError, match="first_new_token is 512, but the model has 512 tokens") as error:
         embeddings.prepare(load_model(base), embeddings.Config(first_new_token=512))
     assert "that `vocabulary` extended" in str(error.value)
 
@@ -136,6 +136,6 @@ def test_a_layer_that_no_model_has_is_refused_with_the_nearest(base: Path) -> No
 
 @pytest.mark.parametrize("name", ["lora", "embeddings"])
 def test_a_new_token_beyond_the_vocabulary_is_refused(base: Path, name: str) -> None:
-    with pytest.raises(InputError, match="the model has 512 tokens, so no token has an id from 512 on") as error:
+    with pytest.raises(InputError, match="first_new_token is 512, but the model has 512 tokens") as error:
         few_steps.prepare(name, base, first_new_token=512)
     assert error.value.where == "method.first_new_token"

@@ -1,18 +1,26 @@
 """`baihua check` says what a recipe needs, and leaves out what nobody can know yet."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import fakes
 import pytest
+from cli_runs import Outcome, run_apart
+from few_steps import config_of
 
 from baihua.cli.main import main
+from baihua.core import kinds
 from baihua.core.errors import InputError
-from baihua.modelfiles.shape import Shape
-from baihua.train.plan.machines import choose_checkpointing, find_machine, forecast, known_shape, ways_to_fit
-from baihua.train.plan.memory import Job, estimate_memory
+from baihua.train.config import TrainingConfig
+from baihua.train.methods import METHODS, find_method, lora
+from baihua.train.plan.forecast import forecast_training
+from baihua.train.plan.machines import find_machine, known_shape
+from baihua.train.plan.memory import Workload, estimate_memory
+from baihua.train.plan.workload import choose_recomputation, make_workload, matrices_instead, ways_to_fit
 
-LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+SHAPE = known_shape("llama-7b")
 RECIPE = """
 name: small
 stages:
@@ -22,9 +30,18 @@ stages:
 """
 
 
-def make_job(**changes: Any) -> Job:
-    usual: dict[str, Any] = {"method": "lora", "num_tokens_per_batch": 2048, "mean_length": 128, "target_share": 0.5}
-    return Job(**usual | {"target_modules": LINEARS} | changes)
+def make_work(num_processes: int = 1, **fields: Any) -> Workload:
+    """Llama 7B on examples of 128 tokens."""
+    config = TrainingConfig.model_validate({"max_length": 128, "batches": {"num_rows_per_step": 64}} | fields)
+    return make_workload(
+        config,
+        SHAPE,
+        [128] * 100,
+        target_share=0.5,
+        device="cuda",
+        precision="bfloat16",
+        num_processes=num_processes,
+    )
 
 
 def check(tmp_path: Path, capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, Any]:
@@ -68,35 +85,113 @@ def test_an_unknown_assumption_or_machine_names_the_known_ones(
         known_shape("lama-7b")
 
 
-def test_eight_processes_are_eight_times_as_fast_and_cost_what_eight_cost() -> None:
-    shape, machine = known_shape("llama-7b"), find_machine("8xa800-80gb")
-    one, eight = (forecast(shape, make_job(num_processes=n), machine, num_tokens=10**6) for n in (1, 8))
+def test_eight_devices_are_eight_times_as_fast_and_cost_what_eight_cost() -> None:
+    config = TrainingConfig()
+    one, eight = (
+        forecast_training(config, SHAPE, find_machine(name), lengths=[128], target_share=0.5, num_examples=10**6)
+        for name in ("a100-80gb", "8xa800-80gb")
+    )
     assert one["seconds"] == pytest.approx(8 * eight["seconds"])
+    assert one["cost"] == pytest.approx(eight["cost"], abs=0.02)
 
 
-def test_checkpointing_is_switched_on_where_it_is_needed_and_nowhere_else() -> None:
-    shape, job = known_shape("llama-7b"), make_job()
-    needed = estimate_memory(shape, job).total
-    assert not choose_checkpointing(shape, job, needed, wanted="auto").uses_checkpointing
-    assert choose_checkpointing(shape, job, needed - 1, wanted="auto").uses_checkpointing
-    assert not choose_checkpointing(shape, job, needed - 1, wanted=False).uses_checkpointing
-    assert choose_checkpointing(shape, job, needed, wanted=True).uses_checkpointing
+def test_recomputation_is_switched_on_where_it_is_needed_and_nowhere_else() -> None:
+    work = make_work()
+    needed = estimate_memory(work).total
+    assert not choose_recomputation(work, needed, wanted="auto").recomputes
+    assert choose_recomputation(work, needed - 1, wanted="auto").recomputes
+    assert not choose_recomputation(work, needed - 1, wanted=False).recomputes
+    assert choose_recomputation(work, needed, wanted=True).recomputes
 
 
-@pytest.mark.parametrize("free", [24e9, 16e9, 10e9, 5e9])
-def test_a_way_that_is_named_does_fit(free: float) -> None:
-    shape: Shape = known_shape("llama-7b")
-    job = make_job(method="full", target_modules=(), num_tokens_per_batch=8192)
-    assert estimate_memory(shape, job).total > free
-    ways = ways_to_fit(shape, job, int(free), least_tokens=512)
-    assert all("method.kind=qlora" in way for way in ways)
+@pytest.mark.parametrize("free", [96e9, 24e9, 16e9, 10e9, 5e9])
+def test_a_suggested_change_makes_it_fit(free: float) -> None:
+    fields = {"method": "full", "batches": {"num_rows_per_step": 64}}
+    work = make_work(**fields)
+    assert estimate_memory(work).total > free
+    ways = ways_to_fit(work, find_method("full").Config(), int(free), least_tokens=512)
     assert bool(ways) == (free > 5e9)
+    for way in ways:
+        changed = work
+        for change in way.split(" and "):
+            name, _, value = change.partition("=")
+            if name == "method.kind":
+                method = find_method(value)
+                changed = replace(changed, trained=method.describe(SHAPE, method.Config()))
+            elif name == "batches.num_tokens_per_batch":
+                changed = replace(changed, num_tokens_per_batch=int(value))
+            else:
+                changed = replace(changed, recomputes=True)
+        assert estimate_memory(changed).total <= free
+
+
+def test_a_lighter_method_keeps_the_settings_of_the_recipe() -> None:
+    config = lora.Config(rank=128, target_modules=("q_proj",))
+    work = make_work(method=config.model_dump())
+    free = estimate_memory(work).total - 1
+    ways = ways_to_fit(work, config, free, least_tokens=work.num_tokens_per_batch)
+    assert "method.kind=qlora" in ways
+    assert "method.kind=lora" not in ways
+    assert dict(matrices_instead(SHAPE, config))["qlora"].num_weights == work.trained.num_weights
 
 
 def test_shards_divide_what_ddp_copies() -> None:
-    shape = known_shape("llama-7b")
-    ddp, fsdp = (
-        estimate_memory(shape, make_job(**{"method": "full", "num_processes": 8, "parallel": kind}))
-        for kind in ("ddp", "fsdp")
-    )
+    ddp, fsdp = (estimate_memory(make_work(8, method="full", running={"parallel": kind})) for kind in ("ddp", "fsdp"))
     assert fsdp.optimizer == ddp.optimizer // 8 and fsdp.trained == ddp.trained // 8
+
+
+@pytest.mark.parametrize("name", kinds.names(METHODS))
+def test_every_method_describes_itself(name: str) -> None:
+    method = find_method(name)
+    trained = method.describe(SHAPE, config_of(name))
+    assert 0 < trained.num_weights <= SHAPE.num_weights
+    assert trained.is_adapter == (method.OUTPUT == "adapter")
+    assert 0 < method.PEAK_SHARE < 1
+
+
+# A method of a user: full training that claims to train the norms only.
+EXTENSION = """
+from typing import Literal
+from baihua.core.config import Base
+from baihua.train.methods.full import load, prepare, rate_factor, save
+from baihua.train.plan.memory import Trained
+OUTPUT = "model"
+PEAK_SHARE = 0.2
+class Config(Base):
+    kind: Literal["norms"] = "norms"
+def describe(shape, config):
+    return Trained(num_weights=shape.width * 2 * shape.num_layers, num_layers=shape.num_layers, is_adapter=False)
+"""
+WITHOUT_DESCRIBE = EXTENSION.partition("def describe")[0]
+
+
+def check_extension(tmp_path: Path, source: str) -> Outcome:
+    folder = fakes.write_extensions(tmp_path / "mine", {"train/methods/norms.py": source})
+    (tmp_path / "recipe.yaml").write_text(RECIPE.replace("int8", "norms"), encoding="utf-8")
+    words = ["--machine", "rtx4090", "--assume", "model=llama-7b", "--assume", "rows=100", "--json"]
+    return run_apart("check", "recipe.yaml", "--extensions", str(folder), *words, cwd=tmp_path)
+
+
+def test_a_method_of_a_user_is_estimated_like_ours(tmp_path: Path) -> None:
+    found = check_extension(tmp_path, EXTENSION)
+    assert found.status == 0, found.err
+    tune = json.loads(found.out)["stages"][2]
+    assert tune["memory"]["trained"] == 4 * 4096 * 2 * 32
+    assert "of which norms reaches 20%" in tune["assumptions"][0]
+
+
+def test_a_method_of_a_user_that_does_not_describe_itself_is_an_error_with_the_names(tmp_path: Path) -> None:
+    found = check_extension(tmp_path, WITHOUT_DESCRIBE)
+    assert found.status == 2
+    error = json.loads(found.out)["error"]
+    assert error["what"].startswith("the training method 'norms' does not define all of: OUTPUT, PEAK_SHARE, Config, ")
+    assert error["where"].endswith("norms.py")
+    assert "train/methods/__init__.py describes each" in error["fix"]
+
+
+def test_a_target_that_is_no_layer_of_the_decoder_is_left_out_of_the_estimate() -> None:
+    both, one = (
+        make_work(method={"kind": "lora", "target_modules": names}).trained
+        for names in (["q_proj", "lm_head"], ["q_proj"])
+    )
+    assert both == one

@@ -159,7 +159,7 @@ def test_what_is_wrong_is_said_once(tiny_folder: Path, tmp_path: Path) -> None:
     write_recipe(tmp_path, tiny_folder, max_length=8)
     found = run_apart("run", "tiny.yaml", "--runs", "runs", "--processes", "2", cwd=tmp_path)
     assert found.status == 2
-    assert "have nothing to learn from" in found.errors()[0]
+    assert "have no tokens to train" in found.errors()[0]
 
 
 def test_one_process_cannot_hold_shards(tiny_folder: Path) -> None:

@@ -1,10 +1,14 @@
 """The learning rate against transformers' own schedules."""
 
+from typing import Literal
+
 import pytest
 import torch
 from transformers import get_scheduler
 
-from baihua.train.schedule import Kind, factor
+from baihua.train.optimizer import schedule_factor
+
+Kind = Literal["cosine", "linear", "constant"]
 
 NAMES: dict[Kind, str] = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 
@@ -21,6 +25,6 @@ def test_the_rate_is_that_of_transformers_but_rises_one_step_earlier(
         wanted = theirs(step + 1 if step < num_warmup_steps else step)
         if step + 1 == num_warmup_steps:
             wanted = 1.0
-        found = factor(step, kind=kind, num_warmup_steps=num_warmup_steps, num_steps=num_steps)
+        found = schedule_factor(step, kind=kind, num_warmup_steps=num_warmup_steps, num_steps=num_steps)
         assert found == pytest.approx(wanted)
         assert found > 0

@@ -21,7 +21,7 @@ from baihua.data.rows import write_rows
 from baihua.model import tiny
 from baihua.model.load import load_model
 from baihua.stages.tune import INPUTS, Config, run
-from baihua.train.work import METRICS
+from baihua.train.loop import METRICS
 
 
 @pytest.fixture

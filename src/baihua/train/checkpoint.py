@@ -1,8 +1,8 @@
-"""Where a run was: safetensors and JSON, nothing pickled; a half or damaged one is never used.
+"""Training checkpoints in safetensors and JSON; incomplete or corrupt ones are ignored.
 
-`checkpoint-N.partial` is written, synced and read back, then renamed; only then older ones go. Shards of several
-processes are files side by side. No random state is stored: the loop seeds every step from (seed, step, process), so
-a step depends on nothing that came before but the weights.
+`checkpoint-N.partial` is written, synced and read back, then renamed; only then older ones are removed. Shards of
+several processes are files side by side. No random state is stored: the loop seeds every step from (seed, step,
+process), so a step depends on nothing that came before but the weights.
 """
 
 import json
@@ -33,7 +33,7 @@ SEPARATOR = "/"
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is, after `step` steps. Times are figures only: no weight depends on them."""
+    """The state of a training after `step` steps, apart from its tensors. Times are figures only."""
 
     step: int = 0
     num_tokens: int = 0
@@ -43,14 +43,14 @@ class Progress:
     recent: tuple[float, ...] = ()
     """Losses of the last steps, oldest first, for the guard."""
     num_spikes: int = 0
-    """Steps left out one after the other, up to now."""
+    """Consecutive steps skipped up to now."""
     best_step: int | None = None
     best_bits_per_char: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessShare:
-    """This process's part in writing, where each may hold shards of its own, and how it waits for the others."""
+    """This process's part in writing, where each process may hold shards, and how it waits for the others."""
 
     process: int = 0
     num_processes: int = 1
@@ -59,7 +59,7 @@ class ProcessShare:
 
     @property
     def suffix(self) -> str:
-        """What tells this process's files from the others'."""
+        """The part of a file name that differs between processes."""
         return f"-{self.process:05d}-of-{self.num_processes:05d}" if self.is_sharded else ""
 
     @property
@@ -67,14 +67,9 @@ class ProcessShare:
         """Whether this is the process that writes what all have in common."""
         return self.process == 0
 
-    @property
-    def is_writing(self) -> bool:
-        """Whether this process holds something that no other does."""
-        return self.is_sharded or self.is_main
-
 
 class Checkpoints:
-    """The checkpoints of one run in a folder; `run_id` keeps those of another run from being continued."""
+    """The checkpoints of one run in a folder; those with another `run_id` are ignored."""
 
     def __init__(self, folder: Path, *, run_id: str, share: ProcessShare | None = None) -> None:
         self.folder = folder
@@ -85,59 +80,70 @@ class Checkpoints:
         """Write one checkpoint durably and read it back, then remove those before the last two."""
         tensors = {"weights": _local(weights), "optimizer": _flatten(optimizer.state_dict()["state"])}
         target = self.folder / f"checkpoint-{progress.step}"
-        self._write(target, tensors, {"progress": asdict(progress), "machine": _machine(tensors["weights"])})
+        self._write(target, tensors, {"progress": asdict(progress), "machine": _machine(weights)})
         if self.share.is_main:
             for old in self._newest_first()[NUM_KEPT:]:
                 shutil.rmtree(old)
 
     def restore(self, weights: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> Progress:
-        """Fill weights and optimizer from the newest sound checkpoint; a fresh Progress where there is none."""
+        """Fill weights and optimizer from the newest sound checkpoint; a fresh Progress if there is none."""
         for folder in self._newest_first():
             state = self._read_state(folder)
             if state is None:
                 continue
-            _fill(weights, load_file(folder / f"weights{self.share.suffix}.safetensors"))
+            self._fill(weights, folder)
+            moments = _unflatten(load_file(self._file(folder, "optimizer")))
             groups = optimizer.state_dict()["param_groups"]
-            moments = _unflatten(load_file(folder / f"optimizer{self.share.suffix}.safetensors"))
             optimizer.load_state_dict({"state": _as_held(moments, optimizer), "param_groups": groups})
-            _warn_of_other_machine(state["machine"], _machine(_local(weights)))
+            _warn_of_other_machine(state["machine"], _machine(weights))
             progress = Progress(**state["progress"])
             return replace(progress, recent=tuple(progress.recent))
         return Progress()
 
     def save_best(self, step: int, weights: Mapping[str, Tensor]) -> None:
         """Keep the weights of the best step so far."""
-        self._write(self.folder / f"{BEST}-{step}", {"weights": _local(weights)}, {})
+        target = self.folder / f"{BEST}-{step}"
+        self._write(target, {"weights": _local(weights)}, {})
         if self.share.is_main:
             for old in sorted(self.folder.glob(f"{BEST}-*")):
-                if old.name != f"{BEST}-{step}":
+                if old != target:
                     shutil.rmtree(old)
 
     def restore_best(self, step: int, weights: Mapping[str, Tensor]) -> bool:
-        """Fill in the weights of the best step; False, with a warning, where they are not sound any more."""
+        """Fill in the weights of the best step; False, with a warning, if they are corrupt."""
         folder = self.folder / f"{BEST}-{step}"
         if self._read_state(folder) is None:
             return False
-        _fill(weights, load_file(folder / f"weights{self.share.suffix}.safetensors"))
+        self._fill(weights, folder)
         return True
 
+    def _file(self, folder: Path, name: str) -> Path:
+        return folder / f"{name}{self.share.suffix}.safetensors"
+
+    def _fill(self, weights: Mapping[str, Tensor], folder: Path) -> None:
+        tensors = load_file(self._file(folder, "weights"))
+        assert weights.keys() == tensors.keys(), "a checkpoint of the same run has the same trainable weights"
+        with torch.no_grad():
+            for name, parameter in weights.items():
+                local(parameter).copy_(tensors[name])
+
     def _write(self, target: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
-        """One folder, complete or not there: files of all processes, checked, then the state, then the name."""
+        """One folder, complete or absent: files of all processes, verified, then the state, then the name."""
         partial = target.with_name(target.name + ".partial")
         if self.share.is_main:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
         self.share.wait()
-        if self.share.is_writing:
-            check_space(self.folder, sum(_num_bytes(each) for each in tensors.values()))
+        if self.share.is_sharded or self.share.is_main:
+            check_space(self.folder, sum(tensor.nbytes for each in tensors.values() for tensor in each.values()))
             for name, each in tensors.items():
-                _write_and_check(partial / f"{name}{self.share.suffix}.safetensors", each)
+                write_verified(self._file(partial, name), each)
         self.share.wait()
         if self.share.is_main:
             files = {file.name: hash_file(file) for file in sorted(partial.iterdir())}
             write_json(partial / STATE, {"run_id": self.run_id, "files": files, **state})
             sync(partial)
-            # Only one that was damaged, and so passed over, can be in the way.
+            # Only a corrupt one, which was ignored, can have this name.
             shutil.rmtree(target, ignore_errors=True)
             partial.replace(target)
             sync(self.folder)
@@ -155,31 +161,31 @@ class Checkpoints:
         except (OSError, json.JSONDecodeError, KeyError):
             is_sound, state = False, {}
         if not is_sound:
-            logger.warning("%s is damaged; using the one before it", folder.name)
+            logger.warning("%s is corrupt; using the one before it", folder.name)
             return None
         if state["run_id"] != self.run_id:
             logger.warning("%s belongs to a run with other settings or data; ignoring it", folder.name)
             return None
-        if f"weights{self.share.suffix}.safetensors" not in state["files"]:
-            logger.warning("%s was written by another number of processes that hold shards; ignoring it", folder.name)
+        if self._file(folder, "weights").name not in state["files"]:
+            logger.warning("%s has shards of another number of processes; ignoring it", folder.name)
             return None
         return state
 
 
 def check_space(folder: Path, num_bytes: int) -> None:
-    """A RunError when the disk has no room for so many bytes: better now than with half a file."""
+    """A RunError if the disk has no room for this many bytes: better now than in the middle of a file."""
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(existing).free
     if free < num_bytes:
         raise RunError(
             f"the disk has {free:,} bytes left, a checkpoint needs {num_bytes:,}",
             where=str(folder),
-            fix="free some space and run the same command again: it goes on from the last checkpoint",
+            fix="free some space and run the same command again: it continues from the last checkpoint",
         )
 
 
-def _write_and_check(file: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write, sync, and compare what is read back bit by bit."""
+def write_verified(file: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write and sync tensors, and compare what is read back bit by bit."""
     save_file(dict(tensors), file)
     sync(file)
     with safe_open(file, framework="pt") as stored:
@@ -194,7 +200,7 @@ def _write_and_check(file: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _has_same_bits(one: Tensor, other: Tensor) -> bool:
-    """Not the same values: nan differs from itself."""
+    """Compares bits, not values: NaN differs from itself."""
     return torch.equal(one.reshape(-1).view(torch.uint8), other.reshape(-1).view(torch.uint8))
 
 
@@ -202,19 +208,8 @@ def _local(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: local(tensor.detach()).contiguous() for name, tensor in tensors.items()}
 
 
-def _num_bytes(tensors: Mapping[str, Tensor]) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-
-
-def _fill(weights: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
-    assert weights.keys() == tensors.keys(), "a checkpoint of the same run has the same trainable weights"
-    with torch.no_grad():
-        for name, parameter in weights.items():
-            local(parameter).copy_(tensors[name])
-
-
 def _flatten(state: Mapping[Any, Any], prefix: str = "") -> dict[str, Tensor]:
-    """Tensors by a flat name; bitsandbytes keeps its moments one level deeper and counts steps in plain numbers."""
+    """Tensors by a flat name; bitsandbytes nests its moments one level deeper and counts steps in plain numbers."""
     flat: dict[str, Tensor] = {}
     for key, value in state.items():
         name = f"{prefix}{key}"
@@ -255,11 +250,11 @@ def _held(value: Any, parameter: Tensor) -> Any:
 
 def _machine(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     """What else the last bits of a result depend on."""
-    device = next(iter(weights.values())).device.type
-    return {"device": device, "num_threads": torch.get_num_threads()}
+    return {"device": next(iter(weights.values())).device.type, "num_threads": torch.get_num_threads()}
 
 
 def _warn_of_other_machine(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     changed = [f"{name} was {before[name]}, is {now[name]}" for name in now if before.get(name) != now[name]]
     if changed:
-        logger.warning("the result may differ in its last bits from a run without a break: %s", "; ".join(changed))
+        message = "the last bits of the result may differ from those of an uninterrupted run: %s"
+        logger.warning(message, "; ".join(changed))

@@ -1,64 +1,106 @@
-"""The groups of settings that training stages share; nothing heavy is imported here, so a recipe is checked quickly."""
+"""Settings that the training stages share. Nothing heavy is imported here, so that recipes are validated quickly."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from baihua.core.config import Base, execution
+from baihua.core.kinds import OneOf
+from baihua.train.methods import METHODS, lora
 
 
 class ExampleSettings(Base):
     """How rows become examples."""
 
     train_on: Literal["answers", "last_answer", "everything"] = "answers"
-    """Which tokens are learnt: all answers with their ends of turn, the last answer alone, or everything."""
+    """Which tokens are trained: all answers with their end-of-turn tokens, the last answer only, or everything."""
     over_long: Literal["split", "drop", "refuse"] = "split"
-    """What becomes of rows above `max_length`: split between turns (never inside one), dropped, or an error."""
+    """Rows above `max_length` tokens: split between turns (never inside one), dropped, or an error."""
     num_shown: Annotated[int, Field(ge=0)] = execution(3)
-    """Examples shown, coloured, before training starts; 0 shows none."""
+    """Examples printed in colour before training starts; 0 prints none."""
 
 
 class BatchSettings(Base):
-    """How much goes into an update, and how much a device reads at once."""
+    """Sizes of a step and of a batch."""
 
     num_rows_per_step: int = Field(default=16, ge=1)
-    """Examples per update, however many processes share them."""
+    """Examples per update, over all processes."""
     num_tokens_per_step: int | None = Field(default=None, ge=1)
-    """Tokens per update at most, instead of `num_rows_per_step`."""
+    """Most tokens per update, instead of `num_rows_per_step`."""
     num_tokens_per_batch: Annotated[int | None, Field(ge=1)] = execution(None)
-    """Most tokens that a device reads at once, at least `max_length`; by default 2,048, on a GPU 8,192."""
+    """Most tokens that a device processes at once, at least `max_length`; 2,048 by default, on a GPU 8,192."""
+
+
+class ScheduleSettings(Base):
+    """The learning rate over time: a linear warm-up, then a decay."""
+
+    kind: Literal["cosine", "linear", "constant"] = "cosine"
+    """Decay after the warm-up: half a cosine, a straight line, or none."""
+    warmup_ratio: float = Field(default=0.03, ge=0, le=1)
+    """Share of all steps in which the rate rises from zero, 0 to 1."""
 
 
 class OptimizerSettings(Base):
-    """AdamW's settings beside the learning rate."""
+    """AdamW, apart from its learning rate."""
 
     kind: Literal["adamw", "adamw_8bit"] = "adamw"
-    """`adamw`, or `adamw_8bit` of bitsandbytes, which keeps its moments in 2 bytes a weight instead of 8."""
+    """`adamw`, or `adamw_8bit` of bitsandbytes, whose moments take 2 bytes per weight instead of 8."""
     weight_decay: float = Field(default=0.0, ge=0)
-    """How strongly matrices are pulled to zero, per step and unit of learning rate."""
+    """Weight decay of matrices, per step and unit of learning rate."""
     max_grad_norm: float = Field(default=1.0, gt=0)
-    """Gradients longer than this are shortened to it."""
+    """Gradients with a larger norm are clipped to it."""
 
 
 class CheckpointSettings(Base):
-    """When to save and to measure."""
+    """When to save and to evaluate."""
 
     save_steps: Annotated[int, Field(ge=1)] = execution(200)
     """Updates between two checkpoints, from 1."""
     eval_steps: int = Field(default=0, ge=0)
-    """Updates between two measurements on `heldout`; 0 measures at the end only."""
+    """Updates between two evaluations on `heldout`; 0 evaluates at the end only."""
     keep_best: bool = False
     """Whether the result is the weights with the best bits per character on `heldout` instead of the last ones."""
 
 
 class RunSettings(Base):
-    """How the work is done here; nothing in it changes more than the last bits of the result."""
+    """How the work is done on this machine; changes no more than the last bits of the result."""
 
     parallel: Literal["ddp", "fsdp"] = execution("ddp")
     """With several processes: a copy of the model on each (`ddp`), or a shard of it (`fsdp`)."""
     gradient_checkpointing: bool | Literal["auto"] = execution("auto")
-    """Compute activations again on the way back: a third more work, much less memory; `auto` where it is needed."""
+    """Recompute activations in the backward pass: a third more work, much less memory; `auto` where it is needed."""
     compile: bool = execution(False)
     """Compile the layers first; needs a C++ compiler, or Triton on a GPU, and a minute."""
     trackers: tuple[Literal["tensorboard", "wandb", "swanlab", "trackio"], ...] = execution(())
-    """Where figures go beside `metrics.jsonl`; each must be installed."""
+    """Trackers that get the figures of `metrics.jsonl` as well; each must be installed."""
+
+
+class TrainingConfig(Base):
+    """How to train; a stage adds what is its own."""
+
+    method: OneOf(METHODS) = lora.Config()  # pyright: ignore[reportInvalidTypeForm]
+    """What is trained: `lora` (an adapter), `full` (every weight) or another file of train/methods."""
+    seed: int = 0
+    """Seed of the order of rows, of new weights and of dropout."""
+    learning_rate: float = Field(default=2e-4, gt=0)
+    """Highest learning rate; 2e-4 suits LoRA, 2e-5 full training."""
+    num_train_epochs: float = Field(default=1.0, gt=0)
+    """Passes over the data; fractions are allowed."""
+    max_steps: int | None = Field(default=None, ge=1)
+    """Number of updates, instead of `num_train_epochs`."""
+    max_length: int = Field(default=1024, ge=8)
+    """Most tokens of an example; see examples.over_long for longer rows."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Precision of the computation; `auto` is bfloat16 where the hardware has it. Trained weights stay float32."""
+    examples: ExampleSettings = ExampleSettings()
+    """How rows become examples."""
+    batches: BatchSettings = BatchSettings()
+    """Sizes of a step and of a batch."""
+    schedule: ScheduleSettings = ScheduleSettings()
+    """The learning rate over time."""
+    optimizer: OptimizerSettings = OptimizerSettings()
+    """AdamW, its weight decay and gradient clipping."""
+    checkpoints: CheckpointSettings = CheckpointSettings()
+    """When to save and to evaluate."""
+    running: RunSettings = RunSettings()
+    """Processes, memory, compilation, trackers."""

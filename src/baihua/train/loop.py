@@ -1,14 +1,14 @@
-"""The one training loop.
+"""The training loop.
 
-Order and dropout are functions of seed, step and process, so a run that was interrupted ends with the
-same weights, bit for bit, as one that was not. Accelerate finds the device and joins the processes;
-precision is our own `autocast` in `TargetLoss`, because Accelerate fixes it once for a whole process,
-and a recipe may train twice.
+Order and dropout are functions of seed, step and process, so a run that was interrupted ends with the same weights, bit
+for bit, as one that was not. Accelerate finds the device and joins the processes; precision is our own `autocast` in
+`TargetLoss`, because Accelerate fixes it once per process, and a recipe may train twice.
 """
 
+import random
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,107 +16,189 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from baihua.core.log import progress_bar
+from baihua.core.artifact import hash_json
+from baihua.core.config import identifying
+from baihua.core.log import MetricsFile, logger, progress_bar
 from baihua.core.stopping import StopRequest
+from baihua.core.system import release_memory
 from baihua.model.examples import Example
-from baihua.train import guard, optimizer
-from baihua.train.checkpoint import Progress
+from baihua.train import guard
+from baihua.train.checkpoint import Checkpoints, ProcessShare, Progress
+from baihua.train.examples.batches import iterate_rows, make_batches
 from baihua.train.layers.attention import use_document_attention
 from baihua.train.layers.loss import TargetLoss, causal_model
-from baihua.train.metrics import Trackers
+from baihua.train.methods import find_method
+from baihua.train.metrics import open_trackers, progress_line, step_figures, summary_figures
+from baihua.train.optimizer import make_optimizer, schedule_factor, set_rate
 from baihua.train.parallel import sharding
 from baihua.train.parallel.processes import explained_loss
-from baihua.train.settings import Execution, Settings
-from baihua.train.step import StepResult
-from baihua.train.work import CHECKPOINTS, Work
+from baihua.train.plan.plan import Plan, order_of
+from baihua.train.step import StepResult, evaluate, sum_over_processes, take_step
+
+METRICS, CHECKPOINTS = "metrics.jsonl", "checkpoints"
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """What training leaves: figures named as in the design, and the trained weights, whole, on the main process."""
+    """Figures for the manifest, and the trained weights, whole, on the main process."""
 
     figures: dict[str, Any]
     state: dict[str, Tensor] = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """The objects that all steps of a training use."""
+
+    plan: Plan
+    accelerator: Accelerator
+    loss_of: nn.Module
+    trained: Mapping[str, nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    checkpoints: Checkpoints
+
+
 def train(
-    model: nn.Module,
-    examples: Sequence[Example],
-    *,
-    heldout: Sequence[Example] = (),
-    out: Path,
-    settings: Settings,
-    execution: Execution,
-    rate_factor: Callable[[str], float] = lambda name: 1.0,
+    model: nn.Module, examples: Sequence[Example], *, heldout: Sequence[Example] = (), out: Path, plan: Plan
 ) -> TrainingResult:
     """Train in place what is trainable in a model.
 
-    Keeps `metrics.jsonl` and checkpoints in `out` and goes on from the newest of them; the caller removes
-    the checkpoints once the result is saved. SIGTERM and Ctrl-C save, then raise KeyboardInterrupt.
+    Keeps `metrics.jsonl` and checkpoints in `out` and continues from the newest of them; the caller removes the
+    checkpoints once the result is saved. SIGTERM and Ctrl-C save a checkpoint, then raise KeyboardInterrupt.
     """
-    accelerator = open_accelerator()
-    loss_of = _prepare(model, accelerator, settings, execution)
-    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    updates = optimizer.make_optimizer(
-        trained,
-        kind=settings.optimizer_kind,
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        rate_factor=rate_factor,
-    )
-    work = Work(accelerator, loss_of, trained, updates, examples, heldout, out, settings, execution)
-    progress = work.checkpoints.restore(trained, updates)
+    session = _open_session(model, examples, out, plan)
+    config, accelerator, is_main = plan.config, session.accelerator, session.accelerator.is_main_process
+    progress = session.checkpoints.restore(session.trained, session.optimizer)
+    metrics = _open_metrics(out / METRICS, progress.step, is_main=is_main)
+    trackers = config.running.trackers if is_main else ()
+    lengths = [len(example.ids_T) for example in examples]
     with (
         torch.random.fork_rng(devices=[]),
         explained_loss(),
-        guard.explained_memory(execution.num_tokens_per_batch),
-        Trackers(execution.trackers, out, asdict(settings), is_main=work.is_main) as trackers,
+        guard.explained_memory(plan.num_tokens_per_batch),
+        open_trackers(trackers, out, config.model_dump()) as track,
         StopRequest() as stop,
-        progress_bar("training", settings.num_steps, done=progress.step, is_shown=work.is_main) as bar,
+        progress_bar("training", plan.num_steps, done=progress.step, is_shown=is_main) as bar,
     ):
-        work.open_metrics(progress.step)
-        for rows in work.iterate_rows(progress.step):
-            step, rate = work.take_step(rows, progress)
+        for rows in iterate_rows(lengths, order_of(config), first_step=progress.step, num_steps=plan.num_steps):
+            rate = _set_rate(session.optimizer, progress.step, plan)
+            step = _take_step(session, examples, rows, progress)
             progress = _advance(progress, step)
-            figures = _figures(step, progress) | {"learning_rate": rate}
-            if heldout and settings.eval_steps and progress.step % settings.eval_steps == 0:
-                figures["eval_bits_per_char"] = work.measure()
-                progress = work.remember_best(progress, figures["eval_bits_per_char"])
-            if work.is_main:
-                work.metrics.write(**figures)
-                trackers.log(figures, progress.step)
+            figures = step_figures(step, progress, rate=rate)
+            if heldout and config.checkpoints.eval_steps and progress.step % config.checkpoints.eval_steps == 0:
+                figures["eval_bits_per_char"] = _evaluate(session, heldout)
+                progress = _save_if_best(session, progress, figures["eval_bits_per_char"])
+            if is_main:
+                metrics.write(**figures)
+                track(figures, progress.step)
             guard.check_spikes(progress.num_spikes, step.loss, progress.recent, progress.step)
-            work.save(progress, is_asked_to_stop=stop.is_asked)
-            bar.advance(figures=_line(step))
-        bits = work.finish(progress)
-    state = sharding.consolidate(trained, is_main=work.is_main)
-    return TrainingResult(_summary(progress) | bits | {"num_processes": accelerator.num_processes}, state)
+            _save_if_due(session, progress, is_stop_requested=stop.is_asked)
+            bar.advance(figures=progress_line(step))
+        final = _evaluate_result(session, heldout, progress) if heldout else {}
+        if final and is_main:
+            metrics.write(step=progress.step, **final)
+    state = sharding.consolidate(session.trained, is_main=is_main)
+    return TrainingResult(summary_figures(progress) | final | {"num_processes": accelerator.num_processes}, state)
 
 
 def open_accelerator() -> Accelerator:
-    """The device and the processes; without the first word Accelerate ignores torchrun where there is no GPU."""
+    """The device and the processes; without `cpu` Accelerate ignores torchrun where there is no GPU."""
     return Accelerator(cpu=not torch.accelerator.is_available())
 
 
 def remove_checkpoints(out: Path) -> None:
-    """Delete the checkpoints of a run whose result is saved."""
+    """Delete the checkpoints of a training whose result is saved."""
     shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
 
 
-def _prepare(model: nn.Module, accelerator: Accelerator, settings: Settings, execution: Execution) -> nn.Module:
+def _open_session(model: nn.Module, examples: Sequence[Example], out: Path, plan: Plan) -> _Session:
+    """Model with loss, optimizer and checkpoints, ready for the first step."""
+    accelerator, config = open_accelerator(), plan.config
+    method = find_method(config.method.kind)
+    loss_of = _with_loss(model, accelerator, plan)
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    optimizer = make_optimizer(
+        trained,
+        kind=config.optimizer.kind,
+        learning_rate=config.learning_rate,
+        weight_decay=config.optimizer.weight_decay,
+        rate_factor=lambda name: method.rate_factor(name, config.method),
+    )
+    share = ProcessShare(
+        accelerator.process_index,
+        accelerator.num_processes,
+        sharding.is_sharded(trained),
+        accelerator.wait_for_everyone,
+    )
+    checkpoints = Checkpoints(out / CHECKPOINTS, run_id=_run_id(plan, examples, trained), share=share)
+    return _Session(plan, accelerator, loss_of, trained, optimizer, checkpoints)
+
+
+def _with_loss(model: nn.Module, accelerator: Accelerator, plan: Plan) -> nn.Module:
     """The model with its loss, attending within documents, wrapped for all processes."""
     causal = causal_model(model)
     use_document_attention(causal)
     layers = causal.get_decoder().layers
     assert isinstance(layers, nn.ModuleList), "every decoder of transformers has a list of layers"
-    if execution.uses_checkpointing:
+    if plan.recomputes:
         causal.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-    if execution.compiles:
+    if plan.config.running.compile:
         for layer in layers:
             layer.compile(dynamic=True)
-    loss_of = TargetLoss(model, precision=settings.precision)
-    return sharding.distribute(
-        loss_of, layers, kind=execution.parallel, accelerator=accelerator, precision=settings.precision
+    loss_of = TargetLoss(model, precision=plan.precision)
+    kind = plan.config.running.parallel
+    return sharding.distribute(loss_of, layers, kind=kind, accelerator=accelerator, precision=plan.precision)
+
+
+def _run_id(plan: Plan, examples: Sequence[Example], trained: Mapping[str, Tensor]) -> str:
+    """What must be equal for a checkpoint to be continued; not the number of processes nor the size of batches."""
+    shapes = {name: list(parameter.shape) for name, parameter in trained.items()}
+    rows = [[example.row_id, len(example.ids_T), int(example.is_target_T.sum())] for example in examples]
+    settings = [identifying(plan.config), plan.num_steps, plan.precision]
+    return hash_json({"settings": settings, "rows": rows, "weights": shapes})
+
+
+def _open_metrics(file: Path, step: int, *, is_main: bool) -> MetricsFile:
+    """The file of figures, without the lines of steps that will be repeated."""
+    metrics = MetricsFile(file)
+    if is_main:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # A line without a loss is a final evaluation, which is repeated.
+        metrics.keep_until(step, with_key="loss")
+    if step:
+        logger.info("resumed at step %d", step)
+    return metrics
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, step: int, plan: Plan) -> float:
+    """Set the learning rate of a step, counted from 0, and return it."""
+    kind = plan.config.schedule.kind
+    factor = schedule_factor(step, kind=kind, num_warmup_steps=plan.num_warmup_steps, num_steps=plan.num_steps)
+    rate = plan.config.learning_rate * factor
+    set_rate(optimizer, rate)
+    return rate
+
+
+def _take_step(session: _Session, examples: Sequence[Example], rows: Sequence[int], progress: Progress) -> StepResult:
+    """One update from this process's batches of the rows; dropout depends on seed, step and process alone."""
+    accelerator, config = session.accelerator, session.plan.config
+    process = accelerator.process_index
+    torch.manual_seed(random.Random(f"{config.seed}-{progress.step}-{process}").getrandbits(63))
+    batches = make_batches(
+        examples,
+        rows,
+        capacity=session.plan.num_tokens_per_batch,
+        process=process,
+        num_processes=accelerator.num_processes,
+    )
+    return take_step(
+        session.loss_of,
+        session.optimizer,
+        batches,
+        accelerator=accelerator,
+        max_grad_norm=config.optimizer.max_grad_norm,
+        recent=progress.recent,
+        number=progress.step + 1,
     )
 
 
@@ -134,30 +216,43 @@ def _advance(progress: Progress, step: StepResult) -> Progress:
     )
 
 
-def _figures(step: StepResult, progress: Progress) -> dict[str, float | int]:
-    figures: dict[str, float | int] = {
-        "step": progress.step,
-        "loss": step.loss,
-        "grad_norm": step.grad_norm,
-        "num_tokens": progress.num_tokens,
-        "tokens_per_second": step.num_tokens / step.seconds,
-        "chars_per_second": step.num_chars / step.seconds,
-    }
-    return figures | ({"is_skipped": True} if step.is_skipped else {})
+def _evaluate(session: _Session, heldout: Sequence[Example]) -> float:
+    """Bits per character of the held-out answers, in batches no larger than those of training."""
+    num_tokens = session.plan.num_tokens_per_batch
+    return evaluate(session.loss_of, heldout, accelerator=session.accelerator, num_tokens_per_batch=num_tokens)
 
 
-def _line(step: StepResult) -> str:
-    tokens, chars = step.num_tokens / step.seconds, step.num_chars / step.seconds
-    return f"loss {step.loss:.3f}  {tokens:,.0f} tokens/s  {chars:,.0f} characters/s"
+def _save_if_best(session: _Session, progress: Progress, bits: float) -> Progress:
+    """Save the weights if `keep_best` is set and no earlier evaluation was better."""
+    best = progress.best_bits_per_char
+    if not session.plan.config.checkpoints.keep_best or (best is not None and best <= bits):
+        return progress
+    session.checkpoints.save_best(progress.step, session.trained)
+    return replace(progress, best_step=progress.step, best_bits_per_char=bits)
 
 
-def _summary(progress: Progress) -> dict[str, float | int]:
-    figures: dict[str, float | int] = {
-        "num_steps": progress.step,
-        "num_tokens": progress.num_tokens,
-        "num_target_tokens": progress.num_target_tokens,
-    }
-    if progress.seconds:
-        figures["tokens_per_second"] = progress.num_tokens / progress.seconds
-        figures["chars_per_second"] = progress.num_chars / progress.seconds
-    return figures
+def _save_if_due(session: _Session, progress: Progress, *, is_stop_requested: bool) -> None:
+    """A checkpoint at the last step and every `save_steps`; KeyboardInterrupt after it if any process is to stop."""
+    is_last = progress.step == session.plan.num_steps
+    # All processes must save together.
+    requests = torch.tensor(float(is_stop_requested), device=session.accelerator.device)
+    is_stopping = not is_last and sum_over_processes(requests, session.accelerator).item() > 0
+    if is_stopping or is_last or progress.step % session.plan.config.checkpoints.save_steps == 0:
+        # Otherwise reading back what was written would add to the heap's holes from the steps before.
+        release_memory()
+        session.checkpoints.save(progress, session.trained, session.optimizer)
+    if is_stopping:
+        raise KeyboardInterrupt
+
+
+def _evaluate_result(session: _Session, heldout: Sequence[Example], progress: Progress) -> dict[str, Any]:
+    """Evaluate the last weights; with `keep_best`, better earlier ones are restored and take their place."""
+    bits, best, best_step = _evaluate(session, heldout), progress.best_bits_per_char, progress.best_step
+    found: dict[str, Any] = {"eval_bits_per_char": bits}
+    if session.plan.config.checkpoints.keep_best:
+        found["best_step"] = progress.step
+    is_worse = best is not None and best < bits
+    if is_worse and best_step is not None and session.checkpoints.restore_best(best_step, session.trained):
+        logger.info("step %d was better on held-out data than the last: %.4f bits per character", best_step, best)
+        found = {"eval_bits_per_char": _evaluate(session, heldout), "best_step": best_step}
+    return found

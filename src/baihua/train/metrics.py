@@ -1,55 +1,87 @@
-"""Figures to a tracker of the user's choice, through Accelerate; the local `metrics.jsonl` is written in any case."""
+"""Figures of a training: those of each step, and trackers that get them through Accelerate.
+
+They are written to `metrics.jsonl` with or without a tracker.
+"""
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
+
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
 from baihua.core.errors import InputError
+from baihua.train.checkpoint import Progress
+from baihua.train.step import StepResult
 
-Name = Literal["tensorboard", "wandb", "swanlab", "trackio"]
+
+def step_figures(step: StepResult, progress: Progress, *, rate: float) -> dict[str, float | int]:
+    """One line of `metrics.jsonl`; `progress` includes the step."""
+    figures: dict[str, float | int] = {
+        "step": progress.step,
+        "loss": step.loss,
+        "grad_norm": step.grad_norm,
+        "num_tokens": progress.num_tokens,
+        "tokens_per_second": step.num_tokens / step.seconds,
+        "chars_per_second": step.num_chars / step.seconds,
+    }
+    return figures | ({"is_skipped": True} if step.is_skipped else {}) | {"learning_rate": rate}
+
+
+def progress_line(step: StepResult) -> str:
+    """The figures shown next to the progress bar."""
+    tokens, chars = step.num_tokens / step.seconds, step.num_chars / step.seconds
+    return f"loss {step.loss:.3f}  {tokens:,.0f} tokens/s  {chars:,.0f} characters/s"
+
+
+def summary_figures(progress: Progress) -> dict[str, float | int]:
+    """Totals and rates of the whole training; no rates if no step was ever taken."""
+    figures: dict[str, float | int] = {
+        "num_steps": progress.step,
+        "num_tokens": progress.num_tokens,
+        "num_target_tokens": progress.num_target_tokens,
+    }
+    if progress.seconds:
+        figures["tokens_per_second"] = progress.num_tokens / progress.seconds
+        figures["chars_per_second"] = progress.num_chars / progress.seconds
+    return figures
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Refuse a tracker that is not installed, before anything is trained; Accelerate would leave it out silently."""
+    """Refuse a tracker that is not installed; Accelerate would silently leave it out."""
     for name in names:
         if importlib.util.find_spec(name) is None:
             raise InputError(
                 f"the tracker {name!r} is not installed",
-                where="trackers",
-                fix=f"pip install {name}, or take it out of `trackers`",
+                where="running.trackers",
+                fix=f"pip install {name}, or remove it from `trackers`",
             )
 
 
-class Trackers:
-    """The trackers of one run, open while it trains; only the main process has any."""
+@contextmanager
+def open_trackers(
+    names: Sequence[str], folder: Path, settings: Mapping[str, Any]
+) -> Generator[Callable[[Mapping[str, float], int], None]]:
+    """A function that sends the figures of a step to all trackers, which are closed at the end."""
+    check_trackers(names)
+    trackers: list[Any] = []
+    for name in names:
+        kind = LOGGER_TYPE_TO_CLASS[name]
+        where = {"logging_dir": folder / "trackers"} if kind.requires_logging_directory else {}
+        tracker = kind("baihua", **where)
+        tracker.start()
+        tracker.store_init_configuration(_flat(settings))
+        trackers.append(tracker)
 
-    def __init__(self, names: Sequence[str], folder: Path, settings: Mapping[str, Any], *, is_main: bool) -> None:
-        self._names = tuple(names) if is_main else ()
-        self._folder = folder
-        self._settings = settings
-        self._trackers: list[Any] = []
-
-    def __enter__(self) -> "Trackers":
-        from accelerate.tracking import LOGGER_TYPE_TO_CLASS
-
-        check_trackers(self._names)
-        for name in self._names:
-            kind = LOGGER_TYPE_TO_CLASS[name]
-            where = {"logging_dir": self._folder / "trackers"} if kind.requires_logging_directory else {}
-            tracker = kind("baihua", **where)
-            tracker.start()
-            tracker.store_init_configuration(_flat(self._settings))
-            self._trackers.append(tracker)
-        return self
-
-    def log(self, figures: Mapping[str, float], step: int) -> None:
-        """One step's figures."""
-        for tracker in self._trackers:
+    def log(figures: Mapping[str, float], step: int) -> None:
+        for tracker in trackers:
             tracker.log({name: float(value) for name, value in figures.items()}, step=step)
 
-    def __exit__(self, *exception: object) -> None:
-        for tracker in self._trackers:
+    try:
+        yield log
+    finally:
+        for tracker in trackers:
             tracker.finish()
 
 
@@ -57,6 +89,8 @@ def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings without nesting: trackers show flat tables."""
     flat: dict[str, Any] = {}
     for name, value in settings.items():
-        below = _flat(value) if isinstance(value, Mapping) else {}
-        flat |= {f"{name}.{key}": each for key, each in below.items()} if below else {name: value}
-    return {name: value for name, value in flat.items() if isinstance(value, bool | int | float | str)}
+        if isinstance(value, Mapping):
+            flat |= {f"{name}.{key}": each for key, each in _flat(value).items()}
+        elif isinstance(value, bool | int | float | str):
+            flat[name] = value
+    return flat

@@ -1,5 +1,6 @@
-"""AdamW over what is trained, in groups that share a rate and a decay."""
+"""AdamW over the trained weights, in groups that share a learning rate and a decay, and the rate over time."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Literal
 
@@ -8,20 +9,19 @@ from torch import nn
 
 from baihua.model.load import import_bitsandbytes
 
-Kind = Literal["adamw", "adamw_8bit"]
-
 
 def make_optimizer(
     trained: Mapping[str, nn.Parameter],
     *,
-    kind: Kind = "adamw",
+    kind: Literal["adamw", "adamw_8bit"] = "adamw",
     learning_rate: float,
     weight_decay: float,
     rate_factor: Callable[[str], float] = lambda name: 1.0,
 ) -> torch.optim.Optimizer:
     """The optimizer; each group keeps its own factor of the learning rate as `rate_factor`.
 
-    Weights decay only in matrices, since norms and biases have no reason to be small.
+    Only matrices decay: norms and biases have no reason to be small. `adamw_8bit` holds both moments in a byte each
+    (arXiv 2110.02861).
     """
     members: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in trained.items():
@@ -31,9 +31,10 @@ def make_optimizer(
         {"params": parameters, "weight_decay": decay, "lr": learning_rate * factor, "rate_factor": factor}
         for (factor, decay), parameters in members.items()
     ]
-    if kind == "adamw_8bit":
-        return _eight_bit(groups, learning_rate)
-    return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
+    if kind == "adamw":
+        return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
+    bitsandbytes = import_bitsandbytes("an optimizer of 8 bits", where="optimizer.kind")
+    return bitsandbytes.optim.AdamW8bit(groups, lr=learning_rate)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
@@ -42,7 +43,13 @@ def set_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
         group["lr"] = learning_rate * group["rate_factor"]
 
 
-def _eight_bit(groups: list[dict[str, object]], learning_rate: float) -> torch.optim.Optimizer:
-    """AdamW whose two moments take a byte each (arXiv 2110.02861): 2 bytes a weight instead of 8."""
-    bitsandbytes = import_bitsandbytes("an optimizer of 8 bits", where="optimizer.kind")
-    return bitsandbytes.optim.AdamW8bit(groups, lr=learning_rate)
+def schedule_factor(
+    step: int, *, kind: Literal["cosine", "linear", "constant"], num_warmup_steps: int, num_steps: int
+) -> float:
+    """The factor of the highest learning rate at a step, counted from 0; never 0, which would waste a step."""
+    if step < num_warmup_steps:
+        return (step + 1) / num_warmup_steps
+    if kind == "constant":
+        return 1.0
+    share = min((step - num_warmup_steps) / max(1, num_steps - num_warmup_steps), 1.0)
+    return 1.0 - share if kind == "linear" else 0.5 * (1.0 + math.cos(math.pi * share))

@@ -1,4 +1,4 @@
-"""One update, and one measurement."""
+"""One update of the weights, and one evaluation."""
 
 import time
 from collections.abc import Sequence
@@ -19,18 +19,18 @@ from baihua.train.parallel.sharding import accumulating, clip
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What one step found and how much it read, over all processes."""
+    """Loss, gradient and size of one step, over all processes."""
 
     loss: float
     """Nats per target token."""
     grad_norm: float
-    """Length of the gradient before clipping."""
+    """Norm of the gradient before clipping."""
     num_tokens: int
     num_target_tokens: int
     num_chars: int
     seconds: float
     is_skipped: bool
-    """Whether the loss jumped and the weights were left alone."""
+    """Whether the loss spiked, so that the weights were not changed."""
 
 
 def take_step(
@@ -43,9 +43,10 @@ def take_step(
     recent: Sequence[float],
     number: int,
 ) -> StepResult:
-    """One update from all batches of a step; each target token weighs the same, in whatever batch it is.
+    """One update from all batches of a step; each target token has the same weight, whatever its batch.
 
-    `recent` holds the losses of the steps before; a loss far above them leaves the weights alone and names the rows.
+    `recent` holds the losses of the steps before; a loss far above them leaves the weights unchanged and is reported
+    with its rows.
     """
     started = time.monotonic()
     counts = [[len(batch.labels_N), batch.num_tokens, batch.num_chars] for batch in batches]
@@ -68,7 +69,9 @@ def take_step(
     guard.check_finite("gradient", grad_norm, number, batches)
     is_skipped = guard.is_spike(loss_per_token, recent)
     if is_skipped:
-        _say_where(found, batches, loss_per_token, number)
+        worst = max(range(len(batches)), key=lambda i: found[i] / max(1, len(batches[i].labels_N)))
+        message = "the loss spiked to %.3f at step %d, which is skipped; its worst batch has rows %s"
+        logger.warning(message, loss_per_token, number, guard.name_rows([batches[worst]]))
     else:
         optimizer.step()
     optimizer.zero_grad()
@@ -80,10 +83,7 @@ def take_step(
 def evaluate(
     loss_of: nn.Module, examples: Sequence[Example], *, accelerator: Accelerator, num_tokens_per_batch: int
 ) -> float:
-    """Bits per character of the answers; ends of turns cost bits but count no characters.
-
-    Batches hold no more tokens than those of training, and keep nothing for a backward pass.
-    """
+    """Bits per character of the answers; end-of-turn tokens cost bits but count no characters."""
     loss_of.eval()
     batches = make_batches(
         examples,
@@ -102,14 +102,3 @@ def evaluate(
 def sum_over_processes(tensor: Tensor, accelerator: Accelerator) -> Tensor:
     """The sum of every process's tensor, on all of them."""
     return cast(Tensor, accelerator.reduce(tensor, reduction="sum"))
-
-
-def _say_where(nats: Sequence[float], batches: Sequence[PackedBatch], loss: float, number: int) -> None:
-    """Warn of a jump, with the rows of the batch that is worst here."""
-    worst = max(range(len(batches)), key=lambda i: nats[i] / max(1, len(batches[i].labels_N)))
-    logger.warning(
-        "the loss jumped to %.3f at step %d; the step is left out. Its worst batch has rows %s",
-        loss,
-        number,
-        guard.name_rows([batches[worst]]),
-    )

@@ -1,38 +1,24 @@
-"""Rows become examples: which are kept, which are dropped and why, and what there is to learn; kept on disk once made.
+"""Tokenised examples of a data artifact: which rows are kept, which are dropped and why.
 
 T tokens.
 """
 
-import hashlib
-import json
-import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
-
-from baihua.core.artifact import hash_file, hash_json
 from baihua.core.errors import InputError
-from baihua.core.files import appearing
-from baihua.core.log import logger
-from baihua.data.rows import Row, find_table, read_rows
-from baihua.model.examples import Encoder, Example, TextSize
+from baihua.data.rows import Row
+from baihua.model.examples import Encoder, Example
 
 OverLong = Literal["split", "drop", "refuse"]
 MAX_DROPPED_SHARE = 0.01
-# What examples are made of; a change of how they are made must change it.
-FORM = 1
-SECONDS_KEPT = 30 * 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
 class ExampleSet:
-    """The rows that can be trained on, as examples, and what became of the others."""
+    """The rows that can be trained on, as examples, and the counts of the others."""
 
     kept: list[Example]
     num_rows: int
@@ -40,10 +26,15 @@ class ExampleSet:
     num_rows_split: int = 0
     num_turns_left_out: int = 0
 
-    def statistics(self) -> dict[str, Any]:
-        """What there is to learn, before anything is spent on it."""
-        lengths = [len(example.ids_T) for example in self.kept]
+    @property
+    def target_share(self) -> float:
+        """Share of all tokens that are trained, 0 to 1."""
         num_targets = sum(int(example.is_target_T.sum()) for example in self.kept)
+        return num_targets / sum(len(example.ids_T) for example in self.kept)
+
+    def statistics(self) -> dict[str, Any]:
+        """Counts of rows, examples and tokens, as the manifest of a training has them."""
+        lengths = [len(example.ids_T) for example in self.kept]
         return {
             "num_rows_in": self.num_rows,
             "num_rows_kept": self.num_rows - sum(self.num_dropped.values()),
@@ -52,12 +43,12 @@ class ExampleSet:
             "num_turns_left_out": self.num_turns_left_out,
             "num_examples": len(self.kept),
             "num_data_tokens": sum(lengths),
-            "target_share": num_targets / sum(lengths),
+            "target_share": self.target_share,
             "longest_tokens": max(lengths),
         }
 
     def describe(self) -> str:
-        """The same in a sentence."""
+        """The same counts as a sentence."""
         found = self.statistics()
         dropped = ", ".join(f"{reason} {count:,}" for reason, count in self.num_dropped.items()) or "none"
         return (
@@ -65,23 +56,6 @@ class ExampleSet:
             f"{found['target_share']:.0%} of them trained, the longest has {found['longest_tokens']:,}; rows split: "
             f"{self.num_rows_split:,}, turns left out: {self.num_turns_left_out:,}, rows dropped: {dropped}"
         )
-
-
-def load_examples(
-    path: Path, encoder: Encoder, *, vocabulary: str, max_length: int, over_long: OverLong, cache: Path
-) -> ExampleSet:
-    """The examples of a data artifact; made once for the same rows, tokenizer, template and rules, then read.
-
-    `vocabulary` is the hash of whatever decides how a text becomes ids: the tokenizer's files.
-    """
-    rules = [FORM, vocabulary, encoder.template.jinja, encoder.train_on, max_length, over_long]
-    key = hash_json([hash_file(find_table(path)), *rules])
-    file = cache / f"{key[:32]}.safetensors"
-    found = _read(file)
-    if found is None:
-        found = make_examples(read_rows(path), encoder, max_length=max_length, over_long=over_long)
-        _write(file, found)
-    return found
 
 
 def make_examples(
@@ -101,7 +75,11 @@ def make_examples(
         pieces, num_turns = _split(row, encoder, max_length)
         is_over_long = len(pieces) != 1 or num_turns > 0
         if over_long == "refuse" and is_over_long:
-            raise _too_long(row, max_length)
+            raise InputError(
+                f"this conversation has more than {max_length:,} tokens",
+                where=f"{row.file}:{row.line}",
+                fix="raise `max_length`, or set `over_long` to split or drop",
+            )
         if over_long == "drop" and is_over_long:
             dropped.append(("too_long", row))
         elif not any(piece.is_target_T.any() for piece in pieces):
@@ -110,10 +88,10 @@ def make_examples(
             kept += [piece for piece in pieces if piece.is_target_T.any()]
             num_split += is_over_long
             num_left_out += num_turns
-    # Rows that were to be dropped are no surprise, unless nothing is left.
+    # Dropping over-long rows was requested, so they count as an error only if nothing is left.
     unexpected = [(reason, row) for reason, row in dropped if reason != "too_long" or not kept]
     if not kept or len(unexpected) > MAX_DROPPED_SHARE * len(rows):
-        raise _nothing_to_learn(unexpected, num_rows=len(rows), max_length=max_length)
+        raise _without_targets(unexpected, num_rows=len(rows), max_length=max_length)
     reasons = Counter(reason for reason, _ in dropped)
     return ExampleSet(kept, len(rows), dict(sorted(reasons.items())), num_split, num_left_out)
 
@@ -125,88 +103,22 @@ def _split(row: Row, encoder: Encoder, max_length: int) -> tuple[list[Example], 
         raise InputError(error.what, where=f"{row.file}:{row.line}", fix=error.fix) from error
 
 
-def _too_long(row: Row, max_length: int) -> InputError:
-    return InputError(
-        f"this conversation has more than {max_length:,} tokens",
-        where=f"{row.file}:{row.line}",
-        fix="raise `max_length`, or set `over_long` to split or drop",
-    )
-
-
-def _nothing_to_learn(dropped: list[tuple[str, Row]], *, num_rows: int, max_length: int) -> InputError:
+def _without_targets(dropped: list[tuple[str, Row]], *, num_rows: int, max_length: int) -> InputError:
     if not dropped:
-        return InputError("there are no rows to train on", fix="look at what the filters dropped: baihua show PATH")
+        return InputError("there are no rows to train on", fix="see what the filters dropped: baihua show PATH")
     reason, row = dropped[0]
-    meaning = {
-        "no_answer": "has no answer of the assistant",
-        "no_target": "has an answer without a single token",
-        "turn_too_long": f"has no turn of at most {max_length:,} tokens",
-        "too_long": f"has more than {max_length:,} tokens",
-    }
-    fixes = {"turn_too_long": "raise `max_length`, or set `over_long` to drop", "too_long": "raise `max_length`"}
+    filter_them = "filter such rows out, or add their answers"
+    what, fix = {
+        "no_answer": ("has no answer of the assistant", filter_them),
+        "no_target": ("has only empty answers", filter_them),
+        "turn_too_long": (
+            f"has no turn of at most {max_length:,} tokens",
+            "raise `max_length`, or set `over_long` to drop",
+        ),
+        "too_long": (f"has more than {max_length:,} tokens", "raise `max_length`"),
+    }[reason]
     return InputError(
-        f"{len(dropped):,} of {num_rows:,} rows have nothing to learn from; the first {meaning[reason]}",
+        f"{len(dropped):,} of {num_rows:,} rows have no tokens to train; the first {what}",
         where=f"{row.file}:{row.line}",
-        fix=fixes.get(reason, "filter such rows out, or add their answers"),
+        fix=fix,
     )
-
-
-def _write(file: Path, examples: ExampleSet) -> None:
-    """Keep examples for the next run; entries that nobody used for a month make room."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    for old in sorted(file.parent.iterdir()):
-        if time.time() - old.stat().st_mtime > SECONDS_KEPT:
-            old.unlink(missing_ok=True)
-    kept = examples.kept
-    sizes = [(e.text.num_chars, e.text.num_bytes, e.target_text.num_chars, e.target_text.num_bytes) for e in kept]
-    facts = {
-        "num_rows": examples.num_rows,
-        "num_dropped": examples.num_dropped,
-        "num_rows_split": examples.num_rows_split,
-        "num_turns_left_out": examples.num_turns_left_out,
-        "row_ids": [example.row_id for example in kept],
-    }
-    arrays = {
-        "ids": np.concatenate([example.ids_T for example in kept]),
-        "is_target": np.concatenate([example.is_target_T for example in kept]),
-        "lengths": np.array([len(example.ids_T) for example in kept], dtype=np.int64),
-        "sizes": np.array(sizes, dtype=np.int64),
-    }
-    text = json.dumps(facts, ensure_ascii=False)
-    with appearing(file, is_shared=True) as partial:
-        save_file(arrays, partial, metadata={"facts": text, "sha256": _hash(text, arrays)})
-
-
-def _read(file: Path) -> ExampleSet | None:
-    """ExampleSet that were kept; None where there are none, or a file is damaged."""
-    if not file.is_file():
-        return None
-    try:
-        with safe_open(file, framework="numpy") as stored:
-            arrays = {name: stored.get_tensor(name) for name in ("ids", "is_target", "lengths", "sizes")}
-            text, wanted = stored.metadata()["facts"], stored.metadata()["sha256"]
-        is_sound = _hash(text, arrays) == wanted
-    except (SafetensorError, OSError, KeyError):
-        is_sound, arrays, text = False, {}, ""
-    if not is_sound:
-        logger.warning("the kept examples are damaged; making them again: %s", file)
-        return None
-    file.touch()
-    facts = json.loads(text)
-    borders = np.cumsum(arrays["lengths"])[:-1]
-    ids, is_target = (np.split(arrays[name], borders) for name in ("ids", "is_target"))
-    parts = zip(facts.pop("row_ids"), ids, is_target, arrays["sizes"].tolist(), strict=True)
-    kept = [
-        Example(row_id, ids_T, is_target_T, TextSize(*size[:2]), TextSize(*size[2:]))
-        for row_id, ids_T, is_target_T, size in parts
-    ]
-    logger.info("%d tokenised examples read from the cache", len(kept))
-    return ExampleSet(kept, **facts)
-
-
-def _hash(facts: str, arrays: Mapping[str, np.ndarray]) -> str:
-    """A bit that flips on a disk would be learnt, silently."""
-    digest = hashlib.sha256(facts.encode())
-    for name in sorted(arrays):
-        digest.update(arrays[name].tobytes())
-    return digest.hexdigest()

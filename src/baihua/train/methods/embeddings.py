@@ -1,59 +1,42 @@
 """Train the rows of new tokens and nothing else; the result is an adapter in PEFT's layout."""
 
-import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from baihua.core.config import Base
-from baihua.train.methods import lora
+from baihua.modelfiles.shape import Shape
+from baihua.train.methods import full, lora
+from baihua.train.plan.memory import Trained
 
 if TYPE_CHECKING:
-    import torch
     from peft import PeftModel
     from transformers import PreTrainedModel
 
-    from baihua.modelfiles.folder import Precision
-
 OUTPUT = "adapter"
+PEAK_SHARE = lora.PEAK_SHARE
 
 
 class Config(Base):
-    """Train new rows of the vocabulary, for example before anything else is allowed to move."""
+    """Train new rows of the vocabulary, for example before any other weight is trained."""
 
     kind: Literal["embeddings"] = "embeddings"
-    """Rows of the input embeddings and, where it is not tied to them, of the output layer."""
+    """Rows of the input embeddings and, unless it is tied to them, of the output layer."""
     first_new_token: int = Field(ge=0)
     """Token id from which on rows are trained; those below it stay as they are."""
 
 
-def load(folder: Path, *, precision: "Precision", device: "torch.device") -> "PreTrainedModel":
-    """The frozen weights in the precision of computing."""
-    return lora.load(folder, precision=precision, device=device)
+def describe(shape: Shape, config: Config) -> Trained:
+    """Rows of new tokens; the backward pass visits every layer to reach those of the input."""
+    num_weights = lora.new_rows(shape, config.first_new_token) * shape.width
+    return Trained(num_weights=num_weights, num_layers=shape.num_layers, is_adapter=True, has_new_rows=True)
+
+
+load, rate_factor, save = lora.load, full.rate_factor, lora.save
 
 
 def prepare(model: "PreTrainedModel", config: Config) -> "PeftModel":
-    """The model with the new rows apart from its matrices, in float32."""
-    import peft
+    """The model with the new rows separate from its matrices, in float32."""
+    from baihua.train.layers.lora import add_rows
 
-    rows = lora.new_tokens(model, config.first_new_token)
-    assert rows, "there is at least one new token"
-    wanted = peft.TrainableTokensConfig(
-        task_type=peft.TaskType.CAUSAL_LM,
-        target_modules=list(rows),
-        token_indices=next(iter(rows.values())),
-    )
-    with warnings.catch_warnings():
-        # Not so for this kind of adapter: a tied output layer follows the trained rows.
-        warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`")
-        return lora.make_float32(peft.PeftModel(model, wanted))
-
-
-def rate_factor(name: str, config: Config) -> float:
-    """One learning rate for all."""
-    del name, config
-    return 1.0
-
-
-save = lora.save
+    return add_rows(model, config.first_new_token)

@@ -8,14 +8,16 @@ from pydantic import Field
 
 from baihua.core.config import Base
 from baihua.core.errors import InputError
+from baihua.modelfiles.shape import Shape
+from baihua.train.methods import full, lora
+from baihua.train.plan.memory import Trained
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-    from baihua.modelfiles.folder import Precision
-
 OUTPUT = "model"
+PEAK_SHARE = full.PEAK_SHARE
 
 
 class Config(Base):
@@ -26,15 +28,20 @@ class Config(Base):
     num_layers: int = Field(default=2, ge=1)
     """Number of decoder layers that are trained, counted from the last one, from 1."""
     train_head: bool = False
-    """Whether the output layer is trained too; not possible where it is tied to the input rows."""
+    """Whether the output layer is trained too; not possible where it is tied to the input embeddings."""
 
 
-def load(folder: Path, *, precision: "Precision", device: "torch.device") -> "PreTrainedModel":
-    """The frozen weights in the precision of computing; `prepare` reads the trained ones again, exactly."""
-    from baihua.model.load import load_model
+def describe(shape: Shape, config: Config) -> Trained:
+    """The last layers, and the output layer where it is trained too."""
+    return Trained(
+        num_weights=config.num_layers * shape.num_layer_weights + shape.num_head_weights * config.train_head,
+        num_layers=config.num_layers,
+        is_adapter=False,
+        trains_head=config.train_head,
+    )
 
-    del device
-    return load_model(folder, dtype=precision)
+
+load, rate_factor = lora.load, full.rate_factor
 
 
 def prepare(model: "PreTrainedModel", config: Config) -> "PreTrainedModel":
@@ -45,8 +52,8 @@ def prepare(model: "PreTrainedModel", config: Config) -> "PreTrainedModel":
     for part in _trained_parts(model, config):
         part.requires_grad_(True)
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    # Not from the model in memory, whose weights may have been rounded to bfloat16. Besides, `save` replaces tensors
-    # by name, and a name that the files do not have must be known before the training and not after it.
+    # Not from the model in memory, whose weights may have been rounded to bfloat16. Also, `save` replaces tensors by
+    # name, and a name that the files do not have must be found before training, not after it.
     assert model.name_or_path, "`load` leaves the folder's name in the model"
     exact = read_tensors(Path(model.name_or_path), trained)
     for name, parameter in trained.items():
@@ -54,17 +61,10 @@ def prepare(model: "PreTrainedModel", config: Config) -> "PreTrainedModel":
     return model
 
 
-def rate_factor(name: str, config: Config) -> float:
-    """One learning rate for all."""
-    del name, config
-    return 1.0
-
-
 def save(model: "PreTrainedModel", out: Path, *, base: Path, jinja: str, state: "Mapping[str, torch.Tensor]") -> None:
     """Write the base's own files with the trained weights in place of theirs."""
     from baihua.model.load import save_changed
 
-    del model
     save_changed(base, out, state, jinja=jinja)
 
 
@@ -72,13 +72,13 @@ def _trained_parts(model: "PreTrainedModel", config: Config) -> list[Any]:
     decoder: Any = model.get_decoder()
     if config.num_layers > len(decoder.layers):
         raise InputError(
-            f"the model has {len(decoder.layers)} layers, {config.num_layers} are to be trained",
+            f"the model has {len(decoder.layers)} layers, but {config.num_layers} were requested",
             where="method.num_layers",
             fix=f"give at most {len(decoder.layers)}, or train everything with method `full`",
         )
     if config.train_head and model.config.tie_word_embeddings:
         raise InputError(
-            "the model's output layer is tied to its input rows, so it cannot be trained without them",
+            "the output layer of this model is tied to its input embeddings and cannot be trained without them",
             where="method.train_head",
             fix="remove `train_head`, or train everything with method `full`",
         )

@@ -1,13 +1,17 @@
-"""What there is to compute on, in which precision, and with how much memory.
+"""The device of a training: which one, its precision, memory and speed.
 
 Apple GPUs (`mps`) take the same paths as other GPUs; they were tested with a stand-in only, never run.
 """
+
+import time
+from pathlib import Path
 
 import psutil
 import torch
 
 from baihua.core import system
 from baihua.core.log import logger
+from baihua.model.load import DTYPES
 from baihua.modelfiles.folder import Precision
 
 
@@ -17,7 +21,7 @@ def choose_device() -> torch.device:
 
 
 def choose_precision(wanted: str, device: torch.device) -> Precision:
-    """What to compute in: `auto` is bfloat16 where the hardware multiplies it natively, else float32."""
+    """The precision to train in: `auto` is bfloat16 where the hardware multiplies it natively, else float32."""
     is_native = has_bfloat16(device)
     if wanted == "bfloat16" and not is_native:
         logger.warning(
@@ -33,7 +37,7 @@ def has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "mps":
-        # Metal has it from macOS 14 on, which torch asks for anyway.
+        # Metal has it from macOS 14 on, which torch requires anyway.
         return True
     if device.type != "cpu":
         return False
@@ -41,23 +45,31 @@ def has_bfloat16(device: torch.device) -> bool:
     return bool(facts.get("avx512_bf16") or facts.get("amx_bf16") or facts.get("bf16"))
 
 
-def free_memory_bytes(device: torch.device) -> int:
-    """Memory that a training may still take: of the GPU, else of this machine."""
+def usable_memory_bytes(device: torch.device, *, root: Path = system.ROOT) -> int:
+    """Memory that a training may use in total: what is free, and what this process holds already.
+
+    On a CPU the limit of a cgroup counts; `root` is the folder that holds /proc and /sys.
+    """
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
     if device.type == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
-    return system.free_memory_bytes()
-
-
-def usable_memory_bytes(device: torch.device) -> int:
-    """What a training may use in all: free memory, and what this process holds already."""
-    if device.type == "cuda":
-        return free_memory_bytes(device) + torch.cuda.memory_reserved(device)
-    held = psutil.Process().memory_info().rss if device.type == "cpu" else 0
-    return free_memory_bytes(device) + held
+    return system.free_memory_bytes(root) + psutil.Process().memory_info().rss
 
 
 def peak_memory_bytes() -> int:
-    """The most memory in use so far: of the first CUDA GPU where there is one, else of this process."""
+    """The most memory used so far: of the first CUDA GPU where there is one, else of this process."""
     return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else system.peak_memory_bytes()
+
+
+def measure_speed(device: torch.device, precision: Precision) -> float:
+    """Floating-point operations per second in products of matrices, measured for half a second."""
+    size = 1024 if device.type == "cpu" else 8192
+    matrix = torch.ones(size, size, dtype=DTYPES[precision], device=device)
+    _ = matrix @ matrix
+    started, num_products = time.monotonic(), 0
+    while time.monotonic() - started < 0.5:
+        # Reading a number waits for the device.
+        float((matrix @ matrix)[0, 0])
+        num_products += 1
+    return 2 * size**3 * num_products / (time.monotonic() - started)
