@@ -19,13 +19,11 @@ from baihua.backends.llama_cpp.tokenizer import GgufTokenizer
 from baihua.chat.types import Message
 from baihua.chat.zh import is_mainly_chinese
 from baihua.compress.damage import speed
-from baihua.compress.damage.advice import advise
 from baihua.compress.damage.chart import draw
 from baihua.compress.damage.distance import Text, check_space, compare, record
-from baihua.compress.damage.figures import level_figures
+from baihua.compress.damage.figures import ReplyPair, edit_distance, level_figures
 from baihua.compress.damage.measure import find_levels
-from baihua.compress.damage.replies import ReplyPair, edit_distance
-from baihua.compress.damage.tables import markdown
+from baihua.compress.damage.summary import advise, markdown
 from baihua.compress.damage.texts import Prompt, TextReader, has_conversations
 from baihua.compress.export import write_gguf
 from baihua.compress.quantize import quantize_gguf
@@ -345,16 +343,16 @@ def level(name: str, size: int, ratio: float | None = None, *, language: str = "
 def test_advice_names_the_smallest_level_of_small_loss_and_what_the_next_costs() -> None:
     rows = [level("f16", 9000), level("q8_0", 5000, 1.001), level("q4_k_m", 3000, 1.012), level("q3_k_m", 800, 1.05)]
     assert advise(rows) == (
-        "Take q4_k_m (3.00 GB), which costs 1.2% (± 0.1%) more bits per Chinese character than f16 and another most "
-        "likely token at 10.0% of positions; below it q3_k_m (800.0 MB) costs 5.0% (± 0.1%) more bits per Chinese "
-        "character and another most likely token at 10.0% of positions."
+        "Take q4_k_m (3.00 GB), which costs 1.2% (± 0.1%) more bits per Chinese character than f16 and a different "
+        "most likely token at 10.0% of positions; the next smaller one, q3_k_m (800.0 MB), costs 5.0% (± 0.1%) more "
+        "bits per Chinese character and a different most likely token at 10.0% of positions."
     )
 
 
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ([level("f16", 9), level("q8_0", 5, 1.0)], r"Take q8_0 \(5\.0 MB\).*; nothing smaller is here\."),
+        ([level("f16", 9), level("q8_0", 5, 1.0)], r"Take q8_0 \(5\.0 MB\).*; no file is smaller\."),
         ([level("f16", 9), level("q8_0", 5, 0.999)], "0.1% .* fewer bits"),
         (
             [level("f16", 9), level("q3_k_m", 5, 1.2), level("q2_k", 4, 1.4)],

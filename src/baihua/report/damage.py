@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from baihua.compress.damage.tables import tables
+from baihua.compress.damage.summary import tables
 from baihua.report.page import Section
 from baihua.report.run_folder import StageResult
 

@@ -1,16 +1,36 @@
 """The figures of a level: means over texts and replies, with standard errors that take texts as the unit."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from baihua.compress.damage.distance import Distance, RecordedScores, Text
-from baihua.compress.damage.replies import ReplyPair
-from baihua.compress.damage.texts import LANGUAGES
+from baihua.compress.damage.texts import LANGUAGES, Prompt
 from baihua.statistics.clusters import Mean, mean, ratio
 
 Figures = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyPair:
+    """The replies of the reference and of a level to one prompt."""
+
+    prompt: Prompt
+    reference: str
+    level: str
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether a single character differs."""
+        return self.reference != self.level
+
+    @property
+    def distance(self) -> float:
+        """Character edits divided by the longer reply's length, 0 to 1; 0 for two empty replies."""
+        length = max(len(self.reference), len(self.level))
+        return edit_distance(self.reference, self.level) / length if length else 0.0
 
 
 def reference_figures(reference: RecordedScores) -> Figures:
@@ -49,6 +69,20 @@ def category_figures(level: str, distances: Sequence[Distance], pairs: Sequence[
         | reply_figures([pair for pair in pairs if pair.prompt.category == name])
         for name in sorted(names - {""})
     ]
+
+
+def edit_distance(first: str, second: str) -> int:
+    """Fewest insertions, deletions and replacements of characters that turn one text into the other (Levenshtein).
+
+    One row of the usual table at a time; time grows with the product of the lengths.
+    """
+    columns = np.arange(len(second) + 1)
+    row, codes = columns, np.array([ord(char) for char in second], dtype=np.int64)
+    for number, char in enumerate(first, start=1):
+        row = np.concatenate([[number], np.minimum(row[1:] + 1, row[:-1] + (codes != ord(char)))])
+        # An insertion costs one per column to the right, so compare values less their column.
+        row = np.minimum.accumulate(row - columns) + columns
+    return int(row[-1])
 
 
 def _summary(distances: Sequence[Distance], suffix: str) -> Figures:

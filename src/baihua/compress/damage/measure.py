@@ -9,13 +9,18 @@ from typing import Any
 
 from baihua.backends.llama_cpp.chat import open_chat
 from baihua.chat.types import Sampling
-from baihua.compress.damage.advice import advise
 from baihua.compress.damage.chart import draw
 from baihua.compress.damage.distance import compare, record, score
-from baihua.compress.damage.figures import Figures, category_figures, level_figures, reference_figures, reply_figures
-from baihua.compress.damage.replies import ReplyPair
+from baihua.compress.damage.figures import (
+    Figures,
+    ReplyPair,
+    category_figures,
+    level_figures,
+    reference_figures,
+    reply_figures,
+)
 from baihua.compress.damage.speed import measure_speed
-from baihua.compress.damage.tables import markdown
+from baihua.compress.damage.summary import advise, markdown
 from baihua.compress.damage.texts import Material, Prompt
 from baihua.compress.export import describe_file
 from baihua.core.errors import InputError
