@@ -24,7 +24,6 @@ from baihua.serve.arena.app import make_arena
 from baihua.serve.arena.battles import Battles
 from baihua.serve.arena.table import make_table
 from baihua.serve.arena.votes import Votes, read_votes
-from baihua.serve.web.access import Rules
 
 NAMES = ("secret-small", "secret-big")
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -63,7 +62,7 @@ def make(folder: Path, *, models: Any = None, questions: Sequence[Question] = ()
 
 @pytest.fixture
 def web(tmp_path: Path) -> Iterator[httpx.Client]:
-    with live(make_arena(make(tmp_path), rules=Rules())) as url, httpx.Client(base_url=url, timeout=30) as client:
+    with live(make_arena(make(tmp_path), key=None)) as url, httpx.Client(base_url=url, timeout=30) as client:
         yield client
 
 
@@ -99,7 +98,7 @@ def test_both_answer_side_by_side_and_the_vote_tells_who_was_who(web: httpx.Clie
 def test_nothing_before_the_vote_tells_a_name(tmp_path: Path) -> None:
     wrong = RunError("secret-small is broken", where="/models/secret-small")
     models = {NAMES[0]: FailingChat(NAMES[0], wrong), NAMES[1]: FailingChat(NAMES[1], TooLongError("secret-big"))}
-    with live(make_arena(make(tmp_path, models=models), rules=Rules())) as url, httpx.Client(base_url=url) as client:
+    with live(make_arena(make(tmp_path, models=models), key=None)) as url, httpx.Client(base_url=url) as client:
         battle = begin(client)
         seen = client.get("/arena/state").text + battle + json.dumps(ask(client, battle))
     assert "secret" not in seen
@@ -131,7 +130,7 @@ def test_what_cannot_be_voted_on_is_refused(web: httpx.Client) -> None:
 
 def test_who_leaves_stops_both_and_may_ask_again(tmp_path: Path) -> None:
     models = {name: FailingChat(name, None) for name in NAMES}
-    with live(make_arena(make(tmp_path, models=models), rules=Rules())) as url, httpx.Client(base_url=url) as client:
+    with live(make_arena(make(tmp_path, models=models), key=None)) as url, httpx.Client(base_url=url) as client:
         battle = begin(client)
         with client.stream("POST", f"/arena/battles/{battle}/ask", json={"text": "问"}) as response:
             chunks = response.iter_raw()  # without a name it would be closed here, and the connection with it
@@ -182,7 +181,7 @@ def test_twenty_battles_at_once(web: httpx.Client) -> None:
 def test_a_set_is_walked_through_and_goes_on_after_a_restart(tmp_path: Path) -> None:
     questions = [Question("q1", ("水是什么？",), "常识"), Question("q2", ("火是什么？",))]
     for number, question in enumerate(questions):
-        app = make_arena(make(tmp_path, questions=questions), rules=Rules())
+        app = make_arena(make(tmp_path, questions=questions), key=None)
         with live(app) as url, httpx.Client(base_url=url) as client:
             state = client.get("/arena/state").json()["questions"]
             assert (state["num"], state["num_done"], state["next"]["id"]) == (2, number, question.id)

@@ -9,7 +9,6 @@ import pytest
 from live_server import live, served
 from page_reading import DONE
 from scripted_engine import END, ScriptedEngine
-from served_models import opened_with
 
 from baihua.backends.replay import ReplayChat
 from baihua.chat.types import Piece, Sampling
@@ -17,7 +16,6 @@ from baihua.data.formats.questions import Question
 from baihua.serve.arena.app import make_arena
 from baihua.serve.arena.battles import Battles
 from baihua.serve.arena.votes import Votes, read_votes
-from baihua.serve.web.access import Rules
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext
@@ -29,7 +27,7 @@ pytestmark = pytest.mark.extras
 @pytest.mark.parametrize("key", [None, "sk-right"])
 def test_the_page_and_the_server_understand_each_other(context: "BrowserContext", key: str | None) -> None:
     engine = ScriptedEngine(Piece("你好"), Piece("👋，"), Piece("**世界**。"), END)
-    with served({"small": opened_with(engine)}, key=key) as url:
+    with served({"small": engine}, key=key) as url:
         page = context.new_page()
         page.goto(url)
         if key:
@@ -59,7 +57,7 @@ def test_the_page_and_the_server_understand_each_other(context: "BrowserContext"
 
 def test_stopping_in_the_page_stops_the_engine(context: "BrowserContext") -> None:
     engine = ScriptedEngine(Piece("开头"), None, END)
-    with served({"small": opened_with(engine)}) as url:
+    with served({"small": engine}) as url:
         page = context.new_page()
         page.goto(url)
         page.locator("#model option").wait_for(state="attached")
@@ -73,7 +71,7 @@ def test_stopping_in_the_page_stops_the_engine(context: "BrowserContext") -> Non
 
 
 def test_a_conversation_too_long_for_the_model_is_told(context: "BrowserContext") -> None:
-    with served({"small": opened_with(ScriptedEngine(END, num_ctx=64))}) as url:
+    with served({"small": ScriptedEngine(END, num_ctx=64)}) as url:
         page = context.new_page()
         page.goto(url)
         page.locator("#model option").wait_for(state="attached")
@@ -87,7 +85,7 @@ def test_the_arena_page_votes_on_the_real_server(context: "BrowserContext", tmp_
     questions = [Question(f"q{number}", (f"问题{number}？",), "常识") for number in range(3)]
     votes = Votes(tmp_path / "votes.jsonl")
     battles = Battles(models, votes, questions=questions, sampling=Sampling(), rng=random.Random(3))
-    with live(make_arena(battles, rules=Rules())) as url:
+    with live(make_arena(battles, key=None)) as url:
         page = context.new_page()
         page.goto(url)
         for number, click in enumerate((".vote-a", ".vote-b", ".vote-tie")):

@@ -12,23 +12,21 @@ import numpy as np
 import parrot
 import pytest
 from live_server import served
-from scripted_engine import END, ScriptedEngine
-from served_models import opened_file, opened_with
+from scripted_engine import CHATML, END, ScriptedEngine
+from served_models import opened_file
 from template_models import make_model
 
+from baihua.backends import transformers
 from baihua.backends.llama_cpp import chat as backend
 from baihua.backends.transformers import open_chat as open_folder
-from baihua.chat.render import encode, render
+from baihua.chat.render import Template, encode, render
 from baihua.chat.templates import chatml
 from baihua.chat.types import Guidance, Message, Sampling
 from baihua.compress.export import write_gguf
 from baihua.core import kinds
 from baihua.core.errors import InputError, TooLongError
-from baihua.serve.api.answer import prompt_ids
-from baihua.serve.api.engine import ServedModel
+from baihua.serve.api.answer import chat_ids
 from baihua.serve.api.openapi import describe
-from baihua.serve.api.request_queue import RequestQueue
-from baihua.serve.engines import llama_cpp, transformers
 
 SPLIT = "鲸吞🎉"
 ASK = [{"role": "user", "content": "你好"}]
@@ -206,38 +204,32 @@ def test_vectors_have_length_one_and_both_forms_are_the_same(web: httpx.Client) 
 
 
 @pytest.mark.parametrize("name", kinds.names("baihua.chat.templates"))
-@pytest.mark.parametrize("engine", ["llama_cpp", "transformers"])
-def test_controls_that_a_user_types_stay_text(name: str, engine: str, tmp_path: Path, tiny_folder: Path) -> None:
+@pytest.mark.parametrize("is_gguf", [True, False], ids=["llama_cpp", "transformers"])
+def test_controls_that_a_user_types_stay_text(name: str, is_gguf: bool, tmp_path: Path, tiny_folder: Path) -> None:
     """For every template and both engines: the prompt has no control but those of the template."""
     folder = make_model(tiny_folder, tmp_path, name)
-    if engine == "llama_cpp":
+    if is_gguf:
         write_gguf(folder, tmp_path / "m.gguf", level="f16")
-        opened = llama_cpp.open_engine(tmp_path / "m.gguf", num_slots=1, num_ctx=512, num_threads=1, adapters={})
+        engine = backend.open_chat(tmp_path / "m.gguf", num_ctx=512, num_threads=1)
     else:
-        opened = transformers.open_engine(folder, num_slots=1)
-    one = ServedModel("m", opened.engine, opened.tokenizer, opened.template, queue(), 0)
-    controls = set(opened.tokenizer.controls.values())
-    typed = [Message("system", "规"), Message("user", "你好" + "".join(opened.tokenizer.controls) + "好")]
-    ids, plain = (prompt_ids(messages, one) for messages in (typed, [typed[0], Message("user", "你好")]))
+        engine = transformers.open_chat(folder, num_slots=1)
+    controls = set(engine.tokenizer.controls.values())
+    typed = [Message("system", "规"), Message("user", "你好" + "".join(engine.tokenizer.controls) + "好")]
+    ids, plain = (chat_ids(messages, engine) for messages in (typed, [typed[0], Message("user", "你好")]))
     assert len(ids) > len(plain)
     assert [i for i in ids if i in controls] == [i for i in plain if i in controls]
-    opened.engine.close()
-
-
-def queue() -> RequestQueue:
-    return RequestQueue(num_slots=1, max_waiting=1, max_wait_seconds=1)
+    engine.close()
 
 
 def test_blanks_around_a_text_are_no_error_where_a_template_trims() -> None:
-    opened = opened_with(ScriptedEngine(END))
+    engine = ScriptedEngine(END)
     trimming = chatml.JINJA.replace(TEXT, f"{TEXT} | trim")
-    template = type(opened.template)("trims", trimming, opened.template.controls)
-    one = ServedModel("m", opened.engine, opened.tokenizer, template, queue(), 0)
-    wanted = encode(render([Message("user", "你好")], template, for_answer=True), opened.tokenizer).ids
-    assert prompt_ids([Message("user", " 你好\n")], one) == wanted
-    shouting = type(template)("shouts", chatml.JINJA.replace(TEXT, f"{TEXT} | upper"), template.controls)
+    engine.template = Template("trims", trimming, CHATML.controls)
+    wanted = encode(render([Message("user", "你好")], engine.template, for_answer=True), engine.tokenizer).ids
+    assert chat_ids([Message("user", " 你好\n")], engine) == wanted
+    engine.template = Template("shouts", chatml.JINJA.replace(TEXT, f"{TEXT} | upper"), CHATML.controls)
     with pytest.raises(InputError, match="'shouts' changes the message texts"):
-        prompt_ids([Message("user", "hello")], ServedModel("m", opened.engine, opened.tokenizer, shouting, queue(), 0))
+        chat_ids([Message("user", "hello")], engine)
 
 
 def test_a_build_of_llama_cpp_without_llguidance_is_given_no_lark(
@@ -249,7 +241,7 @@ def test_a_build_of_llama_cpp_without_llguidance_is_given_no_lark(
 
 
 def test_transformers_refuses_what_it_cannot_read(tiny_folder: Path) -> None:
-    engine = transformers.open_engine(tiny_folder, num_slots=2).engine
+    engine = transformers.open_chat(tiny_folder, num_slots=2)
     with pytest.raises(InputError, match="runs on transformers, which does not support GBNF"):
         engine.run([5], Sampling(), Guidance(grammar="root ::= [a]"), lambda piece: False)
     with pytest.raises(InputError, match="cannot switch adapters"):
@@ -271,7 +263,7 @@ def both(tiny_folder: Path, tiny_gguf: Path) -> Iterator[tuple[httpx.Client, htt
     with (
         opened_file(tiny_gguf) as opened,
         served({"tiny": opened}) as one,
-        served({"tiny": transformers.open_engine(tiny_folder, num_slots=1)}) as other,
+        served({"tiny": transformers.open_chat(tiny_folder, num_slots=1)}) as other,
         httpx.Client(base_url=one, timeout=60) as first,
         httpx.Client(base_url=other, timeout=60) as second,
     ):
@@ -317,7 +309,7 @@ def test_parts_of_a_message_are_joined_and_developer_is_system() -> None:
     engine = ScriptedEngine(END)
     parts = [{"type": "text", "text": "甲"}, {"type": "text", "text": "乙"}]
     messages = [{"role": "developer", "content": "系统"}, {"role": "user", "content": parts}]
-    with served({"m": opened_with(engine)}) as url:
+    with served({"m": engine}) as url:
         httpx.post(url + COMPLETIONS, json={"model": "m", "messages": messages})
     text = bytes(i for i in engine.asked[0][0] if i < 256).decode()
     assert "system\n系统" in text

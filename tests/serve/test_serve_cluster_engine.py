@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from scripted_engine import CHATML, ByteTokenizer
 
 from baihua.chat.types import Guidance, Piece, Sampling, Usage
 from baihua.core.errors import InputError, RunError
@@ -61,7 +62,7 @@ class FakeResponse:
 def engine_of(*answers: list[list[Piece] | Exception]) -> ClusterEngine:
     replica = ReplicaConfig(file=Path("m.gguf"), num_slots=1, num_ctx=64, num_threads=1, adapters={})
     handle: Any = FakeHandle(*answers)
-    return ClusterEngine(handle, replica, num_replicas=1)
+    return ClusterEngine(handle, replica, tokenizer=ByteTokenizer(), template=CHATML, num_replicas=1)
 
 
 def run(engine: ClusterEngine) -> list[Piece]:

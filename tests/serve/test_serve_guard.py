@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from live_server import make
 from scripted_engine import END, ScriptedEngine
-from served_models import opened_with
 from starlette.requests import Request
 from starlette.testclient import TestClient
 from starlette.types import Message
@@ -24,7 +23,7 @@ ASK = {"model": "m", "messages": [{"role": "user", "content": "你好"}]}
 
 
 def client(key: str | None = None, host: str = "localhost") -> TestClient:
-    app, _ = make({"m": opened_with(ScriptedEngine(END))}, key=key)
+    app, _ = make({"m": ScriptedEngine(END)}, key=key)
     return TestClient(app, base_url=f"http://{host}", raise_server_exceptions=False)
 
 
@@ -133,7 +132,7 @@ def test_a_body_that_is_too_large_is_refused_with_and_without_its_length() -> No
 )
 def test_what_is_no_json_is_refused(data: bytes, message: str) -> None:
     with pytest.raises(HttpError, match=message) as caught:
-        parse_json(data, max_depth=32)
+        parse_json(data)
     assert caught.value.status_code == 400
 
 
@@ -152,8 +151,8 @@ VALUES = st.recursive(
 
 @given(VALUES)
 def test_what_is_json_is_read(value: object) -> None:
-    assert parse_json(json.dumps(value).encode(), max_depth=32) == value
-    assert parse_json(json.dumps(value, ensure_ascii=False).encode(), max_depth=32) == value
+    assert parse_json(json.dumps(value).encode()) == value
+    assert parse_json(json.dumps(value, ensure_ascii=False).encode()) == value
 
 
 @given(st.binary(max_size=60))

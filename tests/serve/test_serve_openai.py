@@ -12,7 +12,7 @@ from live_server import served
 from openai.types.chat import ChatCompletionMessageParam
 from pydantic import BaseModel
 from scripted_engine import END, ScriptedEngine
-from served_models import opened_file, opened_with
+from served_models import opened_file
 
 from baihua.chat.types import Piece
 from baihua.serve.api.app import Limits
@@ -24,7 +24,7 @@ ASK: list[ChatCompletionMessageParam] = [{"role": "user", "content": "你好"}]
 def url(tiny_gguf: Path) -> Iterator[str]:
     with (
         opened_file(tiny_gguf) as tiny,
-        served({"tiny": tiny, "说": opened_with(ScriptedEngine(Piece("好"), END))}) as address,
+        served({"tiny": tiny, "说": ScriptedEngine(Piece("好"), END)}) as address,
     ):
         yield f"{address}/v1"
 
@@ -138,7 +138,7 @@ def test_errors_become_the_clients_own(
 def test_keys_and_queues_become_the_clients_own_errors() -> None:
     stuck = ScriptedEngine(None, END)
     limits = Limits(max_waiting=0, max_answer_seconds=0.5)
-    with served({"m": opened_with(stuck)}, key="right", limits=limits) as address, ThreadPoolExecutor(1) as pool:
+    with served({"m": stuck}, key="right", limits=limits) as address, ThreadPoolExecutor(1) as pool:
         wrong = openai.OpenAI(base_url=f"{address}/v1", api_key="wrong", max_retries=0)
         with pytest.raises(openai.AuthenticationError):
             wrong.models.list()

@@ -11,7 +11,6 @@ import httpx
 import pytest
 from live_server import live, make, served
 from scripted_engine import END, ScriptedEngine
-from served_models import opened_with
 
 from baihua.chat.types import Piece, Usage
 from baihua.core.errors import InputError, RunError
@@ -47,7 +46,7 @@ def running(url: str, what: str = "running") -> float:
 @pytest.mark.parametrize("num_before", [0, 1])
 def test_who_leaves_frees_the_place(is_stream: bool, num_before: int) -> None:
     engine = ScriptedEngine(*[Piece("一")] * num_before, None, END)
-    with served({"m": opened_with(engine)}) as url:
+    with served({"m": engine}) as url:
         leave(url, is_stream=is_stream)
         assert engine.was_left.wait(30)
         wait_until(lambda: running(url) == 0)
@@ -58,7 +57,7 @@ def test_who_leaves_frees_the_place(is_stream: bool, num_before: int) -> None:
 
 def test_who_waits_for_a_vector_and_leaves_waits_no_more() -> None:
     engine = ScriptedEngine(Piece("一"), None, END)
-    with served({"m": opened_with(engine)}) as url, httpx.stream("POST", url + COMPLETIONS, json=ASK) as response:
+    with served({"m": engine}) as url, httpx.stream("POST", url + COMPLETIONS, json=ASK) as response:
         lines = response.iter_lines()
         next(lines)
         with pytest.raises(httpx.ReadTimeout):
@@ -80,7 +79,7 @@ def leave(url: str, *, is_stream: bool) -> None:
 
 def test_a_reader_who_is_told_nothing_yet_sees_signs_of_life() -> None:
     engine = ScriptedEngine(None, Piece("好"), END)
-    with served({"m": opened_with(engine)}) as url, httpx.stream("POST", url + COMPLETIONS, json=ASK) as response:
+    with served({"m": engine}) as url, httpx.stream("POST", url + COMPLETIONS, json=ASK) as response:
         lines = response.iter_lines()
         assert ": reading" in [next(lines) for _ in range(6)]
         engine.go.set()
@@ -90,7 +89,7 @@ def test_a_reader_who_is_told_nothing_yet_sees_signs_of_life() -> None:
 def test_an_error_before_the_first_text_has_a_status() -> None:
     wrong = ScriptedEngine(InputError("the grammar is wrong", where="/secret/path", fix="mend it"))
     broken = ScriptedEngine(RunError("the disk /secret/path is gone"))
-    with served({"m": opened_with(wrong), "n": opened_with(broken)}) as url:
+    with served({"m": wrong, "n": broken}) as url:
         found = httpx.post(url + COMPLETIONS, json=ASK)
         assert (found.status_code, found.json()["error"]["message"]) == (400, "the grammar is wrong (mend it)")
         for is_stream in (True, False):
@@ -101,7 +100,7 @@ def test_an_error_before_the_first_text_has_a_status() -> None:
 
 def test_an_error_after_some_text_is_an_event_and_no_end() -> None:
     engine = ScriptedEngine(Piece("一半"), RunError("gone"))
-    with served({"m": opened_with(engine)}) as url, httpx.stream("POST", url + COMPLETIONS, json=ASK) as response:
+    with served({"m": engine}) as url, httpx.stream("POST", url + COMPLETIONS, json=ASK) as response:
         lines = events(response)
     assert response.status_code == 200
     assert texts(lines[:-1]) == "一半"
@@ -110,7 +109,7 @@ def test_an_error_after_some_text_is_an_event_and_no_end() -> None:
 
 def test_an_engine_that_ends_without_an_end_is_an_error() -> None:
     engine = ScriptedEngine(Piece("一半"))
-    with served({"m": opened_with(engine)}) as url:
+    with served({"m": engine}) as url:
         found = httpx.post(url + COMPLETIONS, json=ASK | {"stream": False})
     assert (found.status_code, found.json()["error"]["message"]) == (
         500,
@@ -122,7 +121,7 @@ def test_an_engine_that_ends_without_an_end_is_an_error() -> None:
 def test_an_answer_that_takes_too_long_is_broken_off(num_before: int) -> None:
     engine = ScriptedEngine(*[Piece("一")] * num_before, None, END)
     limits = Limits(max_answer_seconds=0.3)
-    with served({"m": opened_with(engine)}, limits=limits) as url:
+    with served({"m": engine}, limits=limits) as url:
         with httpx.stream("POST", url + COMPLETIONS, json=ASK) as response:
             lines = events(response)
         assert json.loads(lines[-1])["error"]["code"] == "timeout"
@@ -133,7 +132,7 @@ def test_an_answer_that_takes_too_long_is_broken_off(num_before: int) -> None:
 
 def test_the_queue_is_bounded_and_says_when_to_come_again() -> None:
     engine = ScriptedEngine(None, END)
-    with served({"m": opened_with(engine)}, limits=Limits(max_waiting=2)) as url, ThreadPoolExecutor(3) as pool:
+    with served({"m": engine}, limits=Limits(max_waiting=2)) as url, ThreadPoolExecutor(3) as pool:
         first = [pool.submit(httpx.post, url + COMPLETIONS, json=ASK, timeout=30) for _ in range(3)]
         wait_until(lambda: 'baihua_waiting{engine="m"} 2.0' in httpx.get(f"{url}/metrics").text)
         found = httpx.post(url + COMPLETIONS, json=ASK)
@@ -145,7 +144,7 @@ def test_the_queue_is_bounded_and_says_when_to_come_again() -> None:
 
 def test_closed_gates_turn_away_and_running_answers_finish() -> None:
     engine = ScriptedEngine(Piece("一"), None, Piece("二"), END)
-    app, api = make({"m": opened_with(engine)})
+    app, api = make({"m": engine})
     with live(app) as url, httpx.stream("POST", url + COMPLETIONS, json=ASK) as response:
         lines = response.iter_lines()
         next(lines)
@@ -197,7 +196,7 @@ def test_closing_the_pump_closes_the_iterator_on_its_own_thread() -> None:
 @pytest.mark.parametrize("num_before", [0, 1])
 def test_usage_comes_last_where_it_is_asked_for(num_before: int) -> None:
     engine = ScriptedEngine(*[Piece("好")] * num_before, Piece("", "length", Usage(7, 9)))
-    with served({"m": opened_with(engine)}) as url:
+    with served({"m": engine}) as url:
         asked = ASK | {"stream_options": {"include_usage": True}}
         with httpx.stream("POST", url + COMPLETIONS, json=asked) as response:
             lines = events(response)

@@ -54,29 +54,31 @@ def answering(server: HTTPServer, *chunks: dict[str, Any]) -> list[dict[str, Any
     return asked
 
 
-def engine_at(server: HTTPServer) -> vllm.VllmEngine:
+def engine_at(server: HTTPServer, folder: Path) -> vllm.VllmEngine:
     client = make_client(server.url_for("/v1"), "k")
-    return vllm.VllmEngine(client, num_ctx=100, num_slots=2, end_ids=[2])
+    return vllm.VllmEngine(folder, client, num_ctx=100, num_slots=2)
 
 
-def test_it_is_asked_by_ids_and_answers_in_pieces(httpserver: HTTPServer) -> None:
+def test_it_is_asked_by_ids_and_answers_in_pieces(httpserver: HTTPServer, tiny_folder: Path) -> None:
     top = {"tokens": ["你"], "token_logprobs": [-0.5], "top_logprobs": [{"你": -0.5, "我": -1.5}]}
     usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
     last = chunk("", finish_reason="stop") | {"usage": usage}
     asked = answering(httpserver, chunk("你", logprobs=top), chunk("好"), last)
     sampling = Sampling(max_tokens=9, temperature=0.5, top_k=7, repeat_penalty=1.1, stop=("完",), seed=4)
-    pieces = list(engine_at(httpserver).generate([1, 5, 6], sampling, Guidance(num_top_logprobs=2, min_p=0.1)))
+    engine = engine_at(httpserver, tiny_folder)
+    pieces = list(engine.generate([1, 5, 6], sampling, Guidance(num_top_logprobs=2, min_p=0.1)))
     assert "".join(piece.text for piece in pieces) == "你好"
     assert (pieces[-1].finish_reason, pieces[-1].usage) == ("stop", Usage(3, 2))
     assert [(one.token, one.log_prob) for one in pieces[0].likelihoods[0].top] == [("你", -0.5), ("我", -1.5)]
     wanted = {"prompt": [1, 5, 6], "max_tokens": 9, "top_k": 7, "repetition_penalty": 1.1, "stop": ["完"], "seed": 4}
     assert wanted.items() <= asked[0].items()
-    assert (asked[0]["stop_token_ids"], asked[0]["logprobs"], asked[0]["min_p"]) == ([2], 2, 0.1)
+    ends = [engine.tokenizer.controls["<|im_end|>"]]
+    assert (asked[0]["stop_token_ids"], asked[0]["logprobs"], asked[0]["min_p"]) == (ends, 2, 0.1)
 
 
-def test_a_schema_is_passed_on_and_a_grammar_refused(httpserver: HTTPServer) -> None:
+def test_a_schema_is_passed_on_and_a_grammar_refused(httpserver: HTTPServer, tiny_folder: Path) -> None:
     asked = answering(httpserver, chunk("{}", finish_reason="length"))
-    engine = engine_at(httpserver)
+    engine = engine_at(httpserver, tiny_folder)
     pieces = list(engine.generate([1], Sampling(), Guidance(json_schema='{"type": "object"}')))
     assert pieces[-1].finish_reason == "length"
     assert asked[0]["structured_outputs"] == {"json": '{"type": "object"}'}
@@ -86,12 +88,12 @@ def test_a_schema_is_passed_on_and_a_grammar_refused(httpserver: HTTPServer) -> 
         engine.embed([1])
 
 
-def test_an_answer_that_breaks_off_is_no_answer(httpserver: HTTPServer) -> None:
+def test_an_answer_that_breaks_off_is_no_answer(httpserver: HTTPServer, tiny_folder: Path) -> None:
     answering(httpserver, chunk("你"))
     with pytest.raises(RunError, match="vLLM ended an answer before it was complete"):
-        list(engine_at(httpserver).generate([1], Sampling(), Guidance()))
-    lost = vllm.VllmEngine(make_client("http://127.0.0.1:9/v1", "k"), num_ctx=10, num_slots=1)
-    with pytest.raises(BaihuaError, match="no connection"):
+        list(engine_at(httpserver, tiny_folder).generate([1], Sampling(), Guidance()))
+    lost = vllm.VllmEngine(tiny_folder, make_client("http://127.0.0.1:9/v1", "k"), num_ctx=10, num_slots=1)
+    with pytest.raises(BaihuaError, match="the connection failed or was lost"):
         list(lost.generate([1], Sampling(), Guidance()))
 
 
@@ -107,12 +109,12 @@ def stand_in(folder: Path, patch: pytest.MonkeyPatch, *, status: int = 0) -> Pat
 @pytest.mark.skipif(sys.platform == "win32", reason="the stand-in is a script with a first line")
 def test_the_server_is_started_and_ended(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = stand_in(tmp_path, monkeypatch)
-    opened = vllm.open_engine(tiny_folder, num_slots=3, num_ctx=512)
+    engine = vllm.open_engine(tiny_folder, num_slots=3, num_ctx=512)
     words, number = json.loads(log.read_text())
     assert words[:2] == ["serve", str(tiny_folder)]
     assert words[words.index("--host") + 1] == "127.0.0.1"
-    assert (opened.engine.num_slots, opened.engine.num_ctx) == (3, 512)
-    opened.engine.close()
+    assert (engine.num_slots, engine.num_ctx) == (3, 512)
+    engine.close()
     time.sleep(0.1)
     with pytest.raises(ProcessLookupError):
         os.kill(number, 0)
@@ -127,9 +129,9 @@ def test_a_server_that_ends_at_once_is_reported(
         vllm.open_engine(tiny_folder, num_slots=1, num_ctx=64)
 
 
-def test_a_server_that_never_answers_is_given_up(httpserver: HTTPServer) -> None:
+def test_a_server_that_never_answers_is_given_up(httpserver: HTTPServer, tiny_folder: Path) -> None:
     with pytest.raises(RunError, match="vLLM was not ready after -1 s"):
-        engine_at(httpserver).wait_until_ready(max_seconds=-1)
+        engine_at(httpserver, tiny_folder).wait_until_ready(max_seconds=-1)
 
 
 def test_where_it_is_missing_the_fix_is_named(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

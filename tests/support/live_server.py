@@ -9,9 +9,8 @@ import uvicorn
 from starlette.applications import Starlette
 
 from baihua.serve.api.app import Limits, serve
-from baihua.serve.api.engine import LoadedModel
+from baihua.serve.api.engine import Engine
 from baihua.serve.api.routes import Api
-from baihua.serve.web.access import Rules
 from baihua.serve.web.server import listen
 
 
@@ -31,14 +30,14 @@ def live(app: Starlette) -> Iterator[str]:
 
 
 @contextmanager
-def served(opened: Mapping[str, LoadedModel], *, key: str | None = None, limits: Limits | None = None) -> Iterator[str]:
+def served(engines: Mapping[str, Engine], *, key: str | None = None, limits: Limits | None = None) -> Iterator[str]:
     """Serve models; the address."""
-    with live(make(opened, key=key, limits=limits)[0]) as url:
+    with live(make(engines, key=key, limits=limits)[0]) as url:
         yield url
 
 
 def make(
-    opened: Mapping[str, LoadedModel], *, key: str | None = None, limits: Limits | None = None
+    engines: Mapping[str, Engine], *, key: str | None = None, limits: Limits | None = None
 ) -> tuple[Starlette, Api]:
     """The application without a port."""
-    return serve(opened, rules=Rules(key=key), limits=limits or Limits())
+    return serve(engines, key=key, limits=limits or Limits())

@@ -13,7 +13,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from baihua.serve.web.access import Rules
 from baihua.serve.web.app import make_app
 from baihua.serve.web.errors import HttpError
 from baihua.serve.web.event_stream import EventStream
@@ -166,7 +165,7 @@ class PageServer:
 def serve_pages(start: str, key: str | None = None) -> Iterator[PageServer]:
     """A running server whose first page is `start`."""
     pages = PageServer()
-    app = make_app([*page_routes(start), *pages.routes()], rules=Rules(key=key))
+    app = make_app([*page_routes(start), *pages.routes()], key=key)
     at = listen("127.0.0.1", 0)
     pages.address = f"http://127.0.0.1:{at.getsockname()[1]}"
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))

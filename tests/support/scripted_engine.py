@@ -1,23 +1,46 @@
-"""An engine that says what a test tells it to, when the test tells it to."""
+"""An engine that sends what a test scripts, when the test releases it."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
-from baihua.chat.types import Guidance, Piece, Sampling, Usage
+from baihua.chat.render import Template
+from baihua.chat.templates import chatml
+from baihua.chat.types import Guidance, Piece, Sampling, TextTokenizer, Usage
 from baihua.core.errors import BaihuaError
 from baihua.serve.web.threads import send_all
 
 END = Piece("", "stop", Usage(1, 2))
 
 
+class ByteTokenizer:
+    """One token for each byte, and the two control tokens of ChatML."""
+
+    controls: Mapping[str, int] = MappingProxyType({"<|im_start|>": 256, "<|im_end|>": 257})
+    bos_id: int | None = None
+
+    def encode(self, text: str) -> list[int]:
+        """Bytes."""
+        return list(text.encode())
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The byte."""
+        return bytes([token_id]) if token_id < 256 else b""
+
+
+CHATML = Template("chatml", chatml.JINJA, frozenset(ByteTokenizer.controls))
+
+
 class ScriptedEngine:
     """Yields its pieces, waits where a piece is None until `go` is set, raises where it is an error."""
 
     adapters: tuple[str, ...] = ()
+    tokenizer: TextTokenizer = ByteTokenizer()
 
     def __init__(self, *pieces: Piece | BaihuaError | None, num_slots: int = 1, num_ctx: int = 512) -> None:
+        self.template = CHATML
         self.num_ctx = num_ctx
         self.num_slots = num_slots
         self.go = threading.Event()

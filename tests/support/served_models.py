@@ -1,43 +1,17 @@
-"""Models as a server has them, for tests."""
+"""GGUF files as a server opens them, for tests."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import MappingProxyType
 
-from baihua.chat.render import Template
-from baihua.chat.templates import chatml
-from baihua.chat.types import TextTokenizer
-from baihua.serve.api.engine import Engine, LoadedModel
-from baihua.serve.engines import llama_cpp
-
-
-class ByteTokenizer:
-    """One token for each byte, and two controls."""
-
-    controls: Mapping[str, int] = MappingProxyType({"<|im_start|>": 256, "<|im_end|>": 257})
-    bos_id: int | None = None
-
-    def encode(self, text: str) -> list[int]:
-        """Bytes."""
-        return list(text.encode())
-
-    def token_bytes(self, token_id: int) -> bytes:
-        """The byte."""
-        return bytes([token_id]) if token_id < 256 else b""
-
-
-def opened_with(engine: Engine) -> LoadedModel:
-    """An engine with ChatML and a token for each byte."""
-    tokenizer: TextTokenizer = ByteTokenizer()
-    return LoadedModel(engine, tokenizer, Template("chatml", chatml.JINJA, frozenset(ByteTokenizer.controls)))
+from baihua.backends.llama_cpp.chat import LlamaCppChat, open_chat
 
 
 @contextmanager
-def opened_file(file: Path, *, num_slots: int = 2) -> Iterator[LoadedModel]:
-    """A GGUF file as a server opens it."""
-    opened = llama_cpp.open_engine(file, num_slots=num_slots, num_ctx=512, num_threads=1, adapters={})
+def opened_file(file: Path, *, num_slots: int = 2) -> Iterator[LlamaCppChat]:
+    """A GGUF file as an engine."""
+    engine = open_chat(file, num_slots=num_slots, num_ctx=512, num_threads=1)
     try:
-        yield opened
+        yield engine
     finally:
-        opened.engine.close()
+        engine.close()

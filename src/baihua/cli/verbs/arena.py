@@ -31,7 +31,6 @@ from baihua.serve.arena.app import make_arena
 from baihua.serve.arena.battles import Battles
 from baihua.serve.arena.table import NOTES, make_table
 from baihua.serve.arena.votes import Votes, read_votes
-from baihua.serve.web.access import Rules
 from baihua.serve.web.server import listen, read_key
 from baihua.serve.web.server import run as run_server
 
@@ -72,7 +71,7 @@ def arena(
     sampling = Sampling(temperature=temperature, max_tokens=max_tokens)
     battles = Battles(opened, file, questions=asked, sampling=sampling, rng=random.SystemRandom())
     print(f"arena  http://{host}:{at.getsockname()[1]}/\nvotes  {votes} ({len(file.rows):,} so far)", file=sys.stderr)
-    run_server(make_arena(battles, rules=Rules(key=key)), at)
+    run_server(make_arena(battles, key=key), at)
 
 
 def _print_table(file: Path, *, as_json: bool) -> None:

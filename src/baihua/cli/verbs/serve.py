@@ -10,17 +10,17 @@ from typing import Annotated
 
 import typer
 
+from baihua.backends.llama_cpp import chat as llama_cpp
 from baihua.cli.models import adapter_as_gguf, as_gguf, named_models
 from baihua.cli.options import RUNS, ApiKeyFile, Debug, Host, Port, Runs, Threads
 from baihua.core.env import Environment
 from baihua.core.errors import InputError
 from baihua.serve.api.app import Limits
 from baihua.serve.api.app import serve as make_server
-from baihua.serve.api.engine import LoadedModel
+from baihua.serve.api.engine import Engine
 from baihua.serve.engines import cluster as cluster_engine
-from baihua.serve.engines import llama_cpp, vllm
+from baihua.serve.engines import vllm
 from baihua.serve.engines.cluster import ReplicaSettings
-from baihua.serve.web.access import Rules
 from baihua.serve.web.server import listen, read_key
 from baihua.serve.web.server import run as run_server
 
@@ -77,7 +77,7 @@ def serve(
         for number, (name, path) in enumerate(named_models(models, runs).items())
     }
     limits = Limits(max_waiting=max_waiting, max_answer_seconds=max_seconds)
-    app, api = make_server(opened, rules=Rules(key=key), limits=limits)
+    app, api = make_server(opened, key=key, limits=limits)
     url = _announce(list(api.models), at.getsockname()[:2], has_key=key is not None)
     if open_page:
         webbrowser.open(url)
@@ -95,7 +95,7 @@ class EngineSettings:
     num_threads: int | None
     replicas: ReplicaSettings | None = None
 
-    def open(self, path: Path, runs: Path, *, adapters: Mapping[str, Path]) -> LoadedModel:
+    def open(self, path: Path, runs: Path, *, adapters: Mapping[str, Path]) -> Engine:
         """Open a model; for llama.cpp a model folder is exported first."""
         if self.engine is not EngineName.llama_cpp and adapters:
             raise InputError(f"{self.engine} cannot switch adapters", where="--adapter", fix="merge the adapter first")
@@ -105,9 +105,9 @@ class EngineSettings:
             )
         if self.engine is EngineName.transformers:
             # Imports torch and transformers, which takes seconds.
-            from baihua.serve.engines import transformers
+            from baihua.backends import transformers
 
-            return transformers.open_engine(path, num_slots=self.num_slots, num_threads=self.num_threads)
+            return transformers.open_chat(path, num_slots=self.num_slots, num_threads=self.num_threads)
         if self.engine is EngineName.vllm:
             return vllm.open_engine(path, num_slots=self.num_slots, num_ctx=self.num_ctx)
         file = as_gguf(path, runs, level=self.level)
@@ -115,7 +115,7 @@ class EngineSettings:
         sizes = {"num_slots": self.num_slots, "num_ctx": self.num_ctx, "num_threads": self.num_threads}
         if self.replicas:
             return cluster_engine.open_engine(file, settings=self.replicas, adapters=added, **sizes)
-        return llama_cpp.open_engine(file, adapters=added, **sizes)
+        return llama_cpp.open_chat(file, adapters=added, **sizes)
 
 
 def _split(adapters: list[str]) -> dict[str, Path]:

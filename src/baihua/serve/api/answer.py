@@ -11,7 +11,7 @@ from time import perf_counter
 from baihua.chat.render import encode, render
 from baihua.chat.types import Guidance, Message, Piece, Sampling
 from baihua.core.errors import InputError, TooLongError
-from baihua.serve.api.engine import ServedModel
+from baihua.serve.api.engine import Engine, ServedModel
 from baihua.serve.api.metrics import Metrics
 from baihua.serve.web.errors import HttpError
 from baihua.serve.web.threads import run_in_thread
@@ -28,7 +28,7 @@ class Runtime:
     metrics: Metrics
 
 
-def prompt_ids(messages: Sequence[Message], served: ServedModel) -> list[int]:
+def chat_ids(messages: Sequence[Message], engine: Engine) -> list[int]:
     """Token ids of a conversation up to where its answer begins; control tokens in the clients' texts stay text.
 
     Many templates trim texts, and the renderer refuses templates that change the texts they are given. In that case the
@@ -38,21 +38,27 @@ def prompt_ids(messages: Sequence[Message], served: ServedModel) -> list[int]:
         message = "the last message has the role 'assistant'; end with a user message to answer"
         raise HttpError(400, message, param="messages")
     try:
-        spans = render(messages, served.template, for_answer=True)
+        spans = render(messages, engine.template, for_answer=True)
     except InputError:
         stripped = [replace(message, content=message.content.strip()) for message in messages]
         if stripped == list(messages):
             raise
-        spans = render(stripped, served.template, for_answer=True)
-    return encode(spans, served.tokenizer).ids
+        spans = render(stripped, engine.template, for_answer=True)
+    return encode(spans, engine.tokenizer).ids
 
 
-def check_fits(ids: Sequence[int], served: ServedModel) -> int:
+def text_ids(text: str, engine: Engine) -> list[int]:
+    """Token ids of a plain text, after the model's BOS token if it has one."""
+    bos_id = engine.tokenizer.bos_id
+    return ([] if bos_id is None else [bos_id]) + engine.tokenizer.encode(text)
+
+
+def check_fits(ids: Sequence[int], engine: Engine) -> int:
     """Tokens left for an answer; a TooLongError if there are none."""
-    room = served.engine.num_ctx - len(ids)
+    room = engine.num_ctx - len(ids)
     if room <= 0:
         raise TooLongError(
-            f"the prompt has {len(ids):,} tokens; the context holds {served.engine.num_ctx:,} including the answer",
+            f"the prompt has {len(ids):,} tokens; the context holds {engine.num_ctx:,} including the answer",
             fix="shorten the messages",
         )
     return room

@@ -10,11 +10,10 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from baihua.serve.api.answer import Runtime
-from baihua.serve.api.engine import LoadedModel, ServedModel
+from baihua.serve.api.engine import Engine, ServedModel
 from baihua.serve.api.metrics import Metrics, RequestCounter
 from baihua.serve.api.request_queue import RequestQueue
 from baihua.serve.api.routes import Api
-from baihua.serve.web.access import Rules
 from baihua.serve.web.app import make_app
 from baihua.serve.web.pages import page_routes
 
@@ -30,10 +29,9 @@ class Limits:
     """For an answer, queueing included."""
 
 
-def serve(loaded: Mapping[str, LoadedModel], *, rules: Rules, limits: Limits) -> tuple[Starlette, Api]:
+def serve(engines: Mapping[str, Engine], *, key: str | None, limits: Limits) -> tuple[Starlette, Api]:
     """The application and its API, whose queues can be closed; the application's shutdown closes the engines."""
     created = int(time.time())
-    engines = {name: one.engine for name, one in loaded.items()}
     queues = {
         name: RequestQueue(
             num_slots=engine.num_slots, max_waiting=limits.max_waiting, max_wait_seconds=limits.max_wait_seconds
@@ -42,9 +40,9 @@ def serve(loaded: Mapping[str, LoadedModel], *, rules: Rules, limits: Limits) ->
     }
     # An adapter of a model is served as MODEL:ADAPTER.
     models = {
-        served: ServedModel(served, one.engine, one.tokenizer, one.template, queues[name], created, adapter)
-        for name, one in loaded.items()
-        for served, adapter in [(name, None), *((f"{name}:{adapter}", adapter) for adapter in one.engine.adapters)]
+        served: ServedModel(served, engine, queues[name], created, adapter)
+        for name, engine in engines.items()
+        for served, adapter in [(name, None), *((f"{name}:{adapter}", adapter) for adapter in engine.adapters)]
     }
     metrics = Metrics(queues)
     threads = ThreadPoolExecutor(sum(engine.num_slots for engine in engines.values()) + 1, "answer")
@@ -59,4 +57,4 @@ def serve(loaded: Mapping[str, LoadedModel], *, rules: Rules, limits: Limits) ->
 
     routes = [*api.routes(), *page_routes("chat.html")]
     counter = Middleware(RequestCounter, requests=metrics.requests)
-    return make_app(routes, rules=rules, lifespan=lifespan, middleware=[counter]), api
+    return make_app(routes, key=key, lifespan=lifespan, middleware=[counter]), api

@@ -12,14 +12,20 @@ from baihua.serve.api.request_queue import RequestQueue
 
 
 class Engine(Protocol):
-    """Generates from token ids; safe to use from many threads."""
+    """A loaded model that continues token ids; safe to use from many threads."""
 
+    template: Template
     num_ctx: int
     """Most tokens of a prompt and its answer together."""
     num_slots: int
     """Answers generated at the same time."""
     adapters: tuple[str, ...]
     """Adapters that a Guidance may name."""
+
+    @property
+    def tokenizer(self) -> TextTokenizer:
+        """The model's tokenizer."""
+        ...
 
     def run(self, ids: Sequence[int], sampling: Sampling, guidance: Guidance, receive: Callable[[Piece], bool]) -> None:
         """Pass the continuation of these tokens to `receive`, piece by piece, until it returns True or the answer ends.
@@ -38,29 +44,13 @@ class Engine(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class LoadedModel:
-    """An engine, with the tokenizer and template that turn conversations into its token ids."""
-
-    engine: Engine
-    tokenizer: TextTokenizer
-    template: Template
-
-
-@dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model under the name that clients use."""
+    """An engine under a name that clients use."""
 
     name: str
     engine: Engine
-    tokenizer: TextTokenizer
-    template: Template
     queue: RequestQueue
-    """Shared by all names of one engine."""
+    """Shared by all names of the engine."""
     created: int
     """Seconds since 1970."""
     adapter: str | None = None
-
-    def encode(self, text: str) -> list[int]:
-        """Token ids of a plain text, after the model's BOS token if it has one."""
-        bos = [] if self.tokenizer.bos_id is None else [self.tokenizer.bos_id]
-        return bos + self.tokenizer.encode(text)

@@ -1,6 +1,7 @@
 """Prometheus metrics of a server."""
 
 from collections.abc import Mapping
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,26 +19,15 @@ class Metrics:
 
     def __init__(self, queues: Mapping[str, RequestQueue]) -> None:
         self._registry = registry = CollectorRegistry()
-        self.requests = Counter(
-            "baihua_requests", "Requests by path and status.", ("path", "status"), registry=registry
-        )
-        self.tokens = Counter("baihua_tokens", "Tokens by model and kind.", ("model", "kind"), registry=registry)
-        self.first_token = Histogram(
-            "baihua_first_token_seconds",
-            "Time from a request to its first text, queueing included.",
-            ("model",),
-            buckets=SECONDS,
-            registry=registry,
-        )
-        self.answer = Histogram(
-            "baihua_answer_seconds",
-            "Time from a request to the end of its answer, queueing included.",
-            ("model",),
-            buckets=SECONDS,
-            registry=registry,
-        )
-        running = Gauge("baihua_running", "Answers being generated.", ("engine",), registry=registry)
-        waiting = Gauge("baihua_waiting", "Requests waiting for a slot.", ("engine",), registry=registry)
+        counter = partial(Counter, registry=registry)
+        gauge = partial(Gauge, labelnames=("engine",), registry=registry)
+        histogram = partial(Histogram, labelnames=("model",), buckets=SECONDS, registry=registry)
+        self.requests = counter("baihua_requests", "Requests by path and status.", ("path", "status"))
+        self.tokens = counter("baihua_tokens", "Tokens by model and kind.", ("model", "kind"))
+        self.first_token = histogram("baihua_first_token_seconds", "From a request to its first text, with queueing.")
+        self.answer = histogram("baihua_answer_seconds", "From a request to the end of its answer, with queueing.")
+        running = gauge("baihua_running", "Answers being generated.")
+        waiting = gauge("baihua_waiting", "Requests waiting for a slot.")
         for name, queue in queues.items():
             running.labels(name).set_function(lambda queue=queue: queue.num_running)
             waiting.labels(name).set_function(lambda queue=queue: queue.num_waiting)

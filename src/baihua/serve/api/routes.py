@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from baihua.chat.types import Likelihood, Piece
 from baihua.core.errors import BaihuaError
-from baihua.serve.api.answer import Runtime, check_fits, generate_answer, prompt_ids
+from baihua.serve.api.answer import Runtime, chat_ids, check_fits, generate_answer, text_ids
 from baihua.serve.api.engine import ServedModel
 from baihua.serve.api.metrics import CONTENT_TYPE
 from baihua.serve.api.openapi import describe
@@ -53,7 +53,7 @@ class Api:
         served = self._find(wanted.model)
         messages = [message.as_message() for message in wanted.messages]
         # Rendering and tokenizing a long text take a few milliseconds, which other streams must not wait for.
-        ids = await run_in_threadpool(prompt_ids, messages, served)
+        ids = await run_in_threadpool(chat_ids, messages, served.engine)
         return await self._answer(request, wanted, served, ids, kind="chat")
 
     async def complete(self, request: Request) -> Response:
@@ -61,7 +61,7 @@ class Api:
         wanted = await read_model(request, CompletionRequest)
         served = self._find(wanted.model)
         prompt = wanted.prompt
-        ids = await run_in_threadpool(served.encode, prompt) if isinstance(prompt, str) else prompt
+        ids = await run_in_threadpool(text_ids, prompt, served.engine) if isinstance(prompt, str) else prompt
         if not ids:
             raise HttpError(400, "the prompt is empty", param="prompt")
         return await self._answer(request, wanted, served, ids, kind="completion")
@@ -110,7 +110,7 @@ class Api:
     async def _answer(
         self, request: Request, wanted: GenerationRequest, served: ServedModel, ids: list[int], *, kind: Kind
     ) -> Response:
-        sampling = wanted.sampling(room=check_fits(ids, served))
+        sampling = wanted.sampling(room=check_fits(ids, served.engine))
         guidance = wanted.guidance(served.adapter)
         pieces = generate_answer(served, ids, sampling, guidance, runtime=self.runtime)
         builder = ResponseBuilder(kind, wanted.model)
@@ -128,7 +128,7 @@ async def _embed_all(served: ServedModel, texts: Sequence[str | list[int]]) -> t
     vectors: list[np.ndarray] = []
     num_tokens = 0
     for text in texts:
-        ids = served.encode(text) if isinstance(text, str) else text
+        ids = text_ids(text, served.engine) if isinstance(text, str) else text
         num_tokens += len(ids)
         async with served.queue.slot():
             vectors.append(await run_in_threadpool(served.engine.embed, ids))
@@ -159,9 +159,7 @@ async def _events(
                 if piece.usage and includes_usage:
                     yield as_event(builder.usage_chunk(piece.usage))
                 piece = await anext(pieces, None)
-    except HttpError as error:
-        yield as_event(error.as_json())
-    except BaihuaError as error:
+    except (HttpError, BaihuaError) as error:
         yield as_event(as_http_error(error).as_json())
     else:
         yield DONE

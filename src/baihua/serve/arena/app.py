@@ -19,7 +19,6 @@ from baihua.core.errors import BaihuaError, TooLongError
 from baihua.core.log import logger
 from baihua.serve.arena.battles import SIDES, Battles, OpenBattle
 from baihua.serve.arena.table import make_table
-from baihua.serve.web.access import Rules
 from baihua.serve.web.app import make_app
 from baihua.serve.web.event_stream import DONE, EventStream, as_event
 from baihua.serve.web.pages import page_routes
@@ -51,7 +50,7 @@ class VoteRequest(RequestModel):
     vote: Literal["a", "b", "tie", "both_bad"]
 
 
-def make_arena(battles: Battles, *, rules: Rules) -> Starlette:
+def make_arena(battles: Battles, *, key: str | None) -> Starlette:
     """The application; its shutdown closes the models and the vote file."""
     threads = ThreadPoolExecutor(2 * MAX_ANSWERING, "answer")
 
@@ -64,7 +63,7 @@ def make_arena(battles: Battles, *, rules: Rules) -> Starlette:
         battles.votes.close()
 
     api = ArenaApi(battles, threads)
-    return make_app([*api.routes(), *page_routes("arena.html")], rules=rules, lifespan=lifespan)
+    return make_app([*api.routes(), *page_routes("arena.html")], key=key, lifespan=lifespan)
 
 
 class ArenaApi:

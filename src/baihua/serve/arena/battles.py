@@ -4,7 +4,7 @@ import random
 import secrets
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from itertools import combinations
 from typing import Any
@@ -125,7 +125,7 @@ class Battles:
         if not all(side.has_answered for side in battle.sides.values()):
             raise HttpError(409, "both models must have answered before a vote", code="not_answered")
         a, b = (battle.sides[side] for side in SIDES)
-        sampling = self.sampling
+        sampling = asdict(self.sampling)
         self.votes.add(
             {
                 "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -138,11 +138,7 @@ class Battles:
                 "num_turns": len(a.turns) // 2,
                 "messages_a": _as_json(a.turns),
                 "messages_b": _as_json(b.turns),
-                "sampling": {
-                    "temperature": sampling.temperature,
-                    "top_p": sampling.top_p,
-                    "max_tokens": sampling.max_tokens,
-                },
+                "sampling": {name: sampling[name] for name in ("temperature", "top_p", "max_tokens")},
                 "seconds_a": round(a.seconds, 3),
                 "seconds_b": round(b.seconds, 3),
             }

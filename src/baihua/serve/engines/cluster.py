@@ -15,7 +15,7 @@ from baihua.backends.llama_cpp.tokenizer import GgufTokenizer
 from baihua.core.errors import BaihuaError, InputError
 from baihua.core.ray import connect
 from baihua.modelfiles.gguf_header import read_model_header
-from baihua.serve.api.engine import LoadedModel
+from baihua.serve.api.engine import Engine
 
 # Ray sends the small pieces of answers directly, not through its object store, whose default is a third of the memory.
 STORE_BYTES = 100 * 2**20
@@ -41,7 +41,7 @@ def open_engine(
     num_ctx: int,
     num_threads: int | None = None,
     adapters: Mapping[str, Path],
-) -> LoadedModel:
+) -> Engine:
     """Start replicas of a GGUF file as one engine; `num_slots` and `num_threads` are those of each replica.
 
     The file and its adapters must be readable at the same paths on every node.
@@ -69,8 +69,14 @@ def open_engine(
         if owns_ray:
             cluster_engine.ray.shutdown()
         raise
-    engine = cluster_engine.ClusterEngine(handle, replica, num_replicas=settings.num_replicas, owns_ray=owns_ray)
-    return LoadedModel(engine, tokenizer, template)
+    return cluster_engine.ClusterEngine(
+        handle,
+        replica,
+        tokenizer=tokenizer,
+        template=template,
+        num_replicas=settings.num_replicas,
+        owns_ray=owns_ray,
+    )
 
 
 def connect_ray(address: str) -> bool:

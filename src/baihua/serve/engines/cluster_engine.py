@@ -14,7 +14,8 @@ from ray.exceptions import RayActorError, RayError  # pyright: ignore[reportMiss
 from ray.serve.exceptions import RayServeException  # pyright: ignore[reportMissingImports]
 from ray.serve.handle import DeploymentHandle  # pyright: ignore[reportMissingImports]
 
-from baihua.chat.types import Guidance, Piece, Sampling
+from baihua.chat.render import Template
+from baihua.chat.types import Guidance, Piece, Sampling, TextTokenizer
 from baihua.core.errors import BaihuaError, InputError, RunError
 from baihua.core.log import logger
 from baihua.serve.engines.cluster_replica import Replica, ReplicaConfig, find_error
@@ -33,8 +34,17 @@ class ClusterEngine:
     """Sends requests to replicas; safe to use from many threads."""
 
     def __init__(
-        self, handle: "DeploymentHandle[Replica]", replica: ReplicaConfig, *, num_replicas: int, owns_ray: bool = False
+        self,
+        handle: "DeploymentHandle[Replica]",
+        replica: ReplicaConfig,
+        *,
+        tokenizer: TextTokenizer,
+        template: Template,
+        num_replicas: int,
+        owns_ray: bool = False,
     ) -> None:
+        self.tokenizer = tokenizer
+        self.template = template
         self.num_ctx = replica.num_ctx
         self.num_slots = replica.num_slots * num_replicas
         self.adapters = tuple(replica.adapters)

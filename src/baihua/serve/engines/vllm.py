@@ -22,7 +22,6 @@ from baihua.core.env import variables_for_child
 from baihua.core.errors import InputError, RunError
 from baihua.core.system import free_port
 from baihua.modelfiles.special_tokens import read_special_tokens
-from baihua.serve.api.engine import LoadedModel
 from baihua.serve.web.threads import send_all
 
 if TYPE_CHECKING:
@@ -49,24 +48,18 @@ def command(folder: Path, *, port: int, num_slots: int, num_ctx: int) -> list[st
 
 
 class VllmEngine:
-    """A client of vLLM's completion API; `process` is its server, if this engine is to stop it."""
+    """A client of vLLM's completion API, for a server that runs the model of a folder."""
 
     adapters: tuple[str, ...] = ()
+    process: "subprocess.Popen[bytes] | None" = None
+    """The server, if this engine is to stop it."""
 
-    def __init__(
-        self,
-        client: "OpenAI",
-        *,
-        num_ctx: int,
-        num_slots: int,
-        end_ids: Sequence[int] = (),
-        process: "subprocess.Popen[bytes] | None" = None,
-    ) -> None:
+    def __init__(self, folder: Path, client: "OpenAI", *, num_ctx: int, num_slots: int) -> None:
+        self.tokenizer, self.template = open_template(OWN, folder)
         self.num_ctx = num_ctx
         self.num_slots = num_slots
         self._client = client
-        self._end_ids = list(end_ids)
-        self._process = process
+        self._end_ids = list(read_special_tokens(folder).ends)
 
     def generate(self, ids: Sequence[int], sampling: Sampling, guidance: Guidance) -> Iterator[Piece]:
         """Yield the continuation of these tokens; closing the iterator disconnects, at which vLLM stops."""
@@ -108,7 +101,7 @@ class VllmEngine:
         """Wait for the server; a RunError if its process exits or the time is over."""
         deadline = time.monotonic() + max_seconds
         while not self.is_ready():
-            status = self._process.poll() if self._process else None
+            status = self.process.poll() if self.process else None
             if status is not None:
                 raise RunError(f"vLLM exited with status {status}", fix=SEE_OUTPUT)
             if time.monotonic() > deadline:
@@ -118,36 +111,33 @@ class VllmEngine:
     def close(self) -> None:
         """Disconnect and stop the server."""
         self._client.close()
-        if self._process is not None:
-            self._process.terminate()
+        if self.process is not None:
+            self.process.terminate()
             try:
-                self._process.wait(STOP_SECONDS)
+                self.process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
-                self._process.kill()
+                self.process.kill()
 
 
-def open_engine(folder: Path, *, num_slots: int, num_ctx: int) -> LoadedModel:
+def open_engine(folder: Path, *, num_slots: int, num_ctx: int) -> VllmEngine:
     """Start vLLM on a model folder and wait until it is ready."""
     if shutil.which("vllm") is None:
         raise InputError(
             "vLLM is not installed", where="--engine vllm", fix="pip install vllm, on a machine with a CUDA GPU"
         )
-    tokenizer, template = open_template(OWN, folder)
     port, key = free_port(), secrets.token_urlsafe(32)
-    process = subprocess.Popen(
+    engine = VllmEngine(folder, make_client(f"http://127.0.0.1:{port}/v1", key), num_ctx=num_ctx, num_slots=num_slots)
+    engine.process = subprocess.Popen(
         command(folder, port=port, num_slots=num_slots, num_ctx=num_ctx),
         stdout=sys.stderr,
         env=variables_for_child(VLLM_API_KEY=key, VLLM_NO_USAGE_STATS="1", VLLM_DO_NOT_TRACK="1", HF_HUB_OFFLINE="1"),
     )
-    client = make_client(f"http://127.0.0.1:{port}/v1", key)
-    end_ids = read_special_tokens(folder).ends
-    engine = VllmEngine(client, num_ctx=num_ctx, num_slots=num_slots, end_ids=end_ids, process=process)
     try:
         engine.wait_until_ready()
     except (RunError, KeyboardInterrupt):
         engine.close()
         raise
-    return LoadedModel(engine, tokenizer, template)
+    return engine
 
 
 def _request(ids: Sequence[int], sampling: Sampling, guidance: Guidance) -> dict[str, Any]:

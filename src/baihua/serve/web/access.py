@@ -1,8 +1,7 @@
-"""Access rules: API key, host name and size of a request, checked before its body is read."""
+"""Access control: API key, host name and size of a request, checked before its body is read."""
 
 import hmac
 import ipaddress
-from dataclasses import dataclass
 from hashlib import sha256
 
 from starlette.datastructures import Headers
@@ -13,23 +12,13 @@ from baihua.serve.web.errors import HttpError
 # Paths that need no key: what the browser loads before it can ask for one, and the health check. None is secret.
 PUBLIC = ("/", "/health")
 PUBLIC_PREFIX = "/pages/"
+MAX_BODY_BYTES = 1024 * 1024
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """Requirements that every request must meet."""
-
-    key: str | None = None
-    """Bearer key required from clients; without one only requests to localhost are answered."""
-    max_body_bytes: int = 1024 * 1024
-    max_depth: int = 32
-    """Deepest nesting of a JSON body."""
 
 
 def is_loopback(host: str) -> bool:
@@ -41,17 +30,16 @@ def is_loopback(host: str) -> bool:
 
 
 class AccessGuard:
-    """ASGI middleware that applies the rules and adds security headers to every response.
+    """ASGI middleware that checks every request and adds security headers to every response.
 
-    Without a key the Host header must name this machine. Otherwise a page of another origin could point its own host
-    name here (DNS rebinding) and read everything.
+    `key` is the bearer key that clients must send. Without one the Host header must name this machine; otherwise a page
+    of another origin could point its own host name here (DNS rebinding) and read everything.
     """
 
-    def __init__(self, app: ASGIApp, rules: Rules) -> None:
+    def __init__(self, app: ASGIApp, key: str | None) -> None:
         self._app = app
-        self._rules = rules
         # Comparing hashes leaks neither the key's length nor, through timing, its characters.
-        self._key_hash = sha256(rules.key.encode()).digest() if rules.key else None
+        self._key_hash = sha256(key.encode()).digest() if key else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it with an error."""
@@ -74,14 +62,14 @@ class AccessGuard:
         if self._key_hash is not None and not _is_public(path) and not _has_key(headers, self._key_hash):
             return HttpError(401, "a valid API key is required: Authorization: Bearer KEY", code="invalid_api_key")
         length = headers.get("content-length", "0")
-        if length.isdigit() and int(length[:20]) > self._rules.max_body_bytes:
-            return too_large(self._rules.max_body_bytes)
+        if length.isdigit() and int(length[:20]) > MAX_BODY_BYTES:
+            return too_large()
         return None
 
 
-def too_large(max_bytes: int) -> HttpError:
+def too_large() -> HttpError:
     """The error for a body over the size limit."""
-    return HttpError(413, f"the request body is larger than {max_bytes:,} bytes", code="request_too_large")
+    return HttpError(413, f"the request body is larger than {MAX_BODY_BYTES:,} bytes", code="request_too_large")
 
 
 def _has_key(headers: Headers, key_hash: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""Starlette applications with our access rules and error responses."""
+"""Starlette applications with our access control and error responses."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -9,8 +9,8 @@ from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 
 from baihua.core.errors import BaihuaError
-from baihua.serve.web.access import AccessGuard, Rules
-from baihua.serve.web.errors import on_baihua_error, on_crash, on_http_error
+from baihua.serve.web.access import AccessGuard
+from baihua.serve.web.errors import on_error
 
 Lifespan = Callable[[Starlette], AbstractAsyncContextManager[None]]
 
@@ -23,18 +23,17 @@ async def _no_lifespan(app: Starlette) -> AsyncIterator[None]:
 def make_app(
     routes: Sequence[BaseRoute],
     *,
-    rules: Rules,
+    key: str | None,
     lifespan: Lifespan = _no_lifespan,
     middleware: Sequence[Middleware] = (),
 ) -> Starlette:
-    """An ASGI application; `middleware` sees requests before the access rules do."""
+    """An ASGI application; `middleware` sees requests before the access control does."""
     app = Starlette(
         routes=list(routes),
-        middleware=[*middleware, Middleware(AccessGuard, rules=rules)],
-        exception_handlers={HTTPException: on_http_error, BaihuaError: on_baihua_error, Exception: on_crash},
+        middleware=[*middleware, Middleware(AccessGuard, key=key)],
+        exception_handlers=dict.fromkeys((HTTPException, BaihuaError, Exception), on_error),
         lifespan=lifespan,
     )
-    app.state.rules = rules
     # By default Starlette redirects /v1/models/ to /v1/models; here a wrong path is a 404.
     app.router.redirect_slashes = False
     return app

@@ -39,11 +39,15 @@ class HttpError(HTTPException):
         return JSONResponse(self.as_json(), status_code=self.status_code, headers=self.headers)
 
 
-def as_http_error(error: BaihuaError) -> HttpError:
-    """Map one of our errors to a status: 400 if the client can fix it, 500 otherwise.
+def as_http_error(error: Exception) -> HttpError:
+    """Map any exception to an error response; one of our InputErrors is the client's to fix, others are not.
 
     The location (`where`) is left out: clients must not learn paths of this machine.
     """
+    if isinstance(error, HttpError):
+        return error
+    if not isinstance(error, BaihuaError):
+        return HttpError(500, "internal error; see the server's log", code="internal_error")
     text = f"{error.what} ({error.fix})" if error.fix else error.what
     if isinstance(error, TooLongError):
         return HttpError(400, text, code="context_length_exceeded", param="messages")
@@ -53,23 +57,12 @@ def as_http_error(error: BaihuaError) -> HttpError:
     return HttpError(500, "the model failed; see the server's log", code="engine_error")
 
 
-async def on_http_error(request: Request, error: Exception) -> Response:
-    """Starlette's handler for HTTP errors: ours, and its own for unknown paths and wrong methods."""
-    assert isinstance(error, HTTPException), "registered for HTTPException only"
-    if isinstance(error, HttpError):
-        return error.to_response()
-    message = f"{error.detail}: {request.method} {request.url.path}"
-    response = HttpError(error.status_code, message, code=CODES.get(error.status_code)).to_response()
-    response.headers.update(error.headers or {})
-    return response
-
-
-async def on_baihua_error(request: Request, error: Exception) -> Response:
-    """Starlette's handler for errors of the layers below."""
-    assert isinstance(error, BaihuaError), "registered for BaihuaError only"
+async def on_error(request: Request, error: Exception) -> Response:
+    """Starlette's handler for all exceptions; it logs the traceback of those that are not ours."""
+    if isinstance(error, HTTPException) and not isinstance(error, HttpError):
+        # Starlette's own, for an unknown path or a wrong method.
+        message = f"{error.detail}: {request.method} {request.url.path}"
+        found = HttpError(error.status_code, message, code=CODES.get(error.status_code))
+        found.headers = error.headers
+        return found.to_response()
     return as_http_error(error).to_response()
-
-
-async def on_crash(request: Request, error: Exception) -> Response:
-    """Starlette's handler for everything else; Starlette raises the error again, so its traceback is logged."""
-    return HttpError(500, "internal error; see the server's log", code="internal_error").to_response()

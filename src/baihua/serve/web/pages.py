@@ -10,19 +10,10 @@ from starlette.routing import Route
 
 from baihua.serve.web.errors import HttpError
 
-SOURCES = {
-    "default-src": "'none'",
-    "script-src": "'self'",
-    "style-src": "'self'",
-    "img-src": "'self' data: blob:",
-    "font-src": "'self'",
-    "connect-src": "'self'",
-    "manifest-src": "'self'",
-    "form-action": "'none'",
-    "base-uri": "'none'",
-    "frame-ancestors": "'none'",
-}
-POLICY = "; ".join(f"{name} {value}" for name, value in SOURCES.items())
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self'; "
+    "connect-src 'self'; manifest-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+)
 # Not left to `mimetypes`, which on Windows reads the registry.
 TYPES = {".js": "text/javascript", ".html": "text/html", ".css": "text/css", ".svg": "image/svg+xml"}
 FOLDER = resources.files("baihua.serve") / "pages"
@@ -31,13 +22,10 @@ FOLDER = resources.files("baihua.serve") / "pages"
 def page_routes(start: str) -> list[Route]:
     """Routes for the page at `/` and the files it loads from `/pages/`."""
 
-    async def first(request: Request) -> Response:
-        return read_page(start)
+    async def show(request: Request) -> Response:
+        return read_page(request.path_params.get("name", start))
 
-    async def other(request: Request) -> Response:
-        return read_page(request.path_params["name"])
-
-    return [Route("/", first), Route("/pages/{name:path}", other)]
+    return [Route("/", show), Route("/pages/{name:path}", show)]
 
 
 def read_page(name: str) -> Response:

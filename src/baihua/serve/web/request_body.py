@@ -1,5 +1,6 @@
 """The JSON body of a request, limited in size and depth and validated."""
 
+import itertools
 import json
 import re
 from typing import Any, NoReturn, TypeVar
@@ -7,9 +8,10 @@ from typing import Any, NoReturn, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
-from baihua.serve.web.access import Rules, too_large
+from baihua.serve.web.access import MAX_BODY_BYTES, too_large
 from baihua.serve.web.errors import HttpError
 
+MAX_DEPTH = 32
 STRING = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 # Python parses long integers in quadratic time, and no field needs this many digits.
 MAX_DIGITS = 400
@@ -31,12 +33,11 @@ async def read_json(request: Request) -> Any:
     The content type must be JSON: browsers send cross-origin requests of that type only after a CORS preflight, which
     this server never approves, so pages of other origins cannot call it.
     """
-    rules: Rules = request.app.state.rules
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         message = f"expected Content-Type: application/json, found {kind or 'none'}"
         raise HttpError(415, message, code="wrong_content_type")
-    return parse_json(await _read(request, rules.max_body_bytes), max_depth=rules.max_depth)
+    return parse_json(await _read(request))
 
 
 async def read_model(request: Request, model: type[M]) -> M:
@@ -51,7 +52,7 @@ async def read_model(request: Request, model: type[M]) -> M:
         raise HttpError(400, message, code="invalid_value", param=param) from None
 
 
-def parse_json(data: bytes, *, max_depth: int) -> Any:
+def parse_json(data: bytes, *, max_depth: int = MAX_DEPTH) -> Any:
     """Parse JSON; refuse deep nesting, lone surrogates, huge integers, NaN and Infinity."""
     outside_strings = STRING.sub(b"", data)
     if _depth(outside_strings) > max_depth:
@@ -70,24 +71,21 @@ def parse_json(data: bytes, *, max_depth: int) -> Any:
     return found
 
 
-async def _read(request: Request, max_bytes: int) -> bytes:
+async def _read(request: Request) -> bytes:
     body = bytearray()
     try:
         async for part in request.stream():
             body += part
-            if len(body) > max_bytes:
-                raise too_large(max_bytes)
+            if len(body) > MAX_BODY_BYTES:
+                raise too_large()
     except ClientDisconnect:
         raise _invalid("the client disconnected before the whole body arrived") from None
     return bytes(body)
 
 
 def _depth(outside_strings: bytes) -> int:
-    depth = deepest = 0
-    for byte in outside_strings:
-        depth += (byte in b"[{") - (byte in b"]}")
-        deepest = max(deepest, depth)
-    return deepest
+    steps = ((byte in b"[{") - (byte in b"]}") for byte in outside_strings)
+    return max(itertools.accumulate(steps), default=0)
 
 
 def _invalid(message: str) -> HttpError:
