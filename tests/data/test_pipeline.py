@@ -245,7 +245,7 @@ def test_a_filter_of_the_users_is_one_file(tmp_path: Path) -> None:
 
 def test_the_filter_in_the_guide_does_what_the_guide_says(tmp_path: Path) -> None:
     guide = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
-    code = guide.partition("```python\n")[2].partition("```")[0]
+    code = guide.partition("filters/shouting.py")[2].partition("```python\n")[2].partition("```")[0]
     folder = extend(tmp_path / "mine", {"data/filters/shouting.py": code})
     try:
         module = kinds.find("baihua.data.filters", "shouting")
