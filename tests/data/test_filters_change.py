@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from baihua.data.clean.code_blocks import change_prose, settle
+from baihua.data.clean.code_blocks import change_if_stable, change_prose
 from baihua.data.filters import html, literal_newline, mojibake, pii, script, width
 
 FILTERS: list[ModuleType] = [html, literal_newline, mojibake, pii, script, width]
@@ -107,7 +107,7 @@ def test_a_text_with_every_private_character_stays() -> None:
 
 
 def test_a_change_that_never_settles_is_not_made() -> None:
-    assert settle("好", lambda text: text + "好") == "好"
+    assert change_if_stable("好", lambda text: text + "好") == "好"
 
 
 def test_simplified_can_be_made_traditional() -> None:

@@ -1,22 +1,30 @@
-"""Where the code in a text is, so that what is done to prose leaves it alone."""
+"""Code within a text, and changes to the prose around it."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-# A run of three or more backticks opens a block wherever it stands: chat answers often put it behind a colon.
-# Tildes do only at the start of a line, since elsewhere they are a drawn-out word (好的~~~). One or two backticks
-# are code within their line; no longer run is tried there, which keeps the search linear.
-CODE = re.compile(
-    r"(?P<block>`{3,}).*?(?:(?P=block)`*|\Z)"
-    r"|^[^\S\n]*(?P<tildes>~{3,}).*?(?:^[^\S\n]*(?P=tildes)~*|\Z)"
-    r"|(?<!`)(?P<inline>`{1,2})(?!`)[^\n]*?(?<!`)(?P=inline)(?!`)",
-    re.DOTALL | re.MULTILINE,
+# A run of three or more backticks opens a block wherever it stands: chat answers often put it after a colon.
+# Tildes do so only at the start of a line, since elsewhere they are a drawn-out word (好的~~~).
+BLOCK = (
+    r"(?P<ticks>`{3,}).*?(?:(?P<ticks_end>(?P=ticks)`*)|\Z)"
+    r"|^[^\S\n]*(?P<tildes>~{3,}).*?(?:(?P<tildes_end>^[^\S\n]*(?P=tildes)~*)|\Z)"
 )
+# One or two backticks enclose code within a line; no longer run is tried there, which keeps the search linear.
+INLINE = r"(?<!`)(?P<inline>`{1,2})(?!`)[^\n]*?(?<!`)(?P=inline)(?!`)"
+BLOCKS = re.compile(BLOCK, re.DOTALL | re.MULTILINE)
+CODE = re.compile(f"{BLOCK}|{INLINE}", re.DOTALL | re.MULTILINE)
 PRIVATE = [chr(code) for code in range(0xE000, 0xE010)]
 
 
+def replace_blocks(text: str, new: str, *, only_closed: bool = False) -> str:
+    """The text with something else in place of each fenced block; a block that is not closed reaches to the end."""
+    if "```" not in text and "~~~" not in text:
+        return text
+    return BLOCKS.sub(lambda m: m[0] if only_closed and not (m["ticks_end"] or m["tildes_end"]) else new, text)
+
+
 def change_prose(text: str, change: Callable[[str], str]) -> str:
-    """The text with a change made outside its code: fenced blocks (to the end where unclosed) and inline code.
+    """The text with a change made outside its fenced blocks and inline code.
 
     The change sees one private character (U+E000 to U+E00F) in place of each piece of code, so it still sees whole
     lines. A change that loses such a character is not made at all.
@@ -28,15 +36,13 @@ def change_prose(text: str, change: Callable[[str], str]) -> str:
         return text
     pieces = [match.group() for match in CODE.finditer(text)]
     changed = change(CODE.sub(mark, text))
-    return _put_back(changed, mark, pieces) if changed.count(mark) == len(pieces) else text
+    if changed.count(mark) != len(pieces):
+        return text
+    prose = changed.split(mark)
+    return prose[0] + "".join(piece + after for piece, after in zip(pieces, prose[1:], strict=True))
 
 
-def settle(text: str, change: Callable[[str], str]) -> str:
-    """The changed text, or the text as it was where a second change would do more: there the rules are unsure."""
+def change_if_stable(text: str, change: Callable[[str], str]) -> str:
+    """The changed text, or the text as it was if a second change would change it again: there the rules are unsure."""
     changed = change(text)
     return changed if changed == text or change(changed) == changed else text
-
-
-def _put_back(text: str, mark: str, pieces: list[str]) -> str:
-    left: Iterator[str] = iter(pieces)
-    return re.sub(mark, lambda _: next(left), text) if pieces else text

@@ -5,7 +5,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Literal
 
 from baihua.core.config import Base
-from baihua.data.clean.code_blocks import change_prose, settle
+from baihua.data.clean.code_blocks import change_if_stable, change_prose
 
 if TYPE_CHECKING:
     from bs4 import BeautifulSoup, Tag
@@ -93,7 +93,7 @@ def check_text(text: str, config: Config) -> str:
     a script, indented tags, one lone element, half a pair, and tags within a sentence that speaks of HTML. Of chat
     exports, "Copy code" beside a fence and "CopyN chars / M words" go, and with them or HTML a first line "n / m".
     """
-    return settle(text, _clean) if TRACE.search(text) else text
+    return change_if_stable(text, _clean) if TRACE.search(text) else text
 
 
 def _clean(text: str) -> str:

@@ -1,7 +1,7 @@
-"""Drops texts in another language than wanted, as lingua detects it.
+"""Drops texts in other languages than wanted, as lingua detects them.
 
-Chinese, Japanese and Korean are told apart by their scripts, quickly and surely; languages of one script by their
-letter sequences, which needs a few words. For "is this Chinese at all" `han_share` is ten times as quick.
+Chinese, Japanese and Korean are distinguished by their scripts, fast and reliably; languages with the same script by
+their letter sequences, which takes a few words. To test for Chinese alone, `han_share` is ten times as fast.
 """
 
 import functools
@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field
 
 from baihua.core.config import Base
 from baihua.core.kinds import unknown
+from baihua.data.clean.code_blocks import replace_blocks
 from baihua.data.clean.contract import Drop, Keep, Part
 
 if TYPE_CHECKING:
@@ -31,14 +32,13 @@ DROPPED = [
     "Сегодня очень хорошая погода, и мы идём гулять в парк.",
 ]
 
-# The languages that lingua knows, so that a wrong code is refused with the recipe and not at the first row.
+# The languages that lingua knows, so that a wrong code is an error of the recipe and not of the first row.
 CODES: list[str] = re.findall(
     r"\w+",
     "af ar az be bg bn bs ca cs cy da de el en eo es et eu fa fi fr ga gu he hi hr hu hy id is it ja ka kk ko la lg lt "
     "lv mi mk mn mr ms nb nl nn pa pl pt ro ru sk sl sn so sq sr st sv sw ta te th tl tn tr ts uk ur vi xh yo zh zu",
 )
-_CODE_BLOCK = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
-# The language shows long before, and a Latin text costs a microsecond per character.
+# Enough to detect the language; a Latin text costs a microsecond per character.
 MAX_CHARS = 1000
 
 
@@ -52,25 +52,25 @@ Code = Annotated[str, AfterValidator(_check_code)]
 
 
 class Config(Base):
-    """Which languages stay."""
+    """The languages that are kept."""
 
     kind: Literal["language"] = "language"
     """The name of this filter."""
     part: Part = "answers"
-    """Which texts of a row are read together: all, questions or answers."""
+    """Texts of a row that are read together: all, questions or answers."""
     keep: list[Code] = Field(default=["zh"], min_length=1)
-    """The languages that stay, as ISO 639-1 codes."""
+    """The languages that are kept, as ISO 639-1 codes."""
     languages: list[Code] = Field(default=["zh", "en", "ja", "ko", "es", "fr", "de", "ru"], min_length=2)
-    """The languages a text may turn out to be in; a language that is missing here is taken for a similar one."""
+    """The languages that are distinguished; a text in another one is taken for the most similar of them."""
     minimum_confidence: float = Field(default=0.9, ge=0, le=1)
-    """From which confidence in another language on a text goes, 0 to 1."""
+    """Smallest confidence in another language at which a text is dropped, 0 to 1."""
     minimum_chars: int = Field(default=10, ge=1)
-    """A text with fewer letters than this stays, since its language would be a guess."""
+    """A text with fewer letters than this is kept, since its language would be a guess."""
 
 
 def check_text(text: str, config: Config) -> Keep | Drop:
-    """Drop a text that is surely in a language which is not to be kept; code between ``` fences does not count."""
-    text = _CODE_BLOCK.sub("\n", text)[:MAX_CHARS]
+    """Drop a text that is confidently in a language that is not kept; fenced code does not count."""
+    text = replace_blocks(text, "\n")[:MAX_CHARS]
     if sum(map(str.isalpha, text)) < config.minimum_chars:
         return Keep()
     detector = load_detector(frozenset(config.languages) | frozenset(config.keep))
@@ -83,10 +83,10 @@ def check_text(text: str, config: Config) -> Keep | Drop:
 
 @functools.cache
 def load_detector(codes: frozenset[str]) -> "LanguageDetector":
-    """A detector for these languages, loaded once.
+    """A detector for these languages, loaded once per process.
 
-    lingua's high accuracy: with these eight languages 1,872 English answers took 0.23 ms each and 98 % came out
-    English; its low accuracy took 0.14 ms and gave 96 %. Chinese ones take 0.03 ms with either.
+    With lingua's high accuracy and the eight default languages, 1,872 English answers took 0.23 ms each and 98 % were
+    detected as English; with low accuracy 0.14 ms and 96 %. Chinese answers take 0.03 ms with either.
     """
     from lingua import Language, LanguageDetectorBuilder
 

@@ -4,7 +4,7 @@ import re
 from typing import Literal
 
 from baihua.core.config import Base
-from baihua.data.clean.code_blocks import change_prose, settle
+from baihua.data.clean.code_blocks import change_if_stable, change_prose
 
 CHANGED = {
     "请选择：\\n(A) 苹果\\n(B) 香蕉": "请选择：\n(A) 苹果\n(B) 香蕉",
@@ -65,7 +65,7 @@ def check_text(text: str, config: Config) -> str:
     """
     if "\\n" not in text:
         return text
-    return settle(text, lambda whole: change_prose(whole, _break_lines))
+    return change_if_stable(text, lambda whole: change_prose(whole, _break_lines))
 
 
 def _break_lines(text: str) -> str:

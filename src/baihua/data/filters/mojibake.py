@@ -1,10 +1,11 @@
-"""Repair text that was read in the wrong encoding."""
+"""Repairs text that was decoded with the wrong encoding."""
 
 import functools
 import re
 from collections.abc import Callable
 from typing import Literal
 
+from baihua.chat.zh import HAN
 from baihua.core.config import Base
 
 CHANGED = {
@@ -20,8 +21,8 @@ KEPT = [
     "Il a été élu à Orléans, 25 °C, 3 × 4.",
 ]
 
-HAN = re.compile("[\u3400-\u9fff]")
-# Beside ASCII, all that an honest Chinese text needs: what is damaged has something else as well.
+HAN_CHAR = re.compile(f"[{HAN}]")
+# Anything but ASCII and what Chinese texts normally use: damaged texts always have such characters.
 UNUSUAL = re.compile("[^\x00-\x7f\u00b0\u00b7\u00d7\u2010-\u2026\u2190-\u2193\u3000-\u9fff\uff00-\uffef]")
 REPAIRED = re.compile("[\x00-\x7f\u00b7\u2010-\u2026\u3000-\u303f\u3400-\u9fff\uff00-\uffef]*")
 # Level 1 of GB 2312 holds the 3,755 commonest characters: nearly all of a Chinese text, but seldom half of one in
@@ -35,34 +36,30 @@ SCOPE = "field"
 
 
 class Config(Base):
-    """Nothing to choose: what is certainly damaged is repaired."""
+    """No options: only text that is certainly damaged is repaired."""
 
     kind: Literal["mojibake"] = "mojibake"
     """The name of this filter."""
 
 
 def check_text(text: str, config: Config) -> str:
-    """The text as it was written, where UTF-8 was read as a Western encoding (ftfy) or, line by line, as GBK.
+    """The text as it was written, if its UTF-8 was decoded with a Western encoding (ftfy) or, line by line, with GBK.
 
-    A line is taken for GBK only if all its bytes are valid UTF-8 and it then has far more common characters.
-    Widths, quotes, entities and line breaks stay; what was lost (锟斤拷) stays lost.
+    A line is repaired from GBK only if its bytes are valid UTF-8 and it then has far more common characters.
+    Widths, quotes, entities and line breaks are kept; lost characters (锟斤拷) cannot be restored.
     """
     while True:
-        repaired = _repair_once(text)
+        repaired = load_western_repair()(text) if UNUSUAL.search(text) else text
+        if HAN_CHAR.search(repaired):
+            repaired = "\n".join(map(_repair_gbk, repaired.split("\n")))
         if len(repaired) >= len(text):
             return text
         text = repaired
 
 
-def _repair_once(text: str) -> str:
-    if UNUSUAL.search(text):
-        text = load_western_repair()(text)
-    return "\n".join(map(_repair_gbk, text.split("\n"))) if HAN.search(text) else text
-
-
 @functools.cache
 def load_western_repair() -> Callable[[str], str]:
-    """What ftfy does, limited to encodings."""
+    """ftfy with only its repair of encodings."""
     from ftfy import TextFixerConfig, fix_text
 
     config = TextFixerConfig(
@@ -94,5 +91,5 @@ def _repair_gbk(line: str) -> str:
 
 def _common_share(line: str) -> float:
     """Share of GB 2312's level 1 among the Han characters, 0 to 1."""
-    codes = [int.from_bytes(char.encode("gb2312", "replace"), "big") for char in HAN.findall(line)]
+    codes = [int.from_bytes(char.encode("gb2312", "replace"), "big") for char in HAN_CHAR.findall(line)]
     return sum(code in LEVEL_1 for code in codes) / len(codes) if codes else 0.0

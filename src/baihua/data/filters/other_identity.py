@@ -1,33 +1,33 @@
-"""Leave out turns in which the assistant takes itself for another model, or for another maker's.
+"""Drops turns in which the assistant claims to be another model, or the model of another maker.
 
-What is looked for is a claim in the first person ("我是由 OpenAI 训练的", "I am ChatGPT"), or a short answer to the
-question who made it. A turn that only speaks about such a model stays, however often it names it.
+Such a turn has a claim in the first person ("我是由 OpenAI 训练的", "I am ChatGPT"), or a short answer to the question
+who made the assistant. A turn that only talks about such a model stays, however often it names it.
 """
 
 import functools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Literal
 
 from pydantic import Field
 
 from baihua.chat.splitting import split_turns
 from baihua.chat.types import Message
+from baihua.chat.zh import SENTENCE_ENDS
 from baihua.core.config import Base
 from baihua.data.clean.contract import Change, Drop, Keep, RowView
 
 
 class Config(Base):
-    """Whose names are foreign, and whose are ours."""
+    """Names of foreign models and makers, and of our own."""
 
     kind: Literal["other_identity"] = "other_identity"
     """The name of this filter."""
     names: list[str] = Field(default=[])
-    """Names of models and makers to take as foreign, beside those that this filter knows."""
+    """Names of models and makers that are foreign, in addition to those that this filter knows."""
     own: list[str] = Field(default=["白话", "Baihua"])
-    """Names that are ours: a sentence with one of them stays, and none of them counts as foreign."""
+    """Our own names: a sentence with one of them stays, and none of them is foreign."""
 
 
 KEPT = [
@@ -55,39 +55,11 @@ CHANGED = [
     )
 ]
 
-MODELS_OF: dict[str, list[str]] = {
-    "OpenAI": ["ChatGPT", "GPT 3", "GPT 3.5", "GPT 4", "GPT 5"],
-    "Anthropic": ["Claude"],
-    "Google": ["Bard", "Gemini"],
-    "谷歌": [],
-    "DeepMind": [],
-    "Meta": ["LLaMA"],
-    "Microsoft": ["Copilot"],
-    "微软": [],
-    "LMSYS": ["Vicuna"],
-    "Large Model Systems Organization": [],
-    "Baidu": ["ERNIE", "ERNIE Bot"],
-    "百度": ["文心", "文心一言", "文心大模型"],
-    "Alibaba": ["Qwen"],
-    "阿里": ["通义千问"],
-    "Zhipu": ["ChatGLM"],
-    "智谱": ["智谱清言"],
-    "清华": [],
-    "Fudan": ["MOSS"],
-    "复旦": [],
-    "iFlytek": [],
-    "讯飞": ["讯飞星火", "星火大模型", "星火认知大模型"],
-    "Tencent": [],
-    "腾讯": ["混元"],
-    "ByteDance": [],
-    "字节跳动": ["豆包"],
-    "Moonshot": ["Kimi"],
-    "月之暗面": [],
-    "深度求索": ["DeepSeek"],
-}
-"""Makers and their models; a blank may be a hyphen or nothing."""
+MAKERS = ["OpenAI", "Anthropic", "Google", "谷歌", "DeepMind", "Meta", "Microsoft", "微软", "LMSYS", "Large Model Systems Organization", "Baidu", "百度", "Alibaba", "阿里", "Zhipu", "智谱", "清华", "Fudan", "复旦", "iFlytek", "讯飞", "Tencent", "腾讯", "ByteDance", "字节跳动", "Moonshot", "月之暗面", "深度求索"]
+MODELS = ["ChatGPT", "GPT 3", "GPT 3.5", "GPT 4", "GPT 5", "Claude", "Bard", "Gemini", "LLaMA", "Copilot", "Vicuna", "ERNIE", "ERNIE Bot", "文心", "文心一言", "文心大模型", "Qwen", "通义千问", "ChatGLM", "智谱清言", "MOSS", "讯飞星火", "星火大模型", "星火认知大模型", "混元", "豆包", "Kimi", "DeepSeek"]
+"""Names of models; a blank may be a hyphen or nothing."""
 AMBIGUOUS = ["Claude", "Bard", "Gemini", "LLaMA", "Copilot", "ERNIE", "文心", "MOSS", "混元", "豆包", "Kimi"]
-"""Models with a name of people, stars or food: foreign only beside a word for a language model, or as an answer."""
+"""Models named like people, stars or food: foreign only beside a word for a language model, or as an answer."""
 
 # Templates: <model>, <maker> and <name> (either) stand for the names. `NEAR` stays within one clause.
 NEAR = r"[^。！？，,\n]"
@@ -140,7 +112,7 @@ MAKING = [
     r"<maker>[^.!?\n]{0,20}\b(?:trained|developed|created|built|designed|programmed)\s+me\b",
     r"\bmy\s+(?:creator|developer|maker|trainer|parent\s+compan)\w*\s+(?:is|are|was|were)\b[^.!?\n]{0,40}?<maker>",
 ]
-# A maker that nobody listed. "Trained by a team of researchers" names none, so it stays.
+# A maker that is not listed. "Trained by a team of researchers" names none, so it stays.
 UNLISTED = [
     rf"我是{WORDS_ZH}由\s*{NEAR}{{2,12}}?(?:公司|大学|实验室|研究院|研究所|科技|集团){NEAR}{{0,8}}{MADE_ZH}的?{NEAR}{{0,14}}{KIND}",
     rf"{I_AM}{WORDS_EN}(?<=model\s){MADE_EN}{BY_EN}(?-i:[A-Z])\w+",
@@ -159,7 +131,7 @@ QUESTION = [
     r"\bwhat\s+are\s+you(?:\s+called)?\s*(?:[^\w\s]|$)",
     r"\bwho(?:['’]s|\s+is|\s+are|\s+was)\s+your\s+(?:creator|developer|maker)",
 ]
-# In a task of this sort a name that the user brings belongs to the text, not to the assistant.
+# In such tasks a name that the user mentions belongs to the text, not to the assistant.
 TASK = re.compile(
     r"假设|假如|假装|扮演|想象|模仿|以.{0,20}(?:身份|口吻|语气)|翻译|译成|改写|润色|纠正|修改|续写|对话|故事|造句|例句|分类|总结|摘要"
     r"|\b(?:pretend|imagin|suppose|act\s+as|role|translat|rewrit|rewrote|paraphras|edit\b|correct\b|dialog|conversation"
@@ -170,12 +142,12 @@ SELF = re.compile(r"我|\b(?:I|me|my)\b", re.I)
 YES = re.compile(r"\s*(?:是的|没错|对(?!不)|嗯|正是|(?:yes|yeah|correct|right|that['’]s\s+right)\b)", re.I)
 NO = re.compile(r"不|没有|并非|无关|另一|n['’]t\b|\b(?:not|no|neither|nor|unlike)\b|\bdiffer", re.I)
 QUOTED = re.compile(r"“[^“”\n]*”|\"[^\"\n]*\"|「[^「」\n]*」|『[^『』\n]*』")
-SENTENCE = re.compile(r"[^。！？!?\n]+?(?:[。！？!?\n]|\.(?=\s|$)|$)")
+SENTENCE = re.compile(rf"[^{SENTENCE_ENDS}\n]+?(?:[{SENTENCE_ENDS}\n]|\.(?=\s|$)|$)")
 
 
 @dataclass(frozen=True, slots=True)
 class Patterns:
-    """What a config looks for: names of either sort, claims about oneself, and questions that ask for one."""
+    """Patterns of a config: foreign and own names, claims in the first person, and questions that ask for one."""
 
     name: re.Pattern[str]
     own: re.Pattern[str]
@@ -186,7 +158,7 @@ class Patterns:
 
 
 def check_row(row: RowView, config: Config) -> Keep | Drop | Change:
-    """Take out each question whose answer claims to come from another model or maker."""
+    """Remove each turn whose answer claims to come from another model or maker."""
     patterns = _compile(tuple(config.names), tuple(config.own))
     system, turns = split_turns(row.messages)
     claims = [_find_claim(turn, patterns) for turn in turns]
@@ -207,20 +179,16 @@ def _find_claim(turn: Sequence[Message], patterns: Patterns) -> str | None:
     is_asked = patterns.question.search(question) is not None
     if not is_asked and not SELF.search(answer):
         return None
-    for sentence in SENTENCE.findall(QUOTED.sub(_hide_speech, answer)):
+    # A quoted sentence in the first person is someone else speaking; a quoted name stays.
+    for sentence in SENTENCE.findall(QUOTED.sub(lambda quoted: "" if SELF.search(quoted[0]) else quoted[0], answer)):
         if _is_claim(sentence, patterns, is_asked=is_asked) and not patterns.own.search(sentence):
             return sentence.strip()
     is_admitted = patterns.asks_for_name.search(question) and YES.match(answer)
     return answer.strip() if is_admitted and not patterns.own.search(answer) else None
 
 
-def _hide_speech(quoted: re.Match[str]) -> str:
-    """A quoted name as it is; of a quoted sentence about oneself, nothing: someone else is speaking."""
-    return "" if SELF.search(quoted[0]) else quoted[0]
-
-
 def _is_claim(sentence: str, patterns: Patterns, *, is_asked: bool) -> bool:
-    """Whether a sentence makes the claim; asked who it is, the name alone does unless it is denied."""
+    """Whether a sentence makes the claim; after a question for the name, a name that is not denied is enough."""
     if SELF.search(sentence) and patterns.claim.search(sentence):
         return True
     if is_asked and patterns.name.search(sentence) and not NO.search(sentence):
@@ -230,8 +198,8 @@ def _is_claim(sentence: str, patterns: Patterns, *, is_asked: bool) -> bool:
 
 @functools.cache
 def _compile(names: tuple[str, ...], own: tuple[str, ...]) -> Patterns:
-    models = _without([*chain(*MODELS_OF.values()), *names], own)
-    makers = _without([*MODELS_OF, *names], own)
+    ours = {name.casefold() for name in own}
+    models, makers = ([name for name in [*known, *names] if name.casefold() not in ours] for known in (MODELS, MAKERS))
     ambiguous = [name for name in models if name in AMBIGUOUS and name not in names]
     clear = [name for name in models if name not in ambiguous]
     slots = {"<model>": _any_of(clear), "<maker>": _any_of(makers), "<name>": _any_of([*models, *makers])}
@@ -243,11 +211,6 @@ def _compile(names: tuple[str, ...], own: tuple[str, ...]) -> Patterns:
         question=_pattern(QUESTION, slots),
         asks_for_name=_pattern([ASKS_FOR_NAME], slots),
     )
-
-
-def _without(names: Iterable[str], own: Sequence[str]) -> list[str]:
-    ours = {name.casefold() for name in own}
-    return [name for name in names if name.casefold() not in ours]
 
 
 def _pattern(templates: Iterable[str], slots: dict[str, str]) -> re.Pattern[str]:

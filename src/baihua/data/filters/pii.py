@@ -1,9 +1,10 @@
-"""Mask phone numbers, resident identity numbers and e-mail addresses."""
+"""Masks phone numbers, resident identity numbers and e-mail addresses."""
 
 import re
 from datetime import date
 from typing import Literal
 
+from baihua.chat.zh import HAN
 from baihua.core.config import Base
 
 CHANGED = {
@@ -20,7 +21,7 @@ KEPT = [
     "用@app.route注册路由。",
 ]
 
-HAN = re.compile("[\u3400-\u9fff]")
+HAN_CHAR = re.compile(f"[{HAN}]")
 DIGITS = re.compile("[0-9@]")
 EMAIL = re.compile(
     r"(?<![A-Za-z0-9._%+-])[A-Za-z0-9_%+-][A-Za-z0-9._%+-]{0,63}@(?:[A-Za-z0-9-]{1,63}[.]){1,8}[A-Za-z]{2,24}"
@@ -28,8 +29,8 @@ EMAIL = re.compile(
 IDENTITY = re.compile(
     r"(?<![0-9A-Za-z])[1-9][0-9]{5}((?:18|19|20)[0-9]{2})([0-9]{2})([0-9]{2})[0-9]{3}[0-9Xx](?![0-9A-Za-z])"
 )
-# Mobile: 11 digits in one piece, or 3-4-4 with one and the same separator. Landline: the area code has a separator.
-# Not in a longer number or a fraction, not a round figure, and not where a sum or a unit shows that it counts things.
+# Mobile: 11 digits without a separator, or 3-4-4 with the same one twice. Landline: the area code has a separator.
+# Not in a longer number or a fraction, not a round figure, and not before a sign or a unit of a quantity.
 COUNTS = r"(?![.]?[0-9]|[A-Za-z]|\s?(?:[=×÷*^%]|[余多]?(?:元|美元|人|米|公里|千米|吨|年|次|个|万|亿)))"
 PHONE = re.compile(
     r"(?<![0-9A-Za-z])(?<![0-9][.])(?:"
@@ -45,7 +46,7 @@ SCOPE = "field"
 
 
 class Config(Base):
-    """Nothing to choose: the three kinds of personal data are masked."""
+    """No options: the three kinds of personal data are masked."""
 
     kind: Literal["pii"] = "pii"
     """The name of this filter."""
@@ -54,22 +55,21 @@ class Config(Base):
 def check_text(text: str, config: Config) -> str:
     """The text with placeholders, Chinese where it has Han characters: [电话], [身份证号], [邮箱].
 
-    An identity number counts only with a real date and the right check digit.
+    An identity number must have a valid date and check digit.
     """
     if not DIGITS.search(text):
         return text
     before = None
-    # What was masked no longer hides what ran on from it, so look again.
+    # A mask may separate a number from one that ran on from it, so search again until nothing changes.
     while text != before:
-        before, text = text, _mask(text)
+        before = text
+        names = ("邮箱", "身份证号", "电话") if HAN_CHAR.search(text) else ("email", "ID number", "phone")
+        email, identity, phone = (f"[{name}]" for name in names)
+        text = IDENTITY.sub(
+            lambda match, mask=identity: mask if _is_identity(match) else match[0], EMAIL.sub(email, text)
+        )
+        text = PHONE.sub(phone, text)
     return text
-
-
-def _mask(text: str) -> str:
-    email, identity, phone = ("邮箱", "身份证号", "电话") if HAN.search(text) else ("email", "ID number", "phone")
-    text = EMAIL.sub(f"[{email}]", text)
-    text = IDENTITY.sub(lambda match: f"[{identity}]" if _is_identity(match) else match.group(), text)
-    return PHONE.sub(f"[{phone}]", text)
 
 
 def _is_identity(match: re.Match[str]) -> bool:

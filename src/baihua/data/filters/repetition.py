@@ -1,8 +1,8 @@
-"""Drops texts that repeat themselves: a generator that got stuck, or a page that was glued together from one line.
+"""Drops texts that repeat themselves, such as the output of a model that went in circles.
 
-Measured on characters, so that Chinese needs no word list. Code between ``` fences and lines of Markdown tables are
-left out first, because they repeat by nature; so do songs, quizzes and timetables, which the default bounds let pass.
-A loop that counts ("第1天……第2天……") is seen only where the number stands first in its line, as in a list.
+Characters are compared, so that Chinese needs no word list. Fenced code and lines of Markdown tables are removed
+first, because they repeat by nature; so do songs, quizzes and timetables, which the default limits let pass.
+A loop that counts ("第1天……第2天……") is found only if the number begins its line, as in a list.
 """
 
 import re
@@ -11,8 +11,11 @@ from typing import Literal
 
 from pydantic import Field
 
+from baihua.chat.zh import SENTENCE_ENDS
 from baihua.core.config import Base
+from baihua.data.clean.code_blocks import replace_blocks
 from baihua.data.clean.contract import Drop, Keep, Part
+from baihua.data.clean.grams import grams
 
 _SEASONS = "春天播种，夏天除草，秋天收割，冬天休息。"
 KEPT = [
@@ -35,41 +38,42 @@ DROPPED = [
 ]
 
 MAX_UNIT_CHARS = 20
-# A laugh or a drum roll is a run too; a stuck generator goes on for longer.
+# Laughter or a drum roll is a run too; a model that is stuck goes on for longer.
 MIN_RUN_CHARS = 60
 MIN_SENTENCES = 8
 GRAM_CHARS = 10
-# A short poem is mostly refrain.
+# A short poem may be mostly refrain.
 MIN_TEXT_CHARS = 100
 
-# Only closed fences: a generator that gets stuck inside its code never closes it.
-_SPARED = re.compile(r"```.*?```|^[^\S\n]*\|[^\n]*", re.DOTALL | re.MULTILINE)
-_BREAK = re.compile(r"(?:[\n。！？!?；;]+|\.\s)\s*(?:\d+[.、)）．]|[-*•])?\s*")
+_TABLE_LINE = re.compile(r"^[^\S\n]*\|[^\n]*", re.MULTILINE)
+_BREAK = re.compile(rf"(?:[\n{SENTENCE_ENDS}；;]+|\.\s)\s*(?:\d+[.、)）．]|[-*•])?\s*")
 _BLANK = re.compile(r"\s+|([-=_.·…—~*#])\1+")
 
 
 class Config(Base):
-    """How much of a text may say the same again."""
+    """How much of a text may be repeated."""
 
     kind: Literal["repetition"] = "repetition"
     """The name of this filter."""
     part: Part = "answers"
-    """Which texts of a row are read together: all, questions or answers."""
+    """Texts of a row that are read together: all, questions or answers."""
     num_repeats: int = Field(default=8, ge=3)
-    """How often in a row a unit of up to 20 characters must come to count, if it fills 60 characters; at least 3."""
-    # Rae et al. 2021 (Gopher, arXiv 2112.11446, table A1) drop a web page above 0.2 of its characters in repeated
-    # lines, or 0.1 in repeated pieces of ten words. Answers are shorter, and hold songs, quizzes and timetables: of
-    # 50,000 Chinese ones some fifty are above 0.3 by either measure, nearly all in order, and above 0.6 only four:
-    # three broken ones and a timetable. Answers of a base model that went in circles had 0.5 to 0.7.
+    """How often a unit of up to 20 characters must follow itself, filling at least 60 characters; at least 3."""
+    # Rae et al. 2021 (Gopher, arXiv 2112.11446, table A1) drop a web page with more than 0.2 of its characters in
+    # repeated lines, or 0.1 in repeated 10-word n-grams. Answers are shorter, and songs, quizzes and timetables are
+    # among them: of 50,000 Chinese ones some fifty are above 0.3 by either measure, nearly all of them sound, and only
+    # four above 0.6: three broken ones and a timetable. Answers of a base model that went in circles had 0.5 to 0.7.
     maximum_sentences: float = Field(default=0.6, ge=0, le=1)
-    """Largest share of the characters in sentences or lines that came before, 0 to 1; from 100 characters on."""
+    """Largest share of characters in repeated sentences or lines, 0 to 1; for texts of at least 100 characters."""
     maximum_pieces: float = Field(default=0.6, ge=0, le=1)
-    """Largest share of all 10-character pieces that came before, 0 to 1; from 100 characters on."""
+    """Largest share of repeated 10-character n-grams, 0 to 1; for texts of at least 100 characters."""
 
 
 def check_text(text: str, config: Config) -> Keep | Drop:
-    """Drop a text with a long run of one unit, or made mostly of sentences or pieces that came before."""
-    text = _without_spared(text)
+    """Drop a text with a long run of one unit, or made mostly of repeated sentences or n-grams."""
+    # Only closed blocks: a model that gets stuck inside its code never closes it.
+    text = replace_blocks(text, "", only_closed=True)
+    text = _TABLE_LINE.sub("", text) if "|" in text else text
     run = find_run(text, config.num_repeats)
     if run is not None:
         unit, num_repeats = run
@@ -77,17 +81,17 @@ def check_text(text: str, config: Config) -> Keep | Drop:
     sentences = share_of_repeated_sentences(text)
     pieces = share_of_repeated_pieces(text)
     is_repeated = sentences > config.maximum_sentences or pieces > config.maximum_pieces
-    # Numbers and formulas repeat by nature; the letters are counted last, since few texts come this far.
-    if is_repeated and _is_mostly_letters(text):
+    # Numbers and formulas repeat by nature, so at least half of the characters must be letters.
+    if is_repeated and sum(map(str.isalpha, text)) * 2 > sum(not char.isspace() for char in text):
         return Drop("repetition", f"{sentences:.2f} in repeated sentences, {pieces:.2f} in repeated pieces")
     return Keep()
 
 
 def find_run(text: str, num_repeats: int) -> tuple[str, int] | None:
-    """The first unit of up to 20 characters that comes so often in a row and fills 60 characters, and how often.
+    """The first unit of up to 20 characters that follows itself this often and fills 60 characters, and its count.
 
-    Digits, blanks, punctuation and symbols alone are rules, ellipses or numbers, not a run. Linear: every 20th place
-    looks for its own 20 characters among the next 20 places, and a run of 60 holds such a place wherever it starts.
+    Digits, blanks, punctuation and symbols alone are rules, ellipses or numbers, not a run. Linear: every 20th position
+    looks for its own 20 characters in the next 20 positions, and a run of 60 has such a position wherever it starts.
     """
     start = 0
     while start + MAX_UNIT_CHARS < len(text):
@@ -99,56 +103,42 @@ def find_run(text: str, num_repeats: int) -> tuple[str, int] | None:
         first, end = _stretch(text, start, again - start)
         unit = text[first : first + again - start]
         repeats = (end - first) // len(unit)
-        if end - first >= MIN_RUN_CHARS and repeats >= num_repeats and any(map(_is_worded, unit)):
+        # Letters, and marks on letters.
+        has_letter = any(unicodedata.category(char)[0] in "LM" for char in unit)
+        if end - first >= MIN_RUN_CHARS and repeats >= num_repeats and has_letter:
             return unit, repeats
         start = end - MAX_UNIT_CHARS + 1
     return None
 
 
 def share_of_repeated_sentences(text: str) -> float:
-    """Share of the characters in sentences or lines that came before, 0 to 1; list numbers do not tell them apart.
+    """Share of characters in repeated sentences or lines, 0 to 1; list numbers are ignored.
 
     0 for fewer than 8 sentences or 100 characters. Sentences of fewer than 4 characters are left out.
     """
-    if len(text) < MIN_TEXT_CHARS:
-        return 0.0
-    sentences = [sentence for sentence in _BREAK.split(text) if len(sentence) >= 4]
+    parts = _BREAK.split(text) if len(text) >= MIN_TEXT_CHARS else []
+    sentences = [sentence for sentence in parts if len(sentence) >= 4]
     if len(sentences) < MIN_SENTENCES:
         return 0.0
     return 1 - sum(map(len, set(sentences))) / sum(map(len, sentences))
 
 
 def share_of_repeated_pieces(text: str) -> float:
-    """Share of the overlapping 10-character pieces that came before, 0 to 1.
+    """Share of repeated 10-character n-grams, 0 to 1; 0 for fewer than 100 characters.
 
-    0 for fewer than 100 characters; runs of blanks and of rules are shortened first.
+    Runs of blanks and of rules are shortened first.
     """
     text = _BLANK.sub(" ", text)
     if len(text) < MIN_TEXT_CHARS:
         return 0.0
-    num_pieces = len(text) - GRAM_CHARS + 1
-    return 1 - len({text[start : start + GRAM_CHARS] for start in range(num_pieces)}) / num_pieces
-
-
-def _without_spared(text: str) -> str:
-    return _SPARED.sub("", text) if "```" in text or "|" in text else text
+    return 1 - len(grams(text, GRAM_CHARS)) / (len(text) - GRAM_CHARS + 1)
 
 
 def _stretch(text: str, start: int, period: int) -> tuple[int, int]:
-    """Where the stretch around `start` that repeats with this period begins and ends."""
+    """The start and end of the stretch around `start` that repeats with this period."""
     end = start + period
     while end < len(text) and text[end] == text[end - period]:
         end += 1
     while start > 0 and text[start - 1] == text[start - 1 + period]:
         start -= 1
     return start, end
-
-
-def _is_worded(char: str) -> bool:
-    """Whether a character is a letter or a mark on one."""
-    return unicodedata.category(char)[0] in "LM"
-
-
-def _is_mostly_letters(text: str) -> bool:
-    num_marks = sum(not char.isspace() for char in text)
-    return sum(map(str.isalpha, text)) * 2 > num_marks

@@ -1,11 +1,12 @@
-"""Write Chinese in one script: traditional characters to simplified ones, or the other way round."""
+"""Converts Chinese to one script: traditional to simplified characters, or the other way round."""
 
 import functools
 import re
 from typing import TYPE_CHECKING, Literal
 
+from baihua.chat.zh import HAN
 from baihua.core.config import Base
-from baihua.data.clean.code_blocks import settle
+from baihua.data.clean.code_blocks import change_if_stable
 
 if TYPE_CHECKING:
     from opencc import OpenCC
@@ -13,49 +14,49 @@ if TYPE_CHECKING:
 CHANGED = {"這裡的風景很漂亮。": "这里的风景很漂亮。", "乾隆皇帝與乾燥的空氣": "乾隆皇帝与干燥的空气"}
 KEPT = ["今天天气很好。", "Only English here.", "東京は今日も晴れです。"]
 
-HAN = re.compile("[\u3400-\u9fff\uf900-\ufaff\U00020000-\U000323af]")
-# Kana, and half characters, which no converter takes.
+HAN_CHAR = re.compile(f"[{HAN}]")
+# Kana, and lone surrogates, which OpenCC cannot encode.
 SPARED = re.compile("[\u3041-\u3096\u30a1-\u30fa\ud800-\udfff]")
 
 SCOPE = "field"
 
 
 class Config(Base):
-    """Which script to write."""
+    """The script that texts are converted to."""
 
     kind: Literal["script"] = "script"
     """The name of this filter."""
     to: Literal["simplified", "traditional"] = "simplified"
-    """The script that all Chinese is turned into."""
+    """The script that all Chinese is converted to."""
 
 
 def check_text(text: str, config: Config) -> str:
-    """The text in one script; a text with kana is Japanese and stays.
+    """The text in one script; a text with kana is Japanese and is kept.
 
-    Words decide, not single characters (乾隆 but 干燥). Rows about the scripts themselves lose their point: leave
-    such sources out. Towards traditional, a text that is mainly traditional already stays.
+    OpenCC converts words, not single characters (乾隆 but 干燥). Rows about the scripts themselves become pointless:
+    exclude such sources. With `to: traditional`, a text that is mainly traditional already is kept.
     """
-    if not HAN.search(text) or SPARED.search(text):
+    if not HAN_CHAR.search(text) or SPARED.search(text):
         return text
-    return _simplify(text) if config.to == "simplified" else settle(text, _make_traditional)
+    return _simplify(text) if config.to == "simplified" else change_if_stable(text, _make_traditional)
 
 
 @functools.cache
 def load_converter(name: str) -> "OpenCC":
-    """One of OpenCC's converters (`t2s`, `s2t`), loaded once for a process."""
+    """One of OpenCC's converters (`t2s`, `s2t`), loaded once per process."""
     from opencc import OpenCC
 
     return OpenCC(name)
 
 
 def _simplify(text: str) -> str:
-    # A first round may bring characters together that the next one knows as a word.
+    # A first conversion may form words that the next one converts.
     simplified = load_converter("t2s").convert(text)
     return text if simplified == text else _simplify(simplified)
 
 
 def _make_traditional(text: str) -> str:
-    # What is traditional must not be converted again: the converter would write 說明瞭 for 說明了.
+    # A traditional text must not be converted again: OpenCC would write 說明瞭 for 說明了.
     traditional = load_converter("s2t").convert(text)
     simplified = load_converter("t2s").convert(text)
     return traditional if _num_differing(text, traditional) > _num_differing(text, simplified) else text
