@@ -55,8 +55,16 @@ CHANGED = [
     )
 ]
 
-MAKERS = ["OpenAI", "Anthropic", "Google", "谷歌", "DeepMind", "Meta", "Microsoft", "微软", "LMSYS", "Large Model Systems Organization", "Baidu", "百度", "Alibaba", "阿里", "Zhipu", "智谱", "清华", "Fudan", "复旦", "iFlytek", "讯飞", "Tencent", "腾讯", "ByteDance", "字节跳动", "Moonshot", "月之暗面", "深度求索"]
-MODELS = ["ChatGPT", "GPT 3", "GPT 3.5", "GPT 4", "GPT 5", "Claude", "Bard", "Gemini", "LLaMA", "Copilot", "Vicuna", "ERNIE", "ERNIE Bot", "文心", "文心一言", "文心大模型", "Qwen", "通义千问", "ChatGLM", "智谱清言", "MOSS", "讯飞星火", "星火大模型", "星火认知大模型", "混元", "豆包", "Kimi", "DeepSeek"]
+MAKERS: list[str] = re.findall(
+    r"[^|]+",
+    "OpenAI|Anthropic|Google|谷歌|DeepMind|Meta|Microsoft|微软|LMSYS|Large Model Systems Organization|Baidu|百度|Alibaba"
+    "|阿里|Zhipu|智谱|清华|Fudan|复旦|iFlytek|讯飞|Tencent|腾讯|ByteDance|字节跳动|Moonshot|月之暗面|深度求索",
+)
+MODELS: list[str] = re.findall(
+    r"[^|]+",
+    "ChatGPT|GPT 3|GPT 3.5|GPT 4|GPT 5|Claude|Bard|Gemini|LLaMA|Copilot|Vicuna|ERNIE|ERNIE Bot|文心|文心一言|文心大模型"
+    "|Qwen|通义千问|ChatGLM|智谱清言|MOSS|讯飞星火|星火大模型|星火认知大模型|混元|豆包|Kimi|DeepSeek",
+)
 """Names of models; a blank may be a hyphen or nothing."""
 AMBIGUOUS = ["Claude", "Bard", "Gemini", "LLaMA", "Copilot", "ERNIE", "文心", "MOSS", "混元", "豆包", "Kimi"]
 """Models named like people, stars or food: foreign only beside a word for a language model, or as an answer."""
