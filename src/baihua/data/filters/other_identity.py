@@ -57,8 +57,8 @@ CHANGED = [
 
 MAKERS: list[str] = re.findall(
     r"[^|]+",
-    "OpenAI|Anthropic|Google|谷歌|DeepMind|Meta|Microsoft|微软|LMSYS|Large Model Systems Organization|Baidu|百度|Alibaba"
-    "|阿里|Zhipu|智谱|清华|Fudan|复旦|iFlytek|讯飞|Tencent|腾讯|ByteDance|字节跳动|Moonshot|月之暗面|深度求索",
+    "OpenAI|Anthropic|Google|谷歌|DeepMind|Meta|Microsoft|微软|LMSYS|Large Model Systems Organization|Baidu|百度"
+    "|Alibaba|阿里|Zhipu|智谱|清华|Fudan|复旦|iFlytek|讯飞|Tencent|腾讯|ByteDance|字节跳动|Moonshot|月之暗面|深度求索",
 )
 MODELS: list[str] = re.findall(
     r"[^|]+",
