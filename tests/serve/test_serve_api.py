@@ -25,7 +25,7 @@ from baihua.chat.types import Guidance, Message, Sampling
 from baihua.compress.export import write_gguf
 from baihua.core import kinds
 from baihua.core.errors import InputError, TooLongError
-from baihua.serve.api.answer import chat_ids
+from baihua.serve.api.engine import chat_ids
 from baihua.serve.api.openapi import describe
 
 SPLIT = "鲸吞🎉"

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.testclient import TestClient
 from starlette.types import Message
 
-from baihua.serve.web.access import is_loopback
+from baihua.serve.web.app import is_loopback
 from baihua.serve.web.errors import HttpError
 from baihua.serve.web.pages import POLICY, read_page
 from baihua.serve.web.request_body import parse_json, read_json

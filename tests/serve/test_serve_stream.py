@@ -15,7 +15,7 @@ from scripted_engine import END, ScriptedEngine
 from baihua.chat.types import Piece, Usage
 from baihua.core.errors import InputError, RunError
 from baihua.serve.api.app import Limits
-from baihua.serve.web.threads import iterate_in_thread
+from baihua.serve.web.streaming import iterate_in_thread
 
 ASK = {"model": "m", "messages": [{"role": "user", "content": "你好"}], "stream": True}
 COMPLETIONS = "/v1/chat/completions"

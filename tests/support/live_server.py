@@ -8,9 +8,8 @@ from contextlib import contextmanager
 import uvicorn
 from starlette.applications import Starlette
 
-from baihua.serve.api.app import Limits, serve
+from baihua.serve.api.app import Api, Limits, serve
 from baihua.serve.api.engine import Engine
-from baihua.serve.api.routes import Api
 from baihua.serve.web.server import listen
 
 

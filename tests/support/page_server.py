@@ -15,10 +15,10 @@ from starlette.routing import Route
 
 from baihua.serve.web.app import make_app
 from baihua.serve.web.errors import HttpError
-from baihua.serve.web.event_stream import EventStream
 from baihua.serve.web.pages import page_routes
 from baihua.serve.web.request_body import read_json
 from baihua.serve.web.server import listen
+from baihua.serve.web.streaming import EventStream
 
 Event = dict[str, object]
 

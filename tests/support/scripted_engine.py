@@ -10,7 +10,6 @@ from baihua.chat.render import Template
 from baihua.chat.templates import chatml
 from baihua.chat.types import Guidance, Piece, Sampling, TextTokenizer, Usage
 from baihua.core.errors import BaihuaError
-from baihua.serve.web.threads import send_all
 
 END = Piece("", "stop", Usage(1, 2))
 
@@ -66,7 +65,9 @@ class ScriptedEngine:
 
     def run(self, ids: Sequence[int], sampling: Sampling, guidance: Guidance, receive: Callable[[Piece], bool]) -> None:
         """Hand each piece of `generate` over."""
-        send_all(self.generate(ids, sampling, guidance), receive)
+        for piece in self.generate(ids, sampling, guidance):
+            if receive(piece):
+                return
 
     def embed(self, ids: Sequence[int]) -> np.ndarray:
         """A vector that points to one side."""

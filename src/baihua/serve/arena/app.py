@@ -20,10 +20,9 @@ from baihua.core.log import logger
 from baihua.serve.arena.battles import SIDES, Battles, OpenBattle
 from baihua.serve.arena.table import make_table
 from baihua.serve.web.app import make_app
-from baihua.serve.web.event_stream import DONE, EventStream, as_event
 from baihua.serve.web.pages import page_routes
 from baihua.serve.web.request_body import RequestModel, read_model
-from baihua.serve.web.threads import iterate_in_thread
+from baihua.serve.web.streaming import DONE, EventStream, as_event, iterate_in_thread
 
 # Battles answered at the same time, with two threads each.
 MAX_ANSWERING = 16

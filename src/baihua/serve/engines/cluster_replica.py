@@ -21,7 +21,7 @@ import numpy as np
 from baihua.backends.llama_cpp.chat import open_chat
 from baihua.chat.types import Guidance, Piece, Sampling
 from baihua.core.errors import BaihuaError, InputError
-from baihua.serve.web.threads import run_in_thread
+from baihua.serve.web.streaming import run_in_thread
 
 # Ray reports why a replica did not start as the text of a traceback; this marks our error in it.
 MARK = "baihua-error "

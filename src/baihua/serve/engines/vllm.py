@@ -22,7 +22,6 @@ from baihua.core.env import variables_for_child
 from baihua.core.errors import InputError, RunError
 from baihua.core.system import free_port
 from baihua.modelfiles.special_tokens import read_special_tokens
-from baihua.serve.web.threads import send_all
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -83,7 +82,9 @@ class VllmEngine:
 
     def run(self, ids: Sequence[int], sampling: Sampling, guidance: Guidance, receive: Callable[[Piece], bool]) -> None:
         """Pass each piece of `generate` to `receive`."""
-        send_all(self.generate(ids, sampling, guidance), receive)
+        for piece in self.generate(ids, sampling, guidance):
+            if receive(piece):
+                return
 
     def embed(self, ids: Sequence[int]) -> np.ndarray:
         """Raise an InputError: vLLM serves a model either for answers or for embeddings."""

@@ -8,7 +8,7 @@ from typing import Any, NoReturn, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
-from baihua.serve.web.access import MAX_BODY_BYTES, too_large
+from baihua.serve.web.app import MAX_BODY_BYTES, too_large
 from baihua.serve.web.errors import HttpError
 
 MAX_DEPTH = 32
@@ -55,7 +55,8 @@ async def read_model(request: Request, model: type[M]) -> M:
 def parse_json(data: bytes, *, max_depth: int = MAX_DEPTH) -> Any:
     """Parse JSON; refuse deep nesting, lone surrogates, huge integers, NaN and Infinity."""
     outside_strings = STRING.sub(b"", data)
-    if _depth(outside_strings) > max_depth:
+    steps = ((byte in b"[{") - (byte in b"]}") for byte in outside_strings)
+    if max(itertools.accumulate(steps), default=0) > max_depth:
         raise _invalid(f"the JSON is nested deeper than {max_depth} levels")
     if LONG_NUMBER.search(outside_strings):
         raise _invalid(f"a number has more than {MAX_DIGITS} digits")
@@ -81,11 +82,6 @@ async def _read(request: Request) -> bytes:
     except ClientDisconnect:
         raise _invalid("the client disconnected before the whole body arrived") from None
     return bytes(body)
-
-
-def _depth(outside_strings: bytes) -> int:
-    steps = ((byte in b"[{") - (byte in b"]}") for byte in outside_strings)
-    return max(itertools.accumulate(steps), default=0)
 
 
 def _invalid(message: str) -> HttpError:

@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 
 from baihua.core.env import Environment
 from baihua.core.errors import InputError
-from baihua.serve.web.access import is_loopback
+from baihua.serve.web.app import is_loopback
 
 # Answers still running this long after the first signal are cancelled; a second Ctrl-C cancels them at once.
 MAX_STOP_SECONDS = 120

@@ -1,8 +1,11 @@
-"""Server-sent events, and work that is cancelled when the client disconnects."""
+"""Answers as streams: blocking work on threads, cancellation when the client disconnects, server-sent events."""
 
 import asyncio
+import contextlib
 import json
-from collections.abc import AsyncGenerator, Awaitable, Mapping
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from concurrent.futures import Executor
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -12,8 +15,61 @@ from starlette.types import Receive, Scope, Send
 from baihua.serve.web.errors import HttpError
 
 T = TypeVar("T")
+Callback = Callable[[T], bool]
+"""Takes the next item; returns True when no more are wanted."""
 CLIENT_CLOSED_REQUEST = 499  # nginx's status for it; there is no client left to read the response
 DONE = b"data: [DONE]\n\n"
+
+
+def iterate_in_thread(make: Callable[[], Iterator[T]], *, threads: Executor) -> AsyncGenerator[T]:
+    """Create an iterator on a thread and yield its items; closing this generator closes the iterator.
+
+    It is closed on its own thread, at its next item, because a running generator cannot be closed from outside.
+    """
+
+    def work(receive: Callback[T]) -> None:
+        for item in make():
+            if receive(item):
+                return  # This drops the last reference to the iterator, which closes it.
+
+    return run_in_thread(work, threads=threads)
+
+
+async def run_in_thread(work: Callable[[Callback[T]], None], *, threads: Executor) -> AsyncGenerator[T]:
+    """Run `work` on a thread and yield the items that it passes to its callback; its exception is raised at the end.
+
+    Once this generator is closed, the callback returns True.
+    """
+    loop = asyncio.get_running_loop()
+    # One-element tuples, so that None can mark the end.
+    queue: asyncio.Queue[tuple[T] | None] = asyncio.Queue()
+    is_closed = threading.Event()
+
+    def put(item: tuple[T] | None) -> None:
+        # RuntimeError: the loop was closed while the thread still ran, so there is no consumer left.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(queue.put_nowait, item)
+
+    def receive(item: T) -> bool:
+        if not is_closed.is_set():
+            put((item,))
+        return is_closed.is_set()
+
+    def run() -> None:
+        try:
+            work(receive)
+        finally:
+            put(None)
+
+    done = loop.run_in_executor(threads, run)
+    # Retrieve the exception even if the consumer has gone; otherwise asyncio logs it as never retrieved.
+    done.add_done_callback(lambda future: future.cancelled() or future.exception())
+    try:
+        while (item := await queue.get()) is not None:
+            yield item[0]
+        await done
+    finally:
+        is_closed.set()
 
 
 async def cancel_on_disconnect(work: Awaitable[T], receive: Receive) -> T:
