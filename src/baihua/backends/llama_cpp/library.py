@@ -210,13 +210,13 @@ def default_num_threads() -> int:
     return psutil.cpu_count(logical=False) or 1
 
 
-def has_memory_for_copy(file: Path) -> bool:
-    """Whether there is memory for the rearranged copy of the weights in addition to the mapped file.
+def has_memory_for_copy(file: Path, *, num_free_bytes: int | None = None) -> bool:
+    """Whether there is free memory for the rearranged copy of the weights in addition to the mapped file.
 
     Where there is not, the system reads the file again for every token: a 7B of q3_k_m under a limit of 4 GiB read
     1.5 GB a token with the copy and nothing without it, 0.7 against 2.5 tokens/s (docs/log.md, 2026-11-26).
     """
-    return 2 * file.stat().st_size < free_memory_bytes()
+    return 2 * file.stat().st_size < (free_memory_bytes() if num_free_bytes is None else num_free_bytes)
 
 
 def pause_openmp() -> None:
