@@ -1,8 +1,19 @@
-"""The check of token ids before a model reads them."""
+"""Token ids that a model may read, and those that end its answers."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
+from baihua.chat.render import Template
+from baihua.chat.template import end_of_turn
+from baihua.chat.types import TextTokenizer
 from baihua.core.errors import InputError, TooLongError
+from baihua.modelfiles.special_tokens import read_special_tokens
+
+
+def end_ids(folder: Path, tokenizer: TextTokenizer, template: Template) -> list[int]:
+    """The tokens that end an answer: those that a model folder lists, and the one that its template puts there."""
+    listed = read_special_tokens(folder, tokenizer.controls).ends
+    return sorted({*listed, tokenizer.controls[end_of_turn(template)]})
 
 
 def check_ids(ids: Sequence[int], what: str, *, max_tokens: int, num_tokens: int, model: str) -> None:

@@ -18,15 +18,14 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from baihua.backends.guidance import LARK_MARK, Guide, read_grammar, read_vocabulary
 from baihua.backends.token_choice import ChosenToken, TokenChooser
-from baihua.backends.token_ids import check_ids
+from baihua.backends.token_ids import check_ids, end_ids
 from baihua.chat.render import encode, render
 from baihua.chat.stream import TextStream
-from baihua.chat.template import OWN, end_of_turn, open_template
+from baihua.chat.template import OWN, open_template
 from baihua.chat.types import FinishReason, Guidance, Likelihood, Message, Piece, Sampling, Span, Usage
 from baihua.core.errors import InputError
 from baihua.modelfiles.families import family_of
 from baihua.modelfiles.folder import check_model_folder, read_json
-from baihua.modelfiles.special_tokens import read_special_tokens
 
 
 class TransformersChat:
@@ -40,7 +39,7 @@ class TransformersChat:
         self.num_ctx, self._num_tokens = _sizes(model)
         self.tokenizer, self.template = open_template(OWN, folder)
         self._model = model
-        self._end_ids = sorted({*read_special_tokens(folder).ends, self.tokenizer.controls[end_of_turn(self.template)]})
+        self._end_ids = end_ids(folder, self.tokenizer, self.template)
         self._lock = threading.Lock()
 
     def prompt(self, messages: Sequence[Message]) -> list[Span]:

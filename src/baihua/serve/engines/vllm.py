@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from baihua.backends.http import explained, make_client
+from baihua.backends.token_ids import end_ids
 from baihua.chat.template import OWN, open_template
 from baihua.chat.types import FinishReason, Guidance, Likelihood, Piece, Sampling, Usage
 from baihua.core.env import variables_for_child
 from baihua.core.errors import InputError, RunError
 from baihua.core.system import free_port
-from baihua.modelfiles.special_tokens import read_special_tokens
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -58,7 +58,7 @@ class VllmEngine:
         self.num_ctx = num_ctx
         self.num_slots = num_slots
         self._client = client
-        self._end_ids = list(read_special_tokens(folder).ends)
+        self._end_ids = end_ids(folder, self.tokenizer, self.template)
 
     def generate(self, ids: Sequence[int], sampling: Sampling, guidance: Guidance) -> Iterator[Piece]:
         """Yield the continuation of these tokens; closing the iterator disconnects, at which vLLM stops."""
