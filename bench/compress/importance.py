@@ -71,7 +71,7 @@ def take(texts: list[Text], num_tokens: int) -> list[list[int]]:
         left = num_tokens - sum(map(len, taken))
         if left <= 0:
             break
-        taken.append(text.ids[:left])
+        taken.append(text.example.ids_T[:left].tolist())
     return taken
 
 

@@ -11,10 +11,8 @@ of activations alone.
 import argparse
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
 
 from baihua.backends import transformers
 from baihua.backends.llama_cpp import scorer as llama_cpp_scorer
@@ -23,10 +21,10 @@ from baihua.compress.damage.distance import Text
 from baihua.compress.damage.texts import TextReader, has_conversations
 from baihua.compress.export import write_gguf
 from baihua.compress.quantize import quantize_gguf
+from baihua.model.compare import LogProbs, bits_of
 from baihua.model.from_gguf import convert
 
 MAX_LENGTH = 512
-LogProbs = Callable[[Sequence[int]], np.ndarray]
 
 
 def main() -> int:
@@ -44,7 +42,7 @@ def main() -> int:
     tokenizer = GgufTokenizer(first)
     template = tokenizer.template() if has_conversations(options.data) else None
     texts = TextReader(tokenizer, template, max_length=MAX_LENGTH).read(options.data, num_texts=options.texts)
-    print(f"{len(texts)} texts, {sum(len(text.ids) - 1 for text in texts):,} predicted tokens\n")
+    print(f"{len(texts)} texts, {sum(text.num_positions for text in texts):,} predicted tokens\n")
     print("| weights | computed by | perplexity a token | bits a character | against transformers float32 |")
     print("|---|---|---|---|---|")
     base = show("float32", "transformers", transformers.open_scorer(options.model).log_probs, texts, None)
@@ -62,11 +60,11 @@ def show(weights: str, by: str, log_probs: LogProbs, texts: Sequence[Text], base
     """One line; the nats a token."""
     nats = counted = 0.0
     for text in texts:
-        log_probs_TV = log_probs(text.ids)[:-1]  # noqa: N806
-        nats_T = -log_probs_TV[np.arange(len(text.ids) - 1), text.ids[1:]].astype(np.float64)  # noqa: N806
+        log_probs_TV = log_probs(text.example.ids_T.tolist())  # noqa: N806
+        nats_T = math.log(2) * bits_of(text.example.ids_T, log_probs_TV)  # noqa: N806
         nats += float(nats_T.sum())
-        counted += float(nats_T[text.is_counted_T[1:]].sum())
-    mean = nats / sum(len(text.ids) - 1 for text in texts)
+        counted += float(nats_T[text.example.is_target_T[1:]].sum())
+    mean = nats / sum(text.num_positions for text in texts)
     bits = counted / math.log(2) / sum(text.num_chars for text in texts)
     change = "" if base is None else f"{math.exp(mean - base) - 1:+.3%}"
     print(f"| {weights} | {by} | {math.exp(mean):.4f} | {bits:.4f} | {change} |", flush=True)

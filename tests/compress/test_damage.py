@@ -30,7 +30,7 @@ from baihua.compress.quantize import quantize_gguf
 from baihua.core.errors import InputError, RunError
 from baihua.data.rows import DOCUMENTS_SCHEMA, Row, read_rows, write_rows
 from baihua.model.compare import kl_divergence, measure_bits
-from baihua.model.examples import Encoder
+from baihua.model.examples import Encoder, Example, TextSize
 from baihua.stages import damage as stage
 
 CATEGORIES = ("open qa", "rewrite")
@@ -81,8 +81,9 @@ def write_documents(folder: Path, *texts: str) -> Path:
     return folder
 
 
-def make_text(ids: list[int], *, language: str = "zh", num_chars: int = 3) -> Text:
-    return Text("x", language, "", ids, np.ones(len(ids), dtype=bool), num_chars)
+def make_text(ids: list[int], *, first_target: int = 1, num_chars: int = 3) -> Text:
+    size = TextSize(num_chars, num_chars)
+    return Text(Example("x", np.array(ids), np.arange(len(ids)) >= first_target, size, size), "zh")
 
 
 def random_log_probs(num_rows: int, num_tokens: int, *, seed: int, scale: float = 4.0) -> np.ndarray:
@@ -116,7 +117,7 @@ def test_the_divergence_of_a_distribution_from_itself_is_nothing() -> None:
 
 def test_bits_are_those_of_the_counted_tokens(tmp_path: Path) -> None:
     even = np.full((4, 8), -np.log(8), dtype=np.float32)
-    text = Text("x", "zh", "", [1, 2, 3, 4], np.array([False, False, True, True]), 2)
+    text = make_text([1, 2, 3, 4], first_target=2, num_chars=2)
     reference = record(tmp_path / "scratch", [text], [even])
     assert reference.bits == [pytest.approx(6.0)]
     assert level_figures(compare(reference, [even]))["bits_per_char_zh"] == pytest.approx(3.0)
@@ -134,7 +135,7 @@ def test_rows_are_sorted_by_language_and_cut(gguf: Path, data: Path) -> None:
     tokenizer = GgufTokenizer(gguf / "model-f16.gguf")
     texts = TextReader(tokenizer, tokenizer.template(), max_length=30).read(data, num_texts=3)
     assert [text.language for text in texts] == ["zh"] * 3 + ["en"] * 3
-    assert max(len(text.ids) for text in texts) == 30
+    assert max(text.num_positions for text in texts) == 29
 
 
 def test_bits_of_conversations_are_those_of_the_stage_bits(gguf: Path, data: Path, made: tuple[Path, Any]) -> None:
@@ -155,9 +156,9 @@ def test_documents_count_everything_after_the_first_token(gguf: Path, tmp_path: 
     assert not has_conversations(folder)
     chinese, english = TextReader(tokenizer, None, max_length=512).read(folder, num_texts=5)
     # The tiny tokenizer spells 鲸 in bytes: the first is given, so only 吞 begins among the tokens that count.
-    assert tokenizer.token_bytes(chinese.ids[0]) == "鲸".encode()[:1]
-    assert (len(chinese.ids), chinese.num_chars) == (len(tokenizer.encode("鲸吞")), 1)
-    assert english.language == "en" and english.num_chars == 11 - len(tokenizer.token_bytes(english.ids[0]))
+    assert tokenizer.token_bytes(chinese.example.ids_T[0]) == "鲸".encode()[:1]
+    assert (chinese.num_positions, chinese.num_chars) == (len(tokenizer.encode("鲸吞")) - 1, 1)
+    assert english.language == "en" and english.num_chars == 11 - len(tokenizer.token_bytes(english.example.ids_T[0]))
 
 
 def test_questions_are_what_comes_before_the_first_answer_and_fit(gguf: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from safetensors import safe_open
 from baihua.backends.llama_cpp.scorer import open_scorer
 from baihua.chat.tokenizer import adds_bos
 from baihua.compress.damage.texts import has_conversations
-from baihua.compress.levels import FIRST, FLOATS, LEVELS, check_level, choose_types
+from baihua.compress.levels import FIRST, FLOATS, LEVELS, check_level, choose_types, file_type
 from baihua.compress.opening import check_opens
 from baihua.compress.quantize import Importance, not_finite, quantize_gguf
 from baihua.core.artifact import find_artifact
@@ -142,7 +142,7 @@ def _write_metadata(writer: GGUFWriter, folder: ModelFolder, level: str) -> None
     shape = folder.description.shape
     writer.add_type("model")
     _write_lineage(writer, folder.path)
-    writer.add_file_type(LEVELS[level].file_type)
+    writer.add_file_type(file_type(level))
     writer.add_quantization_version(GGML_QUANT_VERSION)
     writer.add_vocab_size(shape.num_tokens)
     writer.add_context_length(shape.context_length)

@@ -7,13 +7,12 @@ combinations of shapes, levels and contexts (`bench/compress/fit.py`; docs/log.m
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
-from gguf.constants import GGMLQuantizationType
-
-from baihua.compress.levels import FIRST, choose_types
+from baihua.compress.levels import FIRST, TypeChoice, choose_types
 from baihua.core.system import ROOT, free_memory_bytes, total_memory_bytes
 from baihua.modelfiles.description import Description, describe, describe_shape
+from baihua.modelfiles.gguf_header import Tensor
 from baihua.modelfiles.shape import Shape
 
 GIB = 2**30
@@ -32,20 +31,8 @@ BYTES_PER_TOKEN = 950
 HEADER_BYTES_PER_TOKEN = 36
 CHAT_CONTEXT = 4096
 """Context in tokens with which `baihua chat` opens a file."""
-
-
-class SizedTensor(Protocol):
-    """A tensor of a GGUF file, or one that would be written."""
-
-    @property
-    def type(self) -> GGMLQuantizationType:
-        """Its type."""
-        ...
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of its data."""
-        ...
+SizedTensor = Tensor | TypeChoice
+"""A tensor of a GGUF file, or one that would be written."""
 
 
 @dataclass(frozen=True, slots=True)

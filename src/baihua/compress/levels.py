@@ -56,8 +56,6 @@ class Level:
     """A quantization level."""
 
     type: GGMLQuantizationType
-    file_type: LlamaFileType
-    """`general.file_type` of the file."""
     rules: dict[str, Rule] = field(default_factory=dict)
     """Better types by the kind of matrix, such as `attn_v`."""
 
@@ -91,51 +89,50 @@ def _when(test: Callable[[Position], bool], better: GGMLQuantizationType) -> Rul
     return lambda position: better if test(position) else None
 
 
-def _is_early_with_importance(position: Position) -> bool:
-    return position.is_early and position.has_importance
+def _when_early_with_importance(better: GGMLQuantizationType) -> dict[str, Rule]:
+    return {"ffn_down": _when(lambda p: p.is_early and p.has_importance, better)}
 
 
 _SENSITIVE: dict[str, Rule] = dict.fromkeys(("attn_v", "ffn_down"), _when(lambda p: p.is_sensitive, Q.Q6_K))
+_FIRST_LAYERS: dict[str, Rule] = {
+    "attn_v": _when(lambda p: p.layer < 4, Q.Q5_K),
+    "ffn_down": _when(lambda p: p.is_early, Q.Q5_K),
+}
 _SHARED_OR_EARLY: dict[str, Rule] = {
     "attn_v": _when(lambda p: p.num_sharing >= 4, Q.Q5_K),
     "ffn_down": _when(lambda p: p.is_early and not p.has_importance, Q.Q5_K),
 }
-LEVELS = {
-    "f32": Level(Q.F32, LlamaFileType.ALL_F32),
-    "f16": Level(Q.F16, LlamaFileType.MOSTLY_F16),
-    "bf16": Level(Q.BF16, LlamaFileType.MOSTLY_BF16),
-    "q8_0": Level(Q.Q8_0, LlamaFileType.MOSTLY_Q8_0),
-    "q6_k": Level(Q.Q6_K, LlamaFileType.MOSTLY_Q6_K),
-    "q5_k_m": Level(Q.Q5_K, LlamaFileType.MOSTLY_Q5_K_M, _SENSITIVE),
-    "q5_0": Level(Q.Q5_0, LlamaFileType.MOSTLY_Q5_0, {"ffn_down": _when(_is_early_with_importance, Q.Q5_1)}),
-    "q4_k_m": Level(Q.Q4_K, LlamaFileType.MOSTLY_Q4_K_M, _SENSITIVE),
-    "q4_k_s": Level(
-        Q.Q4_K,
-        LlamaFileType.MOSTLY_Q4_K_S,
-        {"attn_v": _when(lambda p: p.layer < 4, Q.Q5_K), "ffn_down": _when(lambda p: p.is_early, Q.Q5_K)},
-    ),
-    "q4_0": Level(Q.Q4_0, LlamaFileType.MOSTLY_Q4_0, {"ffn_down": _when(_is_early_with_importance, Q.Q4_1)}),
-    "iq4_xs": Level(Q.IQ4_XS, LlamaFileType.MOSTLY_IQ4_XS, _SHARED_OR_EARLY),
-    "iq4_nl": Level(Q.IQ4_NL, LlamaFileType.MOSTLY_IQ4_NL, _SHARED_OR_EARLY),
-    "q3_k_m": Level(
-        Q.Q3_K,
-        LlamaFileType.MOSTLY_Q3_K_M,
-        {
-            "attn_v": lambda p: Q.Q5_K if p.layer < 2 else Q.Q4_K,
-            "attn_output": lambda _: Q.Q4_K,
-            "ffn_down": lambda p: Q.Q5_K if p.layer < p.num_layers // 16 else Q.Q4_K,
-        },
-    ),
-    "q2_k": Level(
-        Q.Q2_K,
-        LlamaFileType.MOSTLY_Q2_K,
-        {
-            "attn_v": lambda p: Q.Q4_K if p.num_sharing >= 4 else Q.Q3_K,
-            "attn_output": lambda _: Q.Q3_K,
-            "ffn_down": lambda _: Q.Q3_K,
-        },
-    ),
+_THREE_BITS: dict[str, Rule] = {
+    "attn_v": lambda p: Q.Q5_K if p.layer < 2 else Q.Q4_K,
+    "attn_output": lambda _: Q.Q4_K,
+    "ffn_down": lambda p: Q.Q5_K if p.layer < p.num_layers // 16 else Q.Q4_K,
 }
+_TWO_BITS: dict[str, Rule] = {
+    "attn_v": lambda p: Q.Q4_K if p.num_sharing >= 4 else Q.Q3_K,
+    "attn_output": lambda _: Q.Q3_K,
+    "ffn_down": lambda _: Q.Q3_K,
+}
+LEVELS = {
+    "f32": Level(Q.F32),
+    "f16": Level(Q.F16),
+    "bf16": Level(Q.BF16),
+    "q8_0": Level(Q.Q8_0),
+    "q6_k": Level(Q.Q6_K),
+    "q5_k_m": Level(Q.Q5_K, _SENSITIVE),
+    "q5_0": Level(Q.Q5_0, _when_early_with_importance(Q.Q5_1)),
+    "q4_k_m": Level(Q.Q4_K, _SENSITIVE),
+    "q4_k_s": Level(Q.Q4_K, _FIRST_LAYERS),
+    "q4_0": Level(Q.Q4_0, _when_early_with_importance(Q.Q4_1)),
+    "iq4_xs": Level(Q.IQ4_XS, _SHARED_OR_EARLY),
+    "iq4_nl": Level(Q.IQ4_NL, _SHARED_OR_EARLY),
+    "q3_k_m": Level(Q.Q3_K, _THREE_BITS),
+    "q2_k": Level(Q.Q2_K, _TWO_BITS),
+}
+
+
+def file_type(level: str) -> LlamaFileType:
+    """`general.file_type` of a file at a level."""
+    return LlamaFileType["ALL_F32" if level == "f32" else f"MOSTLY_{level.upper()}"]
 
 
 def check_level(name: str) -> Level:

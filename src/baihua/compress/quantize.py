@@ -20,7 +20,7 @@ from gguf import quants
 from gguf.constants import GGML_QUANT_SIZES, GGML_QUANT_VERSION, GGMLQuantizationType
 
 from baihua.backends.llama_cpp.library import open_library
-from baihua.compress.levels import FLOATS, TypeChoice, check_level, choose_types
+from baihua.compress.levels import FLOATS, TypeChoice, check_level, choose_types, file_type
 from baihua.core.errors import InputError, RunError
 from baihua.core.files import appearing
 from baihua.core.log import logger
@@ -60,7 +60,7 @@ def quantize_gguf(
     used = importance if importance and wanted.takes_importance else {}
     choices = choose_types(describe_header(header), level, has_importance=bool(used))
     _report_fallbacks(choices)
-    numbers = {"general.file_type": int(wanted.file_type), "general.quantization_version": GGML_QUANT_VERSION}
+    numbers = {"general.file_type": int(file_type(level)), "general.quantization_version": GGML_QUANT_VERSION}
     numbers |= {"quantize.imatrix.entries_count": len(used)} if used else {}
     quantize = partial(
         quantize_block, source=source, data_start=header.data_start, importance=used, library=open_library()

@@ -18,21 +18,33 @@ from baihua.backends.llama_cpp.scorer import open_scorer
 from baihua.core.errors import RunError
 from baihua.core.log import progress_bar
 from baihua.model.compare import bits_of, kl_divergence
+from baihua.model.examples import Example
 
 BYTES_PER_LOG_PROB = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Text:
-    """A text as tokens. Its bits are those of the counted tokens, which stand for `num_chars` characters."""
+    """A text as tokens, of which the targets count for bits and characters."""
 
-    row_id: str
+    example: Example
     language: str
     """`zh` or `en`; empty for a text that counts only in its category."""
-    category: str
-    ids: list[int]
-    is_counted_T: np.ndarray
-    num_chars: int
+    category: str = ""
+
+    @property
+    def num_positions(self) -> int:
+        """Predicted tokens: all but the first."""
+        return len(self.example.ids_T) - 1
+
+    @property
+    def num_chars(self) -> int:
+        """Characters that the bits are for."""
+        return self.example.target_text.num_chars
+
+    def bits(self, log_probs_TV: np.ndarray) -> float:
+        """Bits of the targets, given the log-probabilities of the positions before them."""
+        return float(bits_of(self.example.ids_T, log_probs_TV)[self.example.is_target_T[1:]].sum())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,13 +84,13 @@ def score(file: Path, texts: Sequence[Text], *, num_threads: int | None = None) 
     """Natural-log probabilities_TV of each text in turn, by llama.cpp; the model is closed after the last."""
     with closing(open_scorer(file, num_threads)) as scorer, progress_bar(f"score {file.stem}", len(texts)) as bar:
         for text in texts:
-            yield scorer.log_probs(text.ids)
+            yield scorer.log_probs(text.example.ids_T.tolist())
             bar.advance()
 
 
 def record(scratch: Path, texts: Sequence[Text], scores: Iterable[np.ndarray]) -> RecordedScores:
     """Keep the reference's log-probabilities_TV of every text in a file."""
-    lengths = [len(text.ids) - 1 for text in texts]
+    lengths = [text.num_positions for text in texts]
     starts = list(itertools.accumulate(lengths[:-1], initial=0))
     num_tokens, tops, bits = 0, list[np.ndarray](), list[float]()
     with scratch.open("wb") as stream:
@@ -87,7 +99,7 @@ def record(scratch: Path, texts: Sequence[Text], scores: Iterable[np.ndarray]) -
                 num_tokens = log_probs_TV.shape[1]
                 check_space(scratch.parent, sum(lengths) * num_tokens * BYTES_PER_LOG_PROB)
             tops.append(log_probs_TV[:-1].argmax(axis=1))
-            bits.append(_bits(text, log_probs_TV))
+            bits.append(text.bits(log_probs_TV))
             # Row by row: a second table of a whole text's probabilities may not fit into memory.
             for row_V in log_probs_TV[:-1]:
                 stream.write(row_V.astype(np.float16).tobytes())
@@ -115,12 +127,8 @@ def compare(reference: RecordedScores, scores: Iterable[np.ndarray]) -> list[Dis
                 text=text,
                 kl_T=kl_divergence(reference.read(number), log_probs_TV[:-1]),
                 num_same_top=int((log_probs_TV[:-1].argmax(axis=1) == reference.tops[number]).sum()),
-                bits=_bits(text, log_probs_TV),
+                bits=text.bits(log_probs_TV),
                 reference_bits=reference.bits[number],
             )
         )
     return found
-
-
-def _bits(text: Text, log_probs_TV: np.ndarray) -> float:
-    return float(bits_of(np.asarray(text.ids), log_probs_TV)[text.is_counted_T[1:]].sum())

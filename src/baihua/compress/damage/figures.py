@@ -90,7 +90,7 @@ def _summary(distances: Sequence[Distance], suffix: str) -> Figures:
         return {}
     texts, bits = [d.text for d in distances], [d.bits for d in distances]
     kl_T = np.concatenate([d.kl_T for d in distances])  # noqa: N806
-    num_positions = [len(d.kl_T) for d in distances]
+    num_positions = [text.num_positions for text in texts]
     return (
         _counts(texts, suffix)
         | _with_error(f"mean_kl{suffix}", ratio([float(d.kl_T.sum()) for d in distances], num_positions))
@@ -108,7 +108,7 @@ def _counts(texts: Sequence[Text], suffix: str) -> Figures:
         return {}
     return {
         f"num_texts{suffix}": len(texts),
-        f"num_positions{suffix}": sum(len(text.ids) - 1 for text in texts),
+        f"num_positions{suffix}": sum(text.num_positions for text in texts),
         f"num_chars{suffix}": sum(text.num_chars for text in texts),
     }
 

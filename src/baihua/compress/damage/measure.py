@@ -44,28 +44,22 @@ def find_levels(folder: Path, wanted: Sequence[str] | None) -> dict[str, Path]:
     """The GGUF files of a folder by level: the reference, then the others from the largest to the smallest."""
     files = folder.glob("model-*.gguf") if folder.is_dir() else []
     found = {file.stem.removeprefix("model-"): file for file in files}
+    names = ", ".join(sorted(found))
     reference = next((level for level in REFERENCES if level in found), None)
-    if reference is None:
-        raise InputError(
-            f"no file to compare with: expected model-f16.gguf, found {', '.join(sorted(found)) or 'none'}",
-            where=str(folder),
-            fix="give the whole artifact of the stage `quantize`, with f16 among its levels",
-        )
     unknown = sorted(set(wanted or ()) - set(found))
-    if unknown:
-        raise InputError(
-            f"no file of level {', '.join(unknown)}; there are: {', '.join(sorted(found))}",
-            where=str(folder),
-            fix="correct `levels`, or add them to the stage `quantize`",
-        )
-    levels = sorted(set(wanted or found) - {reference}, key=lambda level: (-found[level].stat().st_size, level))
-    if not levels:
-        raise InputError(
-            f"the only level is {reference}, which leaves nothing to compare",
-            where=str(folder),
-            fix="add another level to the stage `quantize`, such as q4_k_m",
-        )
-    return {level: found[level] for level in (reference, *levels)}
+    levels = sorted(set(wanted or found) - {reference, *unknown}, key=lambda one: (-found[one].stat().st_size, one))
+    if reference is None:
+        what = f"no file to compare with: expected model-f16.gguf, found {names or 'none'}"
+        fix = "give the whole artifact of the stage `quantize`, with f16 among its levels"
+    elif unknown:
+        what = f"no file of level {', '.join(unknown)}; there are: {names}"
+        fix = "correct `levels`, or add them to the stage `quantize`"
+    elif not levels:
+        what = f"the only level is {reference}, which leaves nothing to compare"
+        fix = "add another level to the stage `quantize`, such as q4_k_m"
+    else:
+        return {level: found[level] for level in (reference, *levels)}
+    raise InputError(what, where=str(folder), fix=fix)
 
 
 def measure_damage(
@@ -85,7 +79,9 @@ def measure_damage(
     measure_size = partial(_size_and_speed, num_tokens=num_speed_tokens, num_threads=num_threads)
     (first, reference_file), *others = files.items()
     replies = ask(reference_file)
-    texts = [*material.texts, *material.answered(replies)]
+    answered = [pair for pair in zip(material.prompts, replies, strict=True) if pair[0].category]
+    # Categories are compared on the reference's replies.
+    texts = [*material.texts, *(material.reader.answered(prompt, reply) for prompt, reply in answered)]
     scratch = out / SCRATCH
     try:
         reference = record(scratch, texts, score(reference_file, texts, num_threads=num_threads))

@@ -12,7 +12,7 @@ from baihua.chat.zh import is_mainly_chinese
 from baihua.compress.damage.distance import Text
 from baihua.core.errors import InputError
 from baihua.data.rows import DOCUMENT, Row, find_table, holds_documents, read_rows, read_values
-from baihua.model.examples import Encoder, Example, encode_document
+from baihua.model.examples import Encoder, encode_document
 
 LANGUAGES = ("zh", "en")
 
@@ -52,7 +52,7 @@ class TextReader:
                 continue
             is_document = row.messages[0].role == DOCUMENT
             text = self._document(row, language) if is_document else self._conversation(row, language)
-            if len(text.ids) > 1:
+            if text.num_positions > 0:
                 texts.append(text)
                 left[language] -= 1
         if not texts:
@@ -73,7 +73,9 @@ class TextReader:
 
     def answered(self, prompt: Prompt, reply: str) -> Text:
         """A prompt with a reply, which counts only in its category."""
-        row = Row(prompt.row_id, (*prompt.messages, Message("assistant", reply)), meta={"category": prompt.category})
+        # Some templates trim their texts, and the renderer refuses a template that changes a text.
+        answer = Message("assistant", reply.strip())
+        row = Row(prompt.row_id, (*prompt.messages, answer), meta={"category": prompt.category})
         return self._conversation(row, language="")
 
     def _fits(self, prompt: Prompt) -> bool:
@@ -85,15 +87,10 @@ class TextReader:
         """A conversation as the template renders it; its answers count for bits and characters."""
         assert self._encoder, "conversations need a template"
         example = self._encoder.cut(self._encoder.encode(row.id, row.messages), self._max_length)
-        return _as_text(example, language, _category(row))
+        return Text(example, language, _category(row))
 
     def _document(self, row: Row, language: str) -> Text:
-        return _as_text(encode_document(self._tokenizer, row.id, row.messages[0].text, self._max_length), language, "")
-
-
-def _as_text(example: Example, language: str, category: str) -> Text:
-    num_chars = example.target_text.num_chars
-    return Text(example.row_id, language, category, example.ids_T.tolist(), example.is_target_T, num_chars)
+        return Text(encode_document(self._tokenizer, row.id, row.messages[0].text, self._max_length), language)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +100,6 @@ class Material:
     texts: Sequence[Text]
     prompts: Sequence[Prompt]
     reader: TextReader
-
-    def answered(self, replies: Sequence[str]) -> list[Text]:
-        """Prompts that have a category, with the reference's replies: the texts on which categories are compared."""
-        answered = zip(self.prompts, replies, strict=True)
-        # Some templates trim their texts, and the renderer refuses a template that changes a text.
-        return [self.reader.answered(prompt, reply.strip()) for prompt, reply in answered if prompt.category]
 
 
 def read_material(
