@@ -13,8 +13,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from baihua.chat.types import Span
-from baihua.serve.terminal.line_breaks import NOT_FIRST, find_breaks
-from baihua.serve.terminal.markdown import AnswerMarkdown, blocks
+from baihua.serve.terminal.markdown import NOT_FIRST, AnswerMarkdown, blocks, find_breaks
 from baihua.serve.terminal.terminal_screen import TerminalScreen
 
 TEXT = """## 标题

@@ -32,10 +32,12 @@ def answer(chat: Chat) -> None:
     An error of the model becomes a note. Text received before an error or Ctrl-C stays in the session; an answer that
     was set aside for this one is restored if this one has no text.
     """
-    session = chat.session
+    session, model = chat.session, chat.model
     before = session.num_left_out
     try:
-        _make_room(chat)
+        if isinstance(model, LocalChat) and fit_context(session, model) and session.num_left_out > before:
+            context = f"the context ({model.num_ctx:,} tokens)"
+            chat.screen.note(f"{_left_out(session)} no longer fit {context} and are not sent")
         while not _try_to_answer(chat):
             pass
     except BaihuaError as error:
@@ -44,13 +46,6 @@ def answer(chat: Chat) -> None:
         chat.screen.note(str(error))
     finally:
         session.settle()
-
-
-def _make_room(chat: Chat) -> None:
-    session, model = chat.session, chat.model
-    before = session.num_left_out
-    if isinstance(model, LocalChat) and fit_context(session, model) and session.num_left_out > before:
-        chat.screen.note(f"{_left_out(session)} no longer fit the context ({model.num_ctx:,} tokens) and are not sent")
 
 
 def _try_to_answer(chat: Chat) -> bool:

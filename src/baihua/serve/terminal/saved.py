@@ -1,6 +1,5 @@
 """Saved conversations: one row of JSON Lines with its messages, the format that training reads."""
 
-import itertools
 import re
 from collections.abc import Sequence
 from datetime import datetime
@@ -48,15 +47,15 @@ def load(folder: Path, name: str) -> list[Message]:
 
 def _reserve(wanted: Path) -> Path:
     """Create `wanted`, or the first of wanted-2, wanted-3, ... that does not exist."""
-    for number in itertools.count(1):
-        file = wanted if number == 1 else wanted.with_name(f"{wanted.stem}-{number}{wanted.suffix}")
+    file, number = wanted, 1
+    while True:
         try:
             # Conversations are private: only this user may read the file.
             file.touch(mode=0o600, exist_ok=False)
+            return file
         except FileExistsError:
-            continue
-        return file
-    raise AssertionError("count() does not end")
+            number += 1
+            file = wanted.with_name(f"{wanted.stem}-{number}{wanted.suffix}")
 
 
 def _row(message: Message) -> dict[str, str]:

@@ -12,8 +12,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from baihua.chat.types import Span
-from baihua.serve.terminal.line_breaks import ChineseText
-from baihua.serve.terminal.markdown import AnswerMarkdown, blocks
+from baihua.serve.terminal.markdown import AnswerMarkdown, ChineseText, blocks
 from baihua.serve.terminal.screen import printable
 
 REFRESH_SECONDS = 0.1
