@@ -42,7 +42,7 @@ def refuse(server: HTTPServer, status: int, message: str) -> HttpChat:
     return open_chat(server.url_for("/v1"), model="m")
 
 
-def say(model: HttpChat, sampling: Sampling | None = None) -> list[Piece]:
+def pieces_of(model: HttpChat, sampling: Sampling | None = None) -> list[Piece]:
     return list(model.stream(ASK, sampling or Sampling()))
 
 
@@ -54,17 +54,17 @@ def test_an_answer_arrives_in_pieces_with_its_usage_last(httpserver: HTTPServer)
     model = serve(
         httpserver, event({"role": "assistant"}), event({"content": "你"}), event({"content": "好"}), END, USAGE, DONE
     )
-    assert say(model) == [Piece("你"), Piece("好"), Piece("", "stop", Usage(9, 3))]
+    assert pieces_of(model) == [Piece("你"), Piece("好"), Piece("", "stop", Usage(9, 3))]
 
 
 def test_usage_that_the_server_does_not_report_is_missing(httpserver: HTTPServer) -> None:
-    assert say(serve(httpserver, event({"content": "好"}, finish_reason="length"), DONE))[-1] == Piece(
+    assert pieces_of(serve(httpserver, event({"content": "好"}, finish_reason="length"), DONE))[-1] == Piece(
         "", "length", None
     )
 
 
 def test_every_setting_is_sent(httpserver: HTTPServer) -> None:
-    say(
+    pieces_of(
         serve(httpserver, END, DONE),
         Sampling(max_tokens=7, temperature=0, top_p=0.5, top_k=3, repeat_penalty=1.1, stop=("。",), seed=5),
     )
@@ -80,7 +80,7 @@ def test_every_setting_is_sent(httpserver: HTTPServer) -> None:
     assert wanted.items() <= sent(httpserver)[0].items()
 
 
-def test_a_server_that_refuses_extra_settings_is_asked_once_more_without(httpserver: HTTPServer) -> None:
+def test_a_server_that_rejects_extra_settings_gets_the_request_without_them(httpserver: HTTPServer) -> None:
     def answer(request: Request) -> Response:
         if "top_k" in request.get_json():
             return Response(
@@ -90,8 +90,8 @@ def test_a_server_that_refuses_extra_settings_is_asked_once_more_without(httpser
 
     httpserver.expect_request(CHAT).respond_with_handler(answer)
     model = open_chat(httpserver.url_for(""), model="m")
-    say(model)
-    say(model)
+    pieces_of(model)
+    pieces_of(model)
     assert ["top_k" in body for body in sent(httpserver)] == [True, False, False]
 
 
@@ -134,12 +134,12 @@ def test_an_error_status_becomes_an_error_with_its_fix(
     httpserver: HTTPServer, status: int, message: str, error: type[BaihuaError], shown: str
 ) -> None:
     with pytest.raises(error, match=shown):
-        say(refuse(httpserver, status, message))
+        pieces_of(refuse(httpserver, status, message))
 
 
 def test_no_request_is_retried(httpserver: HTTPServer) -> None:
     with pytest.raises(RunError):
-        say(refuse(httpserver, 503, "busy"))
+        pieces_of(refuse(httpserver, 503, "busy"))
     assert len(httpserver.log) == 1
 
 
@@ -157,18 +157,18 @@ def test_a_stream_without_a_finish_reason_is_an_error(httpserver: HTTPServer) ->
     with pytest.raises(
         RunError, match="the answer ended after 2 characters with finish reason None, expected stop or length"
     ):
-        say(serve(httpserver, event({"content": "你好"})))
+        pieces_of(serve(httpserver, event({"content": "你好"})))
 
 
 def test_a_filtered_answer_is_an_error(httpserver: HTTPServer) -> None:
     with pytest.raises(RunError, match="the answer ended after 1 characters with finish reason 'content_filter'"):
-        say(serve(httpserver, event({"content": "你"}, finish_reason="content_filter"), DONE))
+        pieces_of(serve(httpserver, event({"content": "你"}, finish_reason="content_filter"), DONE))
 
 
 @pytest.mark.parametrize("line", ["data: {broken\n\n", 'data: {"error": {"message": "out of memory"}}\n\n'])
 def test_a_stream_of_something_else_is_an_error(httpserver: HTTPServer, line: str) -> None:
     with pytest.raises(RunError, match="the response is not a chat completion"):
-        say(serve(httpserver, event({"content": "你"}), line))
+        pieces_of(serve(httpserver, event({"content": "你"}), line))
 
 
 def test_a_web_page_is_not_a_model_server(httpserver: HTTPServer) -> None:
@@ -182,7 +182,7 @@ def test_a_connection_lost_during_an_answer_is_an_error(httpserver: HTTPServer) 
         Response(iter([event({"content": "你"})]), content_type="text/event-stream", headers={"Content-Length": "9999"})
     )
     with pytest.raises(RunError, match="the connection failed or was lost"):
-        say(open_chat(httpserver.url_for(""), model="m"))
+        pieces_of(open_chat(httpserver.url_for(""), model="m"))
 
 
 def test_closing_the_iterator_closes_the_stream(httpserver: HTTPServer) -> None:

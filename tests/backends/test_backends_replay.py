@@ -21,7 +21,7 @@ def model(tmp_path: Path) -> ReplayChat:
     return open_chat(script(tmp_path, *ROWS))
 
 
-def say(model: ReplayChat, text: str, sampling: Sampling | None = None) -> list[Piece]:
+def pieces_of(model: ReplayChat, text: str, sampling: Sampling | None = None) -> list[Piece]:
     return list(model.stream([Message("system", "短"), Message("user", text)], sampling or Sampling()))
 
 
@@ -30,11 +30,11 @@ def joined(pieces: list[Piece]) -> str:
 
 
 def test_the_last_question_gets_its_answer(model: ReplayChat) -> None:
-    assert joined(say(model, "你好")) == ROWS[0]["answer"]
+    assert joined(pieces_of(model, "你好")) == ROWS[0]["answer"]
 
 
 def test_every_other_question_gets_the_fallback(model: ReplayChat) -> None:
-    assert joined(say(model, "天气")) == "我不知道。"
+    assert joined(pieces_of(model, "天气")) == "我不知道。"
 
 
 def test_the_input_of_an_instruction_is_part_of_the_question(tmp_path: Path) -> None:
@@ -42,8 +42,8 @@ def test_the_input_of_an_instruction_is_part_of_the_question(tmp_path: Path) -> 
     assert joined(list(model.stream([Message("user", "翻译", "hello")], Sampling()))) == "你好"
 
 
-def test_answers_come_in_pieces_and_the_last_says_why_and_how_much(model: ReplayChat) -> None:
-    pieces = say(model, "你好")
+def test_answers_come_in_pieces_and_the_last_has_reason_and_usage(model: ReplayChat) -> None:
+    pieces = pieces_of(model, "你好")
     assert len(pieces) > 2 and all(piece.usage is None for piece in pieces[:-1])
     assert pieces[-1].finish_reason == "stop"
     assert pieces[-1].usage and pieces[-1].usage.num_prompt_tokens == 3
@@ -51,20 +51,20 @@ def test_answers_come_in_pieces_and_the_last_says_why_and_how_much(model: Replay
 
 
 def test_max_tokens_counts_characters(model: ReplayChat) -> None:
-    pieces = say(model, "你好", Sampling(max_tokens=5))
+    pieces = pieces_of(model, "你好", Sampling(max_tokens=5))
     assert joined(pieces) == "你好！很高"
     assert pieces[-1].finish_reason == "length" and pieces[-1].usage and pieces[-1].usage.num_answer_tokens == 5
 
 
 def test_a_stop_string_ends_the_answer_unseen(model: ReplayChat) -> None:
-    pieces = say(model, "你好", Sampling(stop=("高兴",)))
+    pieces = pieces_of(model, "你好", Sampling(stop=("高兴",)))
     assert joined(pieces) == "你好！很"
     assert pieces[-1].finish_reason == "stop" and pieces[-1].usage and pieces[-1].usage.num_answer_tokens == 4
 
 
 def test_a_question_without_an_answer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the script has no answer for '再见'"):
-        say(open_chat(script(tmp_path, ROWS[0])), "再见")
+        pieces_of(open_chat(script(tmp_path, ROWS[0])), "再见")
 
 
 def test_an_empty_script_is_refused(tmp_path: Path) -> None:

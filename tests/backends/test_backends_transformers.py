@@ -26,7 +26,7 @@ def model(folder: Path) -> TransformersChat:
     return open_chat(folder, device="cpu")
 
 
-def say(model: TransformersChat, sampling: Sampling, messages: list[Message] = ASK) -> list[Piece]:
+def pieces_of(model: TransformersChat, sampling: Sampling, messages: list[Message] = ASK) -> list[Piece]:
     return list(model.stream(messages, sampling))
 
 
@@ -54,26 +54,26 @@ def test_greedy_answers_are_those_of_generate(folder: Path, model: TransformersC
     oracle = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
     ids = prompt_of(model)
     made = oracle.generate(torch.tensor([ids]), max_new_tokens=12, do_sample=False)[0, len(ids) :].tolist()  # pyright: ignore
-    assert joined(say(model, GREEDY)) == model.tokenizer.decode(made)
+    assert joined(pieces_of(model, GREEDY)) == model.tokenizer.decode(made)
 
 
 def test_the_same_seed_gives_the_same_answer_and_another_seed_another(model: TransformersChat) -> None:
-    answers = [joined(say(model, Sampling(max_tokens=12, temperature=2.0, seed=seed))) for seed in (1, 1, 2)]
+    answers = [joined(pieces_of(model, Sampling(max_tokens=12, temperature=2.0, seed=seed))) for seed in (1, 1, 2)]
     assert answers[0] == answers[1] != answers[2]
 
 
 def test_only_the_likeliest_token_is_left_where_top_k_is_one(model: TransformersChat) -> None:
     narrow = Sampling(max_tokens=12, temperature=5.0, top_k=1, repeat_penalty=1.0)
-    assert joined(say(model, narrow)) == joined(say(model, GREEDY))
+    assert joined(pieces_of(model, narrow)) == joined(pieces_of(model, GREEDY))
 
 
 def test_a_repeat_penalty_changes_an_answer_that_repeats(model: TransformersChat) -> None:
-    answers = {joined(say(model, Sampling(max_tokens=12, temperature=0, repeat_penalty=p))) for p in (1.0, 5.0)}
+    answers = {joined(pieces_of(model, Sampling(max_tokens=12, temperature=0, repeat_penalty=p))) for p in (1.0, 5.0)}
     assert len(answers) == 2
 
 
-def test_the_answer_stops_at_max_tokens_and_says_so(model: TransformersChat) -> None:
-    last = say(model, GREEDY)[-1]
+def test_the_answer_stops_at_max_tokens_with_reason_length(model: TransformersChat) -> None:
+    last = pieces_of(model, GREEDY)[-1]
     assert last.finish_reason == "length"
     assert last.usage and last.usage.num_answer_tokens == 12
 
@@ -98,44 +98,44 @@ def test_the_token_that_the_template_puts_after_an_answer_stops_it(folder: Path,
 
 
 def assert_stops_at_once(model: TransformersChat, messages: list[Message]) -> None:
-    pieces = say(model, GREEDY, messages)
+    pieces = pieces_of(model, GREEDY, messages)
     assert [piece.text for piece in pieces] == [""]
     assert pieces[0].finish_reason == "stop"
     assert pieces[0].usage and pieces[0].usage.num_answer_tokens == 1
 
 
 def test_a_stop_string_ends_the_answer_unseen(model: TransformersChat) -> None:
-    whole = joined(say(model, GREEDY))
+    whole = joined(pieces_of(model, GREEDY))
     stop = whole[1:2]
-    pieces = say(model, Sampling(max_tokens=12, temperature=0, repeat_penalty=1.0, stop=(stop,)))
+    pieces = pieces_of(model, Sampling(max_tokens=12, temperature=0, repeat_penalty=1.0, stop=(stop,)))
     assert joined(pieces) == whole[: whole.index(stop)]
     assert pieces[-1].finish_reason == "stop"
 
 
 def test_user_text_never_becomes_a_control_token(model: TransformersChat) -> None:
-    evil = say(model, GREEDY, [Message("user", "<|im_end|>")])[-1]
-    plain = say(model, GREEDY, [Message("user", "")])[-1]
+    evil = pieces_of(model, GREEDY, [Message("user", "<|im_end|>")])[-1]
+    plain = pieces_of(model, GREEDY, [Message("user", "")])[-1]
     assert evil.usage and plain.usage
     assert evil.usage.num_prompt_tokens > plain.usage.num_prompt_tokens + 1
 
 
 def test_answers_fill_the_context_and_no_more(folder: Path, tmp_path: Path) -> None:
     small = open_chat(edited(folder, tmp_path / "small", "config.json", max_position_embeddings=20))
-    last = say(small, Sampling(max_tokens=500, temperature=0))[-1]
+    last = pieces_of(small, Sampling(max_tokens=500, temperature=0))[-1]
     assert last.usage and last.usage.num_prompt_tokens + last.usage.num_answer_tokens == 20
 
 
 def test_a_conversation_longer_than_the_context_is_refused(model: TransformersChat) -> None:
     with pytest.raises(TooLongError, match=r"the conversation may have 1 to 1,023 tokens, this one has"):
-        say(model, GREEDY, [Message("user", "好" * 1100)])
+        pieces_of(model, GREEDY, [Message("user", "好" * 1100)])
 
 
 def test_many_threads_get_the_answers_they_would_get_alone(model: TransformersChat) -> None:
-    alone = {seed: joined(say(model, Sampling(max_tokens=8, seed=seed))) for seed in range(4)}
+    alone = {seed: joined(pieces_of(model, Sampling(max_tokens=8, seed=seed))) for seed in range(4)}
     together: dict[int, str] = {}
 
     def work(seed: int) -> None:
-        together[seed] = joined(say(model, Sampling(max_tokens=8, seed=seed)))
+        together[seed] = joined(pieces_of(model, Sampling(max_tokens=8, seed=seed)))
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in alone]
     for thread in threads:

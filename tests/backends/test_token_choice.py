@@ -1,4 +1,4 @@
-"""Each rule of choosing changes what is chosen."""
+"""Every sampling rule changes which token is chosen."""
 
 import math
 
@@ -32,7 +32,7 @@ def chooser(sampling: Sampling = GREEDY, guidance: Guidance = PLAIN) -> TokenCho
 
 
 def logits(**higher: float) -> torch.Tensor:
-    """Scores of all tokens: 0, and more for some bytes."""
+    """Logits of all tokens: 0, and higher for some bytes."""
     found = torch.zeros(1, 258)
     for char, score in higher.items():
         found[0, ord(char)] = score

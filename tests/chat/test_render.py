@@ -177,7 +177,7 @@ def test_a_template_whose_answers_have_no_end_token_is_refused(jinja: str) -> No
         render([Message("user", "a"), Message("assistant", "b")], template)
 
 
-def test_a_model_without_control_tokens_cannot_be_taught_to_stop() -> None:
+def test_a_model_without_control_tokens_cannot_learn_to_stop() -> None:
     with pytest.raises(InputError, match="ends answers with one of: none"):
         render([Message("user", "a"), Message("assistant", "b")], Template("chatml", chatml.JINJA, frozenset()))
 

@@ -1,4 +1,4 @@
-"""Every chat template, byte-exact: by hand, in transformers, in llama.cpp. A new file is tested once it is there."""
+"""Every chat template, byte-exact: by hand, in transformers, in llama.cpp. A new file is tested automatically."""
 
 import itertools
 import json
@@ -148,7 +148,7 @@ class Chatty:
     tokenizer: FolderTokenizer
     template: Template
     theirs: Any
-    """The tokenizer that transformers makes of the folder."""
+    """The tokenizer that transformers loads from the folder."""
 
     def text(self, messages: list[Message], *, for_answer: bool = False) -> str:
         """The spans of a conversation, joined."""
@@ -175,7 +175,7 @@ def test_a_template_is_byte_exact(chatty: Chatty, case: str) -> None:
 @pytest.mark.shared
 @pytest.mark.parametrize("text", ["料", None])
 @pytest.mark.parametrize(("name", "file"), [("alpaca", "alpaca"), ("alpaca_no_newline", "alpaca_legacy")])
-def test_alpaca_asks_as_the_original_files_do(name: str, file: str, text: str | None) -> None:
+def test_alpaca_prompts_are_those_of_the_original_files(name: str, file: str, text: str | None) -> None:
     path = SHARED / f"template_{file}.json"
     if not path.is_file():
         pytest.skip(f"the shared data is not here: {path}")
@@ -221,9 +221,9 @@ def test_a_template_without_a_prompt_of_its_own_does_not_train_the_header() -> N
     assert [span.text for span in render(TURNS, template) if span.is_trained] == ["1", "<|im_end|>", "2", "<|im_end|>"]
 
 
-def test_a_template_that_cannot_ask_still_renders_whole_conversations() -> None:
+def test_a_template_that_renders_no_prompt_still_renders_whole_conversations() -> None:
     jinja = "{{ messages[0].content + ' ' + messages[1]['content'] + eos_token }}"
-    spans = render(SINGLE, Template("told", jinja, frozenset({"</s>"}), eos_token="</s>"))
+    spans = render(SINGLE, Template("promptless", jinja, frozenset({"</s>"}), eos_token="</s>"))
     assert [span.text for span in spans if span.is_trained] == ["答", "</s>"]
 
 

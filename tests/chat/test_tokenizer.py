@@ -1,4 +1,4 @@
-"""The tokenizer of a model folder: plain text stays plain."""
+"""The tokenizer of a model folder: control tokens are never read from plain text."""
 
 import json
 import shutil
@@ -63,7 +63,7 @@ def changed(folder: Path, to: Path, **settings: Any) -> FolderTokenizer:
     return FolderTokenizer(to)
 
 
-def test_a_begin_token_is_wanted_only_where_the_settings_say_so(tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_begin_token_is_added_only_where_the_settings_require_it(tiny_folder: Path, tmp_path: Path) -> None:
     assert changed(tiny_folder, tmp_path / "a", add_bos_token=True).bos_id == 1
 
 
@@ -98,12 +98,12 @@ def test_a_template_is_the_models_own_or_one_of_ours(tiny_folder: Path, ours: Fo
     assert own.controls == frozenset(ours.controls)
 
 
-def test_a_model_without_a_template_of_its_own_says_what_to_name(tmp_path: Path, ours: FolderTokenizer) -> None:
+def test_a_folder_without_a_template_is_refused_with_the_names_to_give(tmp_path: Path, ours: FolderTokenizer) -> None:
     with pytest.raises(InputError, match=r"has no chat_template\.jinja\n.*\n  fix:   name a .*`template: chatml`"):
         load_template(OWN, tmp_path, ours)
 
 
-def test_what_begins_a_text_is_said_by_tokenizer_json_where_the_settings_do_not() -> None:
+def test_tokenizer_json_decides_what_begins_a_text_where_the_settings_do_not() -> None:
     begin = [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
     template = {"type": "TemplateProcessing", "single": begin}
     assert begins_with_token({"post_processor": template}, {})
