@@ -216,13 +216,13 @@ REFUSALS = {
     "tensor 'lora' is not part of a model of type 'llama'": _edit_weights(lora=torch.ones(2, 2)),
     "tensor 'x' has the type I8": _edit_weights(x=torch.ones(2, 2, dtype=torch.int8)),
     r"1 tensors of the model are missing, the first is 'output_norm\.weight'": _edit_weights(model__norm__weight=None),
-    r"'token_embd\.weight' has the shape \[64, 512\], expected \[64, 500\] by config\.json": lambda f: change(
+    r"'token_embd\.weight' has the shape \[64, 512\], expected \[64, 500\] by the config": lambda f: change(
         f / "config.json", vocab_size=500
     ),
     "tensor 'blk.0.attn_q.bias' is not part of a model of type 'mistral'": lambda f: _become_mistral(f),
     "not valid JSON": lambda f: (f / "config.json").write_text("{", encoding="utf-8"),
     r"not one that llama\.cpp is known to match: null": lambda f: change(f / "tokenizer.json", pre_tokenizer=None),
-    "cuts like 'smollm' but has(.|\n)*NFC": lambda f: change(f / "tokenizer.json", normalizer={"type": "NFC"}),
+    "splits texts like 'smollm' but has(.|\n)*NFC": lambda f: change(f / "tokenizer.json", normalizer={"type": "NFC"}),
 }
 
 
@@ -266,7 +266,7 @@ def tensor_of(shape: list[int], kind: int) -> bytes:
 BROKEN = {
     "not a GGUF file: it begins with b'PK": b"PK\x03\x04",
     "not a GGUF file: it begins with b''": b"",
-    "GGUF version 1 is unknown": b"GGUF" + struct.pack("<IQQ", 1, 0, 0),
+    "GGUF version 1 is not supported": b"GGUF" + struct.pack("<IQQ", 1, 0, 0),
     "the header needs 16 bytes, the file has 12": b"GGUF" + struct.pack("<IQ", 3, 0)[:8],
     "value type 99 is unknown": header_of(a=(99, b"")),
     "the alignment is 3, expected a power of two": header_of(**{"general.alignment": (4, struct.pack("<I", 3))}),

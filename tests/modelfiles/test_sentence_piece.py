@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from mixed_text import lines
 from tokenizers import Tokenizer
 
-from baihua.modelfiles.tokenizers.pieces import read_model_pieces
 from baihua.modelfiles.tokenizers.sentence_piece import (
     BYTE_NAMES,
     Pieces,
     merges_of,
     model_bytes,
+    read_model_pieces,
     tokenizer_parts,
     unspellable,
 )

@@ -122,17 +122,19 @@ SENTENCE_PIECE = {
     r"lacks 1 of the 256 pieces for single bytes, the first is <0x41>(?s:.*)fix:   use a tokenizer .*byte_fallback": (
         no_bytes
     ),
-    r"not those of SentencePiece(?s:.*)the pairs of '.+' do not stand together": part_of,
-    r"not those of SentencePiece(?s:.*)the pair \(.+\) is left out(?s:.*)fix:   list every pair": leave_out,
+    r"not SentencePiece's(?s:.*)the pairs of '.+' are not consecutive": part_of,
+    r"not SentencePiece's(?s:.*)the pair \(.+\) is missing(?s:.*)fix:   list every pair": leave_out,
     r"changes texts in a way that llama\.cpp does not: normalizer .*NFKC(?s:.*)fix:   use the model's original": (
         lambda content: content.update(normalizer={"type": "NFKC"})
     ),
     r"does not: normalizer None, pre_tokenizer .*'first'.*, with added words": first_space,
-    r"token '白话文' has normalized=true, which llama\.cpp does not know(?s:.*)normalized=False": word(normalized=True),
+    r"token '白话文' has normalized=true, which llama\.cpp does not support(?s:.*)normalized=False": word(
+        normalized=True
+    ),
     "token '白话文' has lstrip=true": word(lstrip=True),
     "token '白话文' has rstrip=true": word(rstrip=True),
     "token '白话文' has single_word=true": word(single_word=True),
-    "the token 'he' is no ordinary one, but llama.cpp would make it": control("he"),
+    "the token 'he' is not an ordinary one, but llama.cpp would make it": control("he"),
     r"the tokens \d+ and 481 have the same text 'l'(?s:.*)fix:   rename": control("l"),
 }
 
@@ -148,7 +150,7 @@ def test_added_words_that_overlap_are_refused(tiny_folder: Path, tmp_path: Path)
     words = added("白话", NUM_PIECES), added("话本", NUM_PIECES + 1)
     folder = sentence_pieces.make_folder(tiny_folder, tmp_path / "model", *words)
     with pytest.raises(
-        InputError, match=r"the end of the added token '白话' is the beginning of '话本'(?s:.*)leave one"
+        InputError, match=r"the end of the added token '白话' is the beginning of '话本'(?s:.*)remove one"
     ):
         read_vocabulary(folder, 512, adds_bos=True)
 
@@ -212,7 +214,7 @@ def test_a_control_that_is_a_whole_word_is_refused_where_whole_words_are_looked_
     edit(byte_folder / "tokenizer.json", lambda content: content.update(pre_tokenizer=pre_tokenizer))
     edit(byte_folder / "tokenizer.json", lambda content: content["model"].update(ignore_merges=True))
     with pytest.raises(
-        InputError, match=r"the token 'stop' is no ordinary one(?s:.*)fix:   give it a name in brackets"
+        InputError, match=r"the token 'stop' is not an ordinary one(?s:.*)fix:   give it a name in brackets"
     ):
         read_vocabulary(byte_folder, 512, adds_bos=False)
 
@@ -251,6 +253,7 @@ def test_more_ends_than_a_file_can_name_are_refused(byte_folder: Path, tmp_path:
     add_tokens(byte_folder, *(added(f"<|{name}|>", 0, special=True) for name in "abc"))
     edit(byte_folder / "generation_config.json", lambda settings: settings.update(eos_token_id=[2, 509, 510, 511]))
     with pytest.raises(
-        InputError, match=r"3 tokens end an answer beside(?s:.*)'<\|a\|>'(?s:.*)fix:   leave at most two"
+        InputError,
+        match=r"besides the end of a text, 3 tokens end an answer(?s:.*)'<\|a\|>'(?s:.*)fix:   leave at most two",
     ):
         write_gguf(byte_folder, tmp_path / "m.gguf", level="f16")

@@ -9,8 +9,7 @@ import sentencepiece
 from gguf.constants import TokenType
 from mixed_text import lines
 
-from baihua.modelfiles.tokenizers.pieces import read_model_pieces
-from baihua.modelfiles.tokenizers.sentence_piece import tokenizer_parts
+from baihua.modelfiles.tokenizers.sentence_piece import read_model_pieces, tokenizer_parts
 
 NUM_PIECES = 480
 

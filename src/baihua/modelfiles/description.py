@@ -1,7 +1,7 @@
 """Family, shape and tensors of a model, read from a model folder or a GGUF file without its weights."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,12 @@ from baihua.core.errors import InputError
 from baihua.modelfiles.families import FAMILIES, Family, family_of, family_of_architecture, llama_cpp_name
 from baihua.modelfiles.folder import check_model_folder, read_json, weight_files
 from baihua.modelfiles.gguf_header import GgufHeader, read_model_header
-from baihua.modelfiles.rope import read_rope, rope_factors
+from baihua.modelfiles.rope import ROPE_FACTORS, read_rope, rope_factors
 from baihua.modelfiles.shape import Shape, read_shape, shape_of_header
 
 FLOATS = ("F32", "F16", "BF16")
-ROPE_FACTORS = "rope_freqs.weight"
+IN_FULL = "save the model in full precision, not quantized (4-bit, 8-bit)"
+FOLDER_FIX = "use all .safetensors files of the model and the config.json that belongs to them"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +112,38 @@ def read_folder(folder: Path) -> ModelFolder:
     config = read_json(file)
     family, shape, rope = family_of(config, file), read_shape(config, str(file)), read_rope(config, file)
     stored, tensors = _find_tensors(folder, family, shape)
-    _check_tensors(tensors, family, shape, folder)
+    check_tensors(tensors, family, shape, where=str(folder), fix=FOLDER_FIX)
     factors = rope_factors(rope, shape.head_dim)
     if factors is not None:
         tensors.append(TensorShape(ROPE_FACTORS, factors.shape))
     return ModelFolder(folder, config, Description(family, shape, _in_order(tensors)), stored, rope)
+
+
+def check_tensors(tensors: Sequence[TensorShape], family: Family, shape: Shape, *, where: str, fix: str) -> list[str]:
+    """Check the names and lengths of a model's tensors; returns the names, layer by layer.
+
+    llama.cpp names only the wrong tensor, and accepts some wrong vocabularies.
+    """
+    found = {tensor.name for tensor in tensors}
+    required, possible = _required(shape, family), set[str]()
+    # transformers has biases in all attentions, or all MLPs, or in none of them.
+    halves = {_half(name) for name in found if name.startswith("blk.") and name.endswith(".bias")}
+    for layer in range(shape.num_layers):
+        optional = [f"blk.{layer}.{name}" for name in family.optional_tensors]
+        possible.update(optional)
+        required += [name for name in optional if _half(name) in halves]
+    if missing := sorted(set(required) - found):
+        what = f"{len(missing)} tensors of the model are missing, the first is {missing[0]!r}"
+        raise InputError(what, where=where, fix=fix)
+    if unknown := sorted(found - possible.union(required)):
+        what = f"tensor {unknown[0]!r} is not part of a model of type {family.model_type!r}"
+        raise InputError(what, where=where, fix=fix)
+    for tensor in tensors:
+        expected = _lengths(tensor.name, shape)
+        if tensor.shape != expected:
+            what = f"tensor {tensor.name!r} has the shape {list(tensor.shape)}, expected {list(expected)} by the config"
+            raise InputError(f"{what} (length of a row first)", where=where, fix=fix)
+    return required
 
 
 def _in_order(tensors: list[TensorShape]) -> tuple[TensorShape, ...]:
@@ -131,11 +159,8 @@ def _find_tensors(folder: Path, family: Family, shape: Shape) -> tuple[dict[str,
             continue
         name = llama_cpp_name(source)
         if name is None:
-            raise InputError(
-                f"tensor {source!r} is not part of a model of type {family.model_type!r}",
-                where=str(shard),
-                fix="merge adapters first; a quantized (4-bit, 8-bit) folder must be saved in full precision",
-            )
+            what = f"tensor {source!r} is not part of a model of type {family.model_type!r}"
+            raise InputError(what, where=str(shard), fix=f"merge adapters first; {IN_FULL}")
         stored[name] = StoredTensor(shard, source)
         tensors.append(TensorShape(name, lengths[::-1]))
     return stored, tensors
@@ -148,11 +173,8 @@ def _stored_tensors(folder: Path) -> Iterator[tuple[Path, str, tuple[int, ...]]]
             found = [(name, part.get_dtype(), tuple(part.get_shape())) for name, part in parts.items()]
         for name, dtype, lengths in found:
             if dtype not in FLOATS:
-                raise InputError(
-                    f"tensor {name!r} has the type {dtype}, expected one of {', '.join(FLOATS)}",
-                    where=str(shard),
-                    fix="save the model in full precision, not quantized",
-                )
+                what = f"tensor {name!r} has the type {dtype}, expected one of {', '.join(FLOATS)}"
+                raise InputError(what, where=str(shard), fix=IN_FULL)
             yield shard, name, lengths
 
 
@@ -184,28 +206,6 @@ def _lengths(name: str, shape: Shape) -> tuple[int, ...]:
     return lengths[1:] if ending == "bias" else lengths
 
 
-def _check_tensors(tensors: list[TensorShape], family: Family, shape: Shape, folder: Path) -> None:
-    """Check names and lengths: llama.cpp names only the wrong tensor, and accepts some wrong vocabularies."""
-    required, names = set(_required(shape, family)), {tensor.name for tensor in tensors}
-    optional = {f"blk.{layer}.{name}" for layer in range(shape.num_layers) for name in family.optional_tensors}
-    if missing := sorted(required - names):
-        raise InputError(
-            f"{len(missing)} tensors of the model are missing, the first is {missing[0]!r}",
-            where=str(folder),
-            fix="copy all .safetensors files of the model into the folder",
-        )
-    if unknown := sorted(names - required - optional):
-        raise InputError(
-            f"tensor {unknown[0]!r} is not part of a model of type {family.model_type!r}; llama.cpp would ignore it",
-            where=str(folder),
-            fix="check `model_type` in config.json",
-        )
-    for tensor in tensors:
-        expected = _lengths(tensor.name, shape)
-        if tensor.shape != expected:
-            raise InputError(
-                f"tensor {tensor.name!r} has the shape {list(tensor.shape)}, expected {list(expected)} by config.json "
-                "(length of a row first)",
-                where=str(folder),
-                fix="use the config.json that belongs to these weights",
-            )
+def _half(name: str) -> str:
+    """The half of a layer that a tensor belongs to: `attn` or `ffn`."""
+    return name.split(".")[2].split("_")[0]

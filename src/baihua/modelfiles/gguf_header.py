@@ -1,9 +1,10 @@
-"""What a GGUF file says about itself, read without any C code.
+"""The header of a GGUF file (metadata and tensor list), read in pure Python.
 
-llama.cpp aborts the process on some broken files; whoever hands a file to it asks here first.
+llama.cpp aborts the process on some broken files, so every file is checked here before it is opened there.
 The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
+import math
 import mmap
 import struct
 from dataclasses import dataclass
@@ -15,6 +16,10 @@ from baihua.core.errors import InputError
 
 Value = bool | int | float | str | list[bool] | list[int] | list[float] | list[str]
 
+AGAIN = "download or convert the file again"
+"""The remedy for a damaged GGUF file."""
+FROM_FOLDER = "import the model from its Hugging Face folder instead of the .gguf file"
+"""The remedy for a GGUF file that cannot be converted exactly."""
 # struct letters of the scalar value types; 8 is a string, 9 an array.
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY = 8, 9
@@ -26,7 +31,7 @@ SIZES = ("block_count", "context_length", "embedding_length", "feed_forward_leng
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A tensor of the file: its GGML type, shape (fastest dimension first) and place among the data."""
+    """A tensor of the file: its GGML type, shape (fastest dimension first) and position in the data."""
 
     name: str
     type: GGMLQuantizationType
@@ -37,12 +42,12 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class GgufHeader:
-    """Metadata and tensors of a GGUF file whose tensor data all lies inside the file."""
+    """Metadata and tensors of a GGUF file whose tensor data lies completely inside the file."""
 
     values: dict[str, Value]
     tensors: list[Tensor]
     data_start: int
-    """Byte of the file at which the tensors' offsets begin."""
+    """Byte of the file from which the tensors' offsets count."""
     places: dict[str, int]
     """Byte of the file at which each value begins."""
     values_end: int
@@ -50,7 +55,7 @@ class GgufHeader:
 
     @property
     def architecture(self) -> str:
-        """What llama.cpp calls the family of the model, such as `llama`."""
+        """llama.cpp's name of the model's family, such as `llama`."""
         return str(self.values.get("general.architecture"))
 
     def of_model(self, name: str, default: Value | None = None) -> Value | None:
@@ -65,26 +70,22 @@ class GgufHeader:
 
 
 def read_header(file: Path) -> GgufHeader:
-    """The header of a GGUF file; an InputError when the file is cut, broken or something else."""
+    """Read the header of a GGUF file; an InputError when the file is truncated, damaged or of another format."""
     if not file.is_file():
         raise InputError("no such model file", where=str(file), fix="check the path; a .gguf file is expected")
-    num_bytes = file.stat().st_size
     with file.open("rb") as stream:
         magic = stream.read(4)
         if magic != b"GGUF":
-            raise InputError(
-                f"not a GGUF file: it begins with {magic!r}, expected b'GGUF'",
-                where=str(file),
-                fix="name a .gguf file, or convert a model folder with the stage `quantize`",
-            )
+            fix = "give a .gguf file, or convert a model folder with the stage `quantize`"
+            raise InputError(f"not a GGUF file: it begins with {magic!r}, expected b'GGUF'", where=str(file), fix=fix)
         with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _Reader(data, file, num_bytes).header()
+            return _HeaderReader(data, file).header()
 
 
 def read_model_header(file: Path) -> GgufHeader:
-    """The header of a GGUF file that holds a model of a known family with sensible sizes, else an InputError."""
+    """Read the header of a GGUF file; an InputError unless it holds a model of a known family with valid sizes."""
     header = read_header(file)
-    if header.values.get("general.architecture") not in ARCHITECTURES:
+    if header.architecture not in ARCHITECTURES:
         raise InputError(
             f"the model's architecture is {header.values.get('general.architecture')!r}, expected one of "
             f"{', '.join(ARCHITECTURES)}",
@@ -95,37 +96,30 @@ def read_model_header(file: Path) -> GgufHeader:
     for name in SIZES:
         value = header.of_model(name)
         if not isinstance(value, int) or value < 1:
-            raise InputError(
-                f"the file gives {value!r} for {header.architecture}.{name}, expected a positive number",
-                where=str(file),
-                fix="the file is damaged: download or convert it again",
-            )
+            what = f"the file gives {value!r} for {header.architecture}.{name}, expected a positive number"
+            raise InputError(what, where=str(file), fix=AGAIN)
     return header
 
 
-class _Reader:
+class _HeaderReader:
     """Walks over the header; every step checks that it stays inside the file."""
 
-    def __init__(self, data: mmap.mmap, file: Path, num_bytes: int) -> None:
+    def __init__(self, data: mmap.mmap, file: Path) -> None:
         self._data = data
         self._file = file
-        self._num_bytes = num_bytes
         self._position = 4
 
     def header(self) -> GgufHeader:
         version = self._number("I")
         if version not in (2, 3):
-            raise InputError(
-                f"GGUF version {version} is unknown, expected 2 or 3 (little-endian)",
-                where=str(self._file),
-                fix="convert the model again with a current tool",
-            )
+            fix = "convert the model again with a current tool"
+            what = f"GGUF version {version} is not supported, expected 2 or 3 (little-endian)"
+            raise InputError(what, where=str(self._file), fix=fix)
         num_tensors, num_values = self._number("Q"), self._number("Q")
         values: dict[str, Value] = {}
         places: dict[str, int] = {}
         for _ in range(num_values):
-            name = self._text()
-            kind = self._number("I")
+            name, kind = self._text(), self._number("I")
             places[name] = self._position
             values[name] = self._value(kind)
         values_end = self._position
@@ -135,31 +129,27 @@ class _Reader:
     def _data_start(self, values: dict[str, Value], tensors: list[Tensor]) -> int:
         alignment = values.get("general.alignment", 32)
         if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
-            raise self._broken(f"the alignment is {alignment!r}, expected a power of two")
+            raise self._damaged(f"the alignment is {alignment!r}, expected a power of two")
         start = -(-self._position // alignment) * alignment
         for tensor in tensors:
             end = start + tensor.offset + tensor.num_bytes
-            if end > self._num_bytes:
-                raise self._broken(f"tensor {tensor.name!r} ends at byte {end:,}, the file at {self._num_bytes:,}")
+            if end > len(self._data):
+                raise self._damaged(f"tensor {tensor.name!r} ends at byte {end:,}, the file at {len(self._data):,}")
         return start
 
     def _tensor(self) -> Tensor:
-        name = self._text()
-        num_dimensions = self._number("I")
+        name, num_dimensions = self._text(), self._number("I")
         if not 1 <= num_dimensions <= MAX_DIMENSIONS:
-            raise self._broken(f"tensor {name!r} has {num_dimensions} dimensions, expected 1 to {MAX_DIMENSIONS}")
+            raise self._damaged(f"tensor {name!r} has {num_dimensions} dimensions, expected 1 to {MAX_DIMENSIONS}")
         shape = tuple(self._number("Q") for _ in range(num_dimensions))
         number, offset = self._number("I"), self._number("Q")
         if number not in GGML_QUANT_SIZES:
-            raise self._broken(f"tensor {name!r} has the unknown type number {number}")
+            raise self._damaged(f"tensor {name!r} has the unknown type number {number}")
         type_ = GGMLQuantizationType(number)
         block, num_block_bytes = GGML_QUANT_SIZES[type_]
         if min(shape) < 1 or shape[0] % block:
-            raise self._broken(f"tensor {name!r} has the shape {list(shape)}, its type needs multiples of {block}")
-        num_weights = 1
-        for length in shape:
-            num_weights *= length
-        return Tensor(name, type_, shape, offset, num_weights // block * num_block_bytes)
+            raise self._damaged(f"tensor {name!r} has the shape {list(shape)}, its type needs multiples of {block}")
+        return Tensor(name, type_, shape, offset, math.prod(shape) // block * num_block_bytes)
 
     def _value(self, kind: int) -> Value:
         if kind == STRING:
@@ -174,27 +164,23 @@ class _Reader:
 
     def _letter(self, kind: int) -> str:
         if kind not in SCALARS:
-            raise self._broken(f"value type {kind} is unknown")
+            raise self._damaged(f"value type {kind} is unknown")
         return SCALARS[kind]
 
     def _number(self, letter: str) -> int:
         return struct.unpack("<" + letter, self._take(struct.calcsize("<" + letter)))[0]
 
     def _text(self) -> str:
-        # Some vocabularies hold pieces that are not whole characters, so nothing is refused here.
+        # Some vocabularies hold pieces that are not whole characters, so no bytes are refused here.
         return self._take(self._number("Q")).decode("utf-8", errors="surrogateescape")
 
     def _take(self, length: int) -> bytes:
         end = self._position + length
-        if end > self._num_bytes:
-            raise self._broken(f"the header needs {end:,} bytes, the file has {self._num_bytes:,}")
+        if end > len(self._data):
+            raise self._damaged(f"the header needs {end:,} bytes, the file has {len(self._data):,}")
         piece = self._data[self._position : end]
         self._position = end
         return piece
 
-    def _broken(self, what: str) -> InputError:
-        return InputError(
-            f"the GGUF file is cut or damaged: {what}",
-            where=str(self._file),
-            fix="download or convert it again",
-        )
+    def _damaged(self, what: str) -> InputError:
+        return InputError(f"the GGUF file is incomplete or damaged: {what}", where=str(self._file), fix=AGAIN)

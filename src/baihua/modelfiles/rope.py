@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 Rows = TypeVar("Rows", np.ndarray, "torch.Tensor")
 
 DEFAULT_THETA = 10_000.0
+ROPE_FACTORS = "rope_freqs.weight"
+"""The tensor of a GGUF file that holds the divisors of the frequencies."""
 
 # Llama 3.1, and Llama 3.2 and 3.3's smaller models: the settings that are in use.
 KNOWN = tuple(

@@ -1,4 +1,4 @@
-"""How a byte-level tokenizer cuts text before its merges apply: one name in GGUF, one definition in tokenizer.json.
+"""Pre-tokenizers of byte-level BPE, which split a text before merges apply: names in GGUF, steps in tokenizer.json.
 
 llama.cpp has each of these in C++ under the GGUF name; the definitions are those of the models' own
 tokenizer.json files (SmolLM2, Llama 3, Qwen2, GPT-2).
@@ -12,6 +12,7 @@ from typing import Any
 from tokenizers import Regex, pre_tokenizers
 
 from baihua.core.errors import InputError
+from baihua.modelfiles.gguf_header import FROM_FOLDER
 
 CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 WORDS_AND_MARKS = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -32,22 +33,18 @@ DEFINITIONS: dict[str, list[dict[str, Any]]] = {
     "llama-bpe": [_split(LLAMA_3), BYTES_ONLY],
     "qwen2": [_split(QWEN_2), BYTES_ONLY],
 }
-# Llama 3 looks a whole word up before it merges; llama.cpp ties that to the name.
+# Llama 3 looks up a whole word before it merges; llama.cpp does so by this name.
 IGNORES_MERGES = frozenset({"llama-bpe"})
 # Texts begin with a token unless the file says otherwise.
 BEGINS_TEXTS = frozenset({"llama-bpe"})
-# Other names under which llama.cpp does exactly the same.
-ALIASES = {
-    "llama3": "llama-bpe",
-    "llama-v3": "llama-bpe",
-    "deepseek-r1-qwen": "qwen2",
-}
+# Other names for exactly the same in llama.cpp.
+ALIASES = {"llama3": "llama-bpe", "llama-v3": "llama-bpe", "deepseek-r1-qwen": "qwen2"}
 # Qwen2 composes characters first (NFC), llama.cpp does not: their ids differ on decomposed text only.
 NORMALIZERS: dict[str, tuple[dict[str, str] | None, ...]] = {"qwen2": (None, {"type": "NFC"})}
 
 
 def name_of(tokenizer_json: Mapping[str, Any], where: Path) -> str:
-    """The GGUF name of a tokenizer.json's pre-tokenizer; an InputError for one that llama.cpp would cut differently."""
+    """The GGUF name of a tokenizer.json's pre-tokenizer; an InputError for one that llama.cpp does not have."""
     found = tokenizer_json.get("pre_tokenizer")
     steps = _steps(found)
     name = next((name for name, definition in DEFINITIONS.items() if definition == steps), None)
@@ -61,7 +58,7 @@ def name_of(tokenizer_json: Mapping[str, Any], where: Path) -> str:
     normalizer = tokenizer_json.get("normalizer")
     if ignores_merges != (name in IGNORES_MERGES) or normalizer not in NORMALIZERS.get(name, (None,)):
         raise InputError(
-            f"the tokenizer cuts like {name!r} but has ignore_merges={ignores_merges} and "
+            f"the tokenizer splits texts like {name!r} but has ignore_merges={ignores_merges} and "
             f"normalizer={json.dumps(normalizer)}, which llama.cpp does not apply to {name!r}",
             where=str(where),
             fix="use the model's original tokenizer.json",
@@ -70,7 +67,7 @@ def name_of(tokenizer_json: Mapping[str, Any], where: Path) -> str:
 
 
 def canonical(name: str) -> str:
-    """Our one name for a pre-tokenizer that has several in GGUF; an unknown name stays as it is."""
+    """Our name for a pre-tokenizer that has several in GGUF; an unknown name stays as it is."""
     return ALIASES.get(name, name)
 
 
@@ -80,14 +77,14 @@ def build(name: str, where: Path) -> pre_tokenizers.PreTokenizer:
         raise InputError(
             f"the file's pre-tokenizer (tokenizer.ggml.pre) is {name!r}, known are {', '.join(sorted(DEFINITIONS))}",
             where=str(where),
-            fix="import the model from its Hugging Face folder instead of the .gguf file",
+            fix=FROM_FOLDER,
         )
     steps = [_BUILDERS[step["type"]](step) for step in DEFINITIONS[name]]
     return pre_tokenizers.Sequence(steps) if len(steps) > 1 else steps[0]
 
 
 def _steps(pre_tokenizer: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """The steps of a definition without what does not change the cuts."""
+    """The steps of a definition without settings that do not change where texts are split."""
     if pre_tokenizer is None:
         return []
     steps = pre_tokenizer["pretokenizers"] if pre_tokenizer.get("type") == "Sequence" else [pre_tokenizer]

@@ -1,19 +1,25 @@
-"""SentencePiece's BPE in the terms of tokenizer.json, and its tokenizer.model without protobuf.
+"""SentencePiece's BPE: its pieces read from a tokenizer.model or tokenizer.json, and written as either.
 
 SentencePiece and llama.cpp join any two neighbours whose joint text is a piece, best score first; tokenizer.json lists
-the pairs that may be joined, first pair first. Both are the same where every pair of every piece is listed.
+the pairs that may be joined, first pair first. Both give the same result where every pair of every piece is listed.
 """
 
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from gguf.constants import TokenType
+from sentencepiece import SentencePieceProcessor
+
+from baihua.core.errors import InputError
+from baihua.core.log import logger
 
 SPACE = "\u2581"
 PREPEND = {"type": "Prepend", "prepend": SPACE}
 REPLACE = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
+METASPACE = {"type": "Metaspace", "replacement": SPACE, "split": False}
 BYTE_NAMES = tuple(f"<0x{byte:02X}>" for byte in range(256))
 
 # Wire types and field numbers of
@@ -30,7 +36,7 @@ NORMALIZER = {"name": 1, "add_dummy_prefix": 3, "remove_extra_whitespaces": 4, "
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """The pieces of a SentencePiece tokenizer by id, and the ids of those that have a meaning."""
+    """The pieces of a SentencePiece tokenizer by id, and the ids of its special tokens."""
 
     texts: Sequence[str]
     scores: Sequence[float]
@@ -38,11 +44,61 @@ class Pieces:
     adds_space: bool
     """Whether a text gets a space in front."""
     ids: Mapping[str, int]
-    """Ids of `unk`, `bos`, `eos` and `pad`, where there are such."""
+    """Ids of `unk`, `bos`, `eos` and `pad`, where they exist."""
+
+    @property
+    def plain(self) -> dict[str, int]:
+        """The ids of the pieces that are joined from others and to others, by their texts."""
+        rows = enumerate(zip(self.texts, self.types, strict=True))
+        return {text: i for i, (text, kind) in rows if kind == TokenType.NORMAL}
+
+
+def read_model_pieces(file: Path) -> Pieces:
+    """The pieces of a tokenizer.model; an InputError for one of SentencePiece's other kind."""
+    model = SentencePieceProcessor(model_file=str(file))
+    ids = range(model.get_piece_size())
+    scores = [model.get_score(i) for i in ids]
+    if any(score != int(score) for score in scores):
+        raise InputError(
+            "the tokenizer.model is of SentencePiece's kind 'unigram', expected 'bpe', which llama.cpp uses for Llamas",
+            where=str(file),
+            fix="use a Llama base model, whose tokenizer.model is of the kind 'bpe'",
+        )
+    tests = {
+        TokenType.UNKNOWN: model.is_unknown,
+        TokenType.CONTROL: model.is_control,
+        TokenType.BYTE: model.is_byte,
+        TokenType.UNUSED: model.is_unused,
+    }
+    types = [next((kind for kind, test in tests.items() if test(i)), TokenType.NORMAL) for i in ids]
+    adds_space = model.encode("a", out_type=str)[0].startswith(SPACE)
+    return Pieces([model.id_to_piece(i) for i in ids], scores, types, adds_space, {})
+
+
+def read_json_pieces(tokenizer_json: Mapping[str, Any], unknown: str, where: Path) -> Pieces:
+    """The pieces of a tokenizer.json; an InputError for one that llama.cpp would apply in another way."""
+    vocab: Mapping[str, int] = tokenizer_json["model"]["vocab"]
+    missing = [name for name in BYTE_NAMES if name not in vocab]
+    if missing:
+        raise InputError(
+            f"the tokenizer lacks {len(missing)} of the 256 pieces for single bytes, the first is {missing[0]}; "
+            "llama.cpp needs them for characters without a piece",
+            where=str(where),
+            fix="use a tokenizer that was trained with byte_fallback",
+        )
+    texts = [f"[PAD{i}]" for i in range(max(vocab.values()) + 1)]
+    types = [TokenType.UNUSED] * len(texts)
+    special = {unknown: TokenType.UNKNOWN} | dict.fromkeys(BYTE_NAMES, TokenType.BYTE)
+    for text, i in vocab.items():
+        texts[i], types[i] = text, special.get(text, TokenType.NORMAL)
+    pieces = Pieces(texts, [], types, _adds_space(tokenizer_json, where), {})
+    scores = _scores(tokenizer_json["model"].get("merges", []), pieces.plain, where)
+    last = -float(len(vocab))
+    return Pieces(texts, [scores.get(text, last) for text in texts], types, pieces.adds_space, {})
 
 
 def splits(piece: str, texts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Every way to make a piece of two others."""
+    """Every way to make a piece from two others."""
     for i in range(1, len(piece)):
         if piece[:i] in texts and piece[i:] in texts:
             yield piece[:i], piece[i:]
@@ -50,34 +106,28 @@ def splits(piece: str, texts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def merges_of(pieces: Pieces) -> list[tuple[str, str]]:
     """The pairs of tokenizer.json that give the pieces of SentencePiece: best score first, then lowest id."""
-    normal = {text: i for i, (text, kind) in enumerate(zip(pieces.texts, pieces.types, strict=True)) if is_plain(kind)}
-    ranked = sorted(normal, key=lambda text: (-pieces.scores[normal[text]], normal[text]))
-    return [pair for piece in ranked for pair in sorted(splits(piece, normal), key=_comes_late)]
-
-
-def is_plain(kind: TokenType) -> bool:
-    """Whether pieces of this type are joined from others and to others."""
-    return kind == TokenType.NORMAL
+    plain = pieces.plain
+    ranked = sorted(plain, key=lambda text: (-pieces.scores[plain[text]], plain[text]))
+    return [pair for piece in ranked for pair in sorted(splits(piece, plain), key=_overlap_rank)]
 
 
 def unspellable(pieces: Pieces) -> list[str]:
-    """Pieces with a character that is no piece: llama.cpp would join it, tokenizer.json has bytes in its place."""
-    plain = [text for text, kind in zip(pieces.texts, pieces.types, strict=True) if is_plain(kind)]
-    known = set(plain)
-    return [text for text in plain if len(text) > 1 and not known.issuperset(text)]
+    """Pieces with a character that is not a piece: llama.cpp would join it, tokenizer.json has bytes in its place."""
+    plain = pieces.plain
+    return [text for text in plain if len(text) > 1 and not plain.keys() >= set(text)]
 
 
 def tokenizer_parts(pieces: Pieces) -> dict[str, Any]:
-    """The entries of a tokenizer.json that cut a text like SentencePiece; the added tokens are not among them."""
-    end = [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if pieces.adds_space else []
+    """The entries of a tokenizer.json that tokenize like SentencePiece, without the added tokens."""
     unknown = pieces.ids.get("unk")
-    steps = [PREPEND, REPLACE] if pieces.adds_space else [REPLACE]
+    steps, end = ([PREPEND, REPLACE], [{"type": "Strip", "content": " ", "start": 1, "stop": 0}])
     back = {"type": "Replace", "pattern": {"String": SPACE}, "content": " "}
+    decoders = [back, {"type": "ByteFallback"}, {"type": "Fuse"}, *(end if pieces.adds_space else [])]
     return {
-        "normalizer": {"type": "Sequence", "normalizers": steps},
+        "normalizer": {"type": "Sequence", "normalizers": steps if pieces.adds_space else [REPLACE]},
         "pre_tokenizer": None,
         "post_processor": None,
-        "decoder": {"type": "Sequence", "decoders": [back, {"type": "ByteFallback"}, {"type": "Fuse"}, *end]},
+        "decoder": {"type": "Sequence", "decoders": decoders},
         "model": {
             "type": "BPE",
             "dropout": None,
@@ -94,29 +144,76 @@ def tokenizer_parts(pieces: Pieces) -> dict[str, Any]:
 
 
 def model_bytes(pieces: Pieces) -> bytes:
-    """A tokenizer.model: SentencePiece's ModelProto, which keeps each text as it is but for the spaces."""
-    rows = zip(pieces.texts, pieces.scores, pieces.types, strict=True)
+    """A tokenizer.model (SentencePiece's ModelProto) that changes nothing in a text but the spaces."""
     trainer = {"model_type": BPE, "vocab_size": len(pieces.texts), "byte_fallback": int(TokenType.BYTE in pieces.types)}
-    # An id of -1 is SentencePiece's way to say that there is no such piece.
+    # SentencePiece's id of a piece that does not exist is -1.
     ids = {name: pieces.ids.get(name, -1) for name in SPECIAL_IDS}
     names = {name: pieces.texts[token_id].encode("utf-8") for name, token_id in pieces.ids.items()}
     special = _message(SPECIAL_IDS, ids) + _message(SPECIAL_PIECES, names)
-    rules = {
-        "name": b"identity",
-        "add_dummy_prefix": int(pieces.adds_space),
-        "remove_extra_whitespaces": 0,
-        "escape_whitespaces": 1,
-    }
-    return b"".join(
-        [
-            *(_field(MODEL["pieces"], _piece(*row)) for row in rows),
-            _field(MODEL["trainer_spec"], _message(TRAINER, trainer) + special),
-            _field(MODEL["normalizer_spec"], _message(NORMALIZER, rules)),
-        ]
-    )
+    rules = {"name": b"identity", "add_dummy_prefix": int(pieces.adds_space)}
+    rules |= {"remove_extra_whitespaces": 0, "escape_whitespaces": 1}
+    found = [
+        _message(PIECE, {"piece": text.encode("utf-8"), "score": score, "type": int(kind)})
+        for text, score, kind in zip(pieces.texts, pieces.scores, pieces.types, strict=True)
+    ]
+    parts = [_field(MODEL["pieces"], piece) for piece in found]
+    parts += [_field(MODEL["trainer_spec"], _message(TRAINER, trainer) + special)]
+    return b"".join([*parts, _field(MODEL["normalizer_spec"], _message(NORMALIZER, rules))])
 
 
-def _comes_late(pair: tuple[str, str]) -> int:
+def _scores(merges: Iterable[str | list[str]], plain: Mapping[str, int], where: Path) -> dict[str, float]:
+    """Scores, 0 is the best, with which llama.cpp joins pieces in the order of the merges.
+
+    It joins any two neighbours that make a piece, the piece with the best score first. That gives the same result only
+    where the merges list every pair of a piece, and piece after piece.
+    """
+    pairs = [tuple(merge.split(" ", 1) if isinstance(merge, str) else merge) for merge in merges]
+    scores: dict[str, float] = {}
+    last = apart = None
+    for left, right in pairs:
+        piece = left + right
+        if piece != last and piece in scores:
+            apart = piece
+        scores.setdefault(piece, float(-len(scores)))
+        last = piece
+    known = set(pairs)
+    left_out = next((pair for piece in plain for pair in splits(piece, plain) if pair not in known), None)
+    if apart is not None or left_out is not None:
+        found = f"the pair {left_out} is missing" if apart is None else f"the pairs of {apart!r} are not consecutive"
+        raise InputError(
+            f"the merges are not SentencePiece's, and llama.cpp would join other pieces: {found}",
+            where=str(where),
+            fix="list every pair that makes a piece, piece after piece, as transformers does for a tokenizer.model",
+        )
+    return scores
+
+
+def _adds_space(tokenizer_json: Mapping[str, Any], where: Path) -> bool:
+    """Whether texts get a space in front; an InputError for a tokenizer.json that changes texts in another way."""
+    normalizer, pre_tokenizer = tokenizer_json.get("normalizer"), tokenizer_json.get("pre_tokenizer")
+    steps = normalizer.get("normalizers", [normalizer]) if normalizer else []
+    if pre_tokenizer is None and steps in ([REPLACE], [PREPEND, REPLACE]):
+        return PREPEND in steps
+    scheme = (pre_tokenizer or {}).get("prepend_scheme")
+    has_words = any(not token["special"] for token in tokenizer_json.get("added_tokens", ()))
+    is_known = scheme in ("always", "never") or (scheme == "first" and not has_words)
+    if steps or not is_known or pre_tokenizer != METASPACE | {"prepend_scheme": scheme}:
+        raise InputError(
+            f"the tokenizer changes texts in a way that llama.cpp does not: normalizer {normalizer}, pre_tokenizer "
+            f"{pre_tokenizer}" + (", with added words" if has_words else ""),
+            where=str(where),
+            fix="use the model's original tokenizer.json",
+        )
+    if scheme != "never":
+        logger.warning(
+            "%s: this tokenizer (Metaspace) puts no space before a text that begins with one, SentencePiece and "
+            "llama.cpp do: token ids differ there. The original tokenizer.json (Prepend) agrees with them.",
+            where,
+        )
+    return scheme != "never"
+
+
+def _overlap_rank(pair: tuple[str, str]) -> int:
     """-1, 0 or 1: which of a piece's pairs is joined first where two of them overlap in a text.
 
     The left one is, as in SentencePiece. Pairs (a, b) and (b, c) of one piece can overlap: b begins the piece as the
@@ -125,10 +222,6 @@ def _comes_late(pair: tuple[str, str]) -> int:
     left, right = pair
     piece = left + right
     return int(piece.endswith(left)) - int(piece.startswith(right))
-
-
-def _piece(text: str, score: float, kind: TokenType) -> bytes:
-    return _message(PIECE, {"piece": text.encode("utf-8"), "score": score, "type": int(kind)})
 
 
 def _message(numbers: Mapping[str, int], values: Mapping[str, bytes | float]) -> bytes:
@@ -145,11 +238,8 @@ def _field(number: int, value: bytes | float) -> bytes:
 
 def _varint(value: int) -> bytes:
     """Seven bits a byte, lowest first; all but the last byte have their highest bit set."""
-    return bytes(_groups(value))
-
-
-def _groups(value: int) -> Iterable[int]:
+    groups: list[int] = []
     while value > 127:
-        yield value & 127 | 128
+        groups.append(value & 127 | 128)
         value >>= 7
-    yield value
+    return bytes([*groups, value])
