@@ -1,4 +1,4 @@
-"""Drops rows by a number that came with them, such as a quality score."""
+"""Drops rows by a number in their meta, such as a quality score."""
 
 import math
 from typing import Any, Literal
@@ -10,33 +10,27 @@ from baihua.data.clean.contract import Drop, Keep, RowView
 
 
 class Config(Base):
-    """Bounds for a value beside the conversation."""
+    """Limits for a number that was imported with the row."""
 
     kind: Literal["column"] = "column"
     """The name of this filter."""
     name: str = Field(min_length=1)
-    """The key in the row's meta; a nested one is written with dots, such as metadata.score."""
+    """The key in the row's meta; a nested key is written with dots, such as metadata.score."""
     minimum: float | None = None
-    """Smallest value that stays; without it, any."""
+    """Smallest value that is kept; without it, any."""
     maximum: float | None = None
-    """Largest value that stays; without it, any."""
+    """Largest value that is kept; without it, any."""
     missing: Literal["keep", "drop"] = "drop"
-    """What becomes of a row without the key, or with null under it."""
+    """What happens to a row without the key, or with null as its value."""
 
 
 EXAMPLE = Config(name="metadata.score", minimum=3, maximum=5)
 KEPT: list[dict[str, Any]] = [{"metadata.score": 3}, {"metadata.score": 4.5, "来源": "翻译"}]
-DROPPED: list[dict[str, Any]] = [
-    {"metadata.score": 1},
-    {"metadata.score": 6},
-    {"metadata.score": "好"},
-    {"metadata.score": None},
-    {},
-]
+DROPPED: list[dict[str, Any]] = [*({"metadata.score": value} for value in (1, 6, "好", None)), {}]
 
 
 def check_row(row: RowView, config: Config) -> Keep | Drop:
-    """Drop a row whose value is out of bounds or no number; true and false, numbers in quotes and NaN are none."""
+    """Drop a row whose value is outside the limits or not a number; booleans, quoted numbers and NaN are not."""
     value = row.meta.get(config.name)
     if value is None:
         return Keep() if config.missing == "keep" else Drop("no_value", config.name)

@@ -1,4 +1,4 @@
-"""Drops what says nothing: no letter and no digit of any script."""
+"""Drops texts without a letter or digit of any script."""
 
 from typing import Literal
 
@@ -10,12 +10,12 @@ DROPPED = ["", " \n\u3000", "……", "——！？", "😀"]
 
 
 class Config(Base):
-    """Text that holds nothing to read."""
+    """The texts that must not be empty."""
 
     kind: Literal["empty"] = "empty"
     """The name of this filter."""
     part: Part = "answers"
-    """Which texts of a row count: all, questions or answers."""
+    """Texts of a row that are read together: all, questions or answers."""
 
 
 def check_column(text: Expression, config: Config) -> DropWhere:

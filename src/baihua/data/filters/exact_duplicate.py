@@ -1,4 +1,4 @@
-"""Rows that say the same as another but for case, width, spaces and punctuation."""
+"""Drops rows that equal another one except for case, width, spaces and punctuation."""
 
 from typing import Literal
 
@@ -8,16 +8,16 @@ from baihua.data.clean.duplicates import find_exact
 
 
 class Config(Base):
-    """Keep one of the rows whose letters and digits are the same."""
+    """Which texts are compared, and which of several equal rows is kept."""
 
     kind: Literal["exact_duplicate"] = "exact_duplicate"
     """The name of this filter."""
     part: Part = "all"
-    """What is compared: all of a row, its questions or its answers; the answers of different questions may agree."""
+    """What is compared: all of a row, its questions or its answers; different questions may have the same answer."""
     keep: Literal["first", "longest"] = "first"
-    """Which row stays: the first, or the one with the most characters (the first of those)."""
+    """Which row is kept: the first, or the one with the most characters (the first of those)."""
 
 
 def check_table(table: RowTable, config: Config) -> Duplicates:
-    """Drop rows whose normalised text another row has; a text without letters or digits is nobody's duplicate."""
+    """Drop rows with the normalised text of another row; texts without letters or digits are never duplicates."""
     return find_exact(table, part=config.part, keep=config.keep)

@@ -1,4 +1,4 @@
-"""Drops texts whose letters are too seldom Chinese characters: the quick test for "is this Chinese at all"."""
+"""Drops texts with too few Han characters among their letters: a fast test for Chinese."""
 
 from typing import Literal
 
@@ -16,23 +16,23 @@ HAN_LETTER = rf"[{HAN}&&\p{{L}}]"
 
 
 class Config(Base):
-    """How Chinese a text must be."""
+    """Limits for the share of Han characters."""
 
     kind: Literal["han_share"] = "han_share"
     """The name of this filter."""
     part: Part = "all"
-    """Which texts of a row count together: all, questions or answers."""
+    """Texts of a row that are counted together: all, questions or answers."""
     minimum: float = Field(default=0.5, ge=0, le=1)
-    """Smallest share of Han characters among letters that stays, 0 to 1."""
+    """Smallest share of Han characters among letters that is kept, 0 to 1."""
     maximum: float | None = Field(default=None, ge=0, le=1)
-    """Largest share that stays, 0 to 1; without it, any."""
+    """Largest share that is kept, 0 to 1; without it, any."""
 
 
 def check_column(text: Expression, config: Config) -> DropWhere:
-    """Drop a text with too small a share of Han among its letters; without letters the share is 0.
+    """Drop a text with too small or too large a share of Han among its letters; without letters the share is 0.
 
-    Equal to `chat.zh.han_share` but for letters that are younger than Python's Unicode tables. With a `maximum`,
-    texts above it have the same reason: the detail, the share, tells them apart.
+    Equal to `chat.zh.han_share` except for letters that are newer than Python's Unicode tables. Both limits have the
+    same reason; the detail gives the share.
     """
     # Without letters this is 0 / 0.
     share = (text.regexp_count(HAN_LETTER) / text.regexp_count(r"\p{L}")).fill_nan(0.0)

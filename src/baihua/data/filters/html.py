@@ -1,4 +1,4 @@
-"""Turn HTML that a web page left behind into Markdown, and drop the marks of chat exports."""
+"""Converts HTML left over from web pages to Markdown, and removes leftovers of chat exports."""
 
 import re
 from collections import Counter
@@ -43,18 +43,18 @@ TAG = re.compile(rf"<(?P<end>/?)(?P<name>{KNOWN})(?P<rest>{REST})", re.IGNORECAS
 NOT_A_TAG = re.compile(rf"<(?!/?(?:{KNOWN}){REST})", re.IGNORECASE)
 BREAK = re.compile(rf"<br{REST}[ \t]*\n?", re.IGNORECASE)
 VOID = {"br", "hr", "img"}
-# Exports have these around the code they show; anywhere else they are what somebody asked for.
+# Exports have these around code; anywhere else they were asked for.
 WIDGETS = {"button", "svg", "path", "caption"}
-# Each level costs the converter a few calls within calls.
+# The converter recurses a few calls deep for each level.
 DEEPEST = 100
-# A page or a piece of one that somebody wanted written: parts that prose has no use for, or tags set out by indents.
+# A page or part of one that was asked for: elements that prose never has, or indented tags.
 PAGE = re.compile(
     r"<!DOCTYPE|<!--|</?(?:html|head|body|title|meta|link|style|script|form|fieldset|input|label|select|textarea|option"
     r"|canvas|iframe|nav|audio|video|picture)\b[^<>]*>"
     r"|^[ \t]+</?(?:div|p|ul|ol|li|table|thead|tbody|tr|td|th|h[1-6])\b[^<>]*>",
     re.IGNORECASE | re.MULTILINE,
 )
-# One element alone, other than a paragraph, is more likely an example of HTML than prose.
+# A single element other than a paragraph is more likely an example of HTML than prose.
 ONE_ELEMENT = re.compile(
     r"\s*<(?:(a|b|h[1-6]|font|span)\b[^<>]*|(p|div)\s+(?:style|align)=[^<>]*)>[^<>]*</\w+>\s*", re.I
 )
@@ -65,11 +65,11 @@ ABOUT_HTML = re.compile(
 BLOCKS = {"div", "p", "pre", "ul", "ol", "li", "table", "thead", "tbody", "tr", "td", "th", "blockquote", "hr"}
 BLOCKS |= {f"h{level}" for level in range(1, 7)}
 ONE_LINE = ["td", "th", "h1", "h2", "h3", "h4", "h5", "h6", "code"]
-# White space as private characters: the converter would take it for HTML's, which means nothing, but ours is meant.
+# White space as private characters: in HTML it has no meaning, so the converter would drop it, but ours is intended.
 HIDDEN = str.maketrans("\n\t ", "\ue101\ue102\ue103")
 SHOWN = str.maketrans("\ue101\ue102\ue103", "\n\t ")
 IS_HIDDEN = re.compile("[\ue101-\ue103]")
-MEANT = re.compile(r"\n[ \t]*|[ \t]{2,}|\t")
+INTENDED = re.compile(r"\n[ \t]*|[ \t]{2,}|\t")
 SPARE_LINES = re.compile(r"[ \t]*\n(?:[ \t]*\n){2,}")
 TRACE = re.compile("<|Copy|复制代码")
 FENCE_NAME = re.compile(r"^(`{3,})[^\S\n]*\n?([\w+#.-]{0,20}?)(?:Copy code|复制代码)[^\S\n]*\n?", re.MULTILINE)
@@ -80,18 +80,18 @@ SCOPE = "field"
 
 
 class Config(Base):
-    """Nothing to choose: the rule is in `check_text`."""
+    """No options; `check_text` describes the rule."""
 
     kind: Literal["html"] = "html"
     """The name of this filter."""
 
 
 def check_text(text: str, config: Config) -> str:
-    """The text with its HTML as Markdown, if it has any.
+    """The text with its HTML converted to Markdown, if it has a line break or a pair of tags outside code.
 
-    There must be a line break or a pair of tags outside code. HTML that is itself the subject stays: a page, a form,
-    a script, indented tags, one lone element, half a pair, and tags within a sentence that speaks of HTML. Of chat
-    exports, "Copy code" beside a fence and "CopyN chars / M words" go, and with them or HTML a first line "n / m".
+    HTML that is itself the subject is kept: a page, a form, a script, indented tags, a single element, an unmatched
+    tag, and tags in a text about HTML. From chat exports, "Copy code" at a fence and "CopyN chars / M words" are
+    removed, and with them or with HTML a first line "n / m".
     """
     return change_if_stable(text, _clean) if TRACE.search(text) else text
 
@@ -102,7 +102,12 @@ def _clean(text: str) -> str:
     cleaned = COPIED.sub("", cleaned)
     if cleaned == text:
         return text
-    return change_prose(COUNTER.sub("", cleaned), _tidy) if cleaned.strip() else text
+    if not cleaned.strip():
+        return text
+    # A tag that was spelled with entities was meant to be visible.
+    return change_prose(
+        COUNTER.sub("", cleaned), lambda prose: SPARE_LINES.sub("\n\n", TAG.sub(r"`\g<0>`", prose)).strip("\n")
+    )
 
 
 def _convert(text: str) -> str:
@@ -112,7 +117,7 @@ def _convert(text: str) -> str:
     from markdownify import MarkdownConverter
 
     markup = BREAK.sub("\ue101", NOT_A_TAG.sub("&lt;", text))
-    # The span is for the parser, which warns about an address that stands alone.
+    # The parser warns about a text that is only an address, hence the span.
     soup = BeautifulSoup(f"<span>{markup}</span>", "html.parser")
     for pre in soup.find_all("pre"):
         _keep_only_code(pre)
@@ -131,7 +136,7 @@ def _convert(text: str) -> str:
 
 
 def _has_markup(text: str) -> bool:
-    """Whether a text has HTML that is whole and not its subject."""
+    """Whether a text has HTML that is complete and not its subject."""
     opened, closed, depth = Counter[str](), Counter[str](), 0
     for tag in TAG.finditer(text):
         name, is_end = tag["name"].lower(), bool(tag["end"])
@@ -166,17 +171,12 @@ def _hide_white_space(soup: "BeautifulSoup") -> None:
             text = text.rstrip(" \t\n\ue101")
         if node.find_parent(ONE_LINE):
             text = re.sub("[\ue101\\s]+", " ", text)
-        node.replace_with(MEANT.sub(lambda match: match.group().translate(HIDDEN), text))
+        node.replace_with(INTENDED.sub(lambda match: match.group().translate(HIDDEN), text))
 
 
 def _is_border(sibling: "PageElement | None", parent: "Tag | None") -> bool:
-    """Whether a block begins or ends between a text and what stands beside it."""
+    """Whether a block begins or ends between a text and its sibling."""
     from bs4 import Tag
 
     beside = parent if sibling is None else sibling
     return isinstance(beside, Tag) and beside.name in BLOCKS
-
-
-def _tidy(text: str) -> str:
-    # A tag that was spelled with entities was meant to be seen.
-    return SPARE_LINES.sub("\n\n", TAG.sub(r"`\g<0>`", text)).strip("\n")

@@ -12,20 +12,20 @@ DROPPED = [""]
 
 
 class Config(Base):
-    """How long a text may be."""
+    """Limits for the length of a text."""
 
     kind: Literal["length"] = "length"
     """The name of this filter."""
     part: Part = "all"
-    """Which texts of a row are counted together: all, questions or answers."""
+    """Texts of a row that are counted together: all, questions or answers."""
     minimum_chars: int = Field(default=1, ge=0)
-    """Smallest number of characters (Unicode code points, spaces too) that stays."""
+    """Smallest number of characters (Unicode code points, including spaces) that is kept."""
     maximum_chars: int | None = Field(default=None, ge=1)
-    """Largest number of characters that stays; without it, any."""
+    """Largest number of characters that is kept; without it, any."""
 
 
 def check_column(text: Expression, config: Config) -> DropWhere:
-    """Drop a text of fewer or more characters than wanted."""
+    """Drop a text of fewer or more characters than allowed."""
     num_chars = text.length()
     condition = num_chars < config.minimum_chars
     if config.maximum_chars is not None:

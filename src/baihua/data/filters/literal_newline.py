@@ -1,4 +1,4 @@
-"""Turn a backslash and an n that stand for a line break into one."""
+"""Replaces a literal backslash and n that stand for a line break."""
 
 import re
 from typing import Literal
@@ -22,19 +22,19 @@ KEPT = [
     "公式$\\nu = \\nabla f$成立，且$x \\neq y$。",
 ]
 
-# What a program looks like: calls with a quoted text, assignments of one, includes, regular expressions, JSON.
+# Signs of a program: calls with a quoted text, assignments of one, includes, regular expressions, JSON.
 CODE = re.compile(
     r"\w[(（]\s*[frbu]?[\"'“‘]|[=+]\s?[frbu]?[\"'“‘]\s?\\+[nt]|,\s?[\"'“‘](?:\\+[nt])+[\"'”’]|\w\s?=\s?[frbu]?[\"']|[\"'”]\s?\+\s?\w|<<|#include"
     r"|\\[dwsDWSb.](?![A-Za-z])|\[\^?\\+[nr]|\\+n[+*]?\)|\\r\?|[{,\[]\s*\"[^\"\n]{0,80}\"\s*:"
     r"|(?m:^)\s*(?:def \w+\(|import \w|from \w+ import|#!/)|(?:printf?|echo|puts)\b\s*[\"']"
 )
-# A text that speaks about the two characters, or quotes them alone.
+# Texts about the two characters, or that quote them alone.
 MENTION = re.compile(
     r"换行符|转义|回车符|newline character|escape (?:sequence|character)|line ?feed"
     r"|(?:^|[\s(（,，:：为是用即])[\"'“‘](?:\\+[nrt])+[\"'”’]",
     re.IGNORECASE,
 )
-# After the n, in every text: no word begins like this. Only where the text has other LaTeX: a word may.
+# LaTeX commands, without their n. Some of them could also begin a word, so those count only next to other LaTeX.
 ALWAYS_LATEX = "abla|eq|eg|otin|leq|geq|onumber|oindent|ewline|ewcommand|atural|subseteq|supseteq|earrow|warrow"
 LATEX_TEXT = re.compile(r"[$]|\\[(\[{]|\\(?!n|r\\)[A-Za-z]{2,}")
 ESCAPE = re.compile(r"(?<!\\)(?:\\+r)?\\+n")
@@ -50,18 +50,18 @@ SCOPE = "field"
 
 
 class Config(Base):
-    """Nothing to choose: the rule is in `check_text`."""
+    """No options; `check_text` describes the rule."""
 
     kind: Literal["literal_newline"] = "literal_newline"
     """The name of this filter."""
 
 
 def check_text(text: str, config: Config) -> str:
-    r"""The text with real line breaks for `\n` and `\r\n`, however many backslashes stand before the letters.
+    r"""The text with line breaks for `\n` and `\r\n`, with any number of backslashes before the letters.
 
-    A text with signs of a program, a regular expression or JSON stays whole, and so does one that speaks about
-    line breaks. Within others code, LaTeX commands (`\neq`; `\nu` and the like only beside other LaTeX) and names
-    in Windows paths (`C:\new`) stay.
+    A text with signs of a program, a regular expression or JSON is kept unchanged, as is one about line breaks.
+    In others, code, LaTeX commands (`\neq`; `\nu` and the like only next to other LaTeX) and names in Windows paths
+    (`C:\new`) are kept.
     """
     if "\\n" not in text:
         return text
@@ -76,7 +76,7 @@ def _break_lines(text: str) -> str:
 
 
 def _is_kept(match: re.Match[str], commands: re.Pattern[str]) -> bool:
-    """Whether a backslash and an n begin a LaTeX command or the name of a folder."""
+    """Whether a backslash and n begin a LaTeX command or a name in a path."""
     text, start, end = match.string, match.start(), match.end()
     if end - start == 2 and commands.match(text, end):
         return True

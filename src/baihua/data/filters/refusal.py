@@ -1,8 +1,8 @@
-"""Drops answers that open with a refusal, in Chinese or English.
+"""Drops answers that begin with a refusal, in Chinese or English.
 
-Only the first characters of an answer are read, and an apology alone is not a refusal: it must be followed by
-what cannot be done, in words about answering or doing a task. So letters of apology, quoted dialogue and answers
-that explain refusals stay. An assistant that says it has no feelings, and then answers, has not refused either.
+Only the first characters of an answer are read, and an apology alone is not a refusal: words about a task that cannot
+be done must follow. So letters of apology, quoted dialogue and explanations of refusals are kept, and so is an answer
+in which the assistant first says that it has no feelings.
 """
 
 from typing import Literal
@@ -84,29 +84,29 @@ _ENGLISH = [
     rf"(?:unfortunately, |due to [^.\n]{{0,60}}, )?I ?{_CANT} (?:directly )?(?:{_HELP})",
     rf"(?:sorry, )?(?:this|the) (?:(?:[a-z]+ )?{_TASK} )?(?:cannot|can['’]t) be (?:done|completed|performed)",
 ]
-# Stanford Alpaca's data marks tasks that were not done so, and its translations keep the mark.
+# Stanford Alpaca's data marks tasks without a result so, and its translations keep the mark.
 _NO_OUTPUT = r"[<\[(（【]?(?:no\s?output|无输出|無輸出|没有输出)"
 OPENING = rf"(?i)\A{_GREETING}(?:{'|'.join([*_CHINESE, *_ENGLISH, _NO_OUTPUT])})"
 
 
-# A refusal in a later turn teaches as much as one in the first.
+# A refusal in a later turn is as harmful as one in the first.
 SCOPE = "message"
 
 
 class Config(Base):
-    """Answers that refuse."""
+    """The texts in which refusals are searched."""
 
     kind: Literal["refusal"] = "refusal"
     """The name of this filter."""
     part: Part = "answers"
-    """Which texts of a row are read: all, questions or answers."""
+    """Texts of a row that are read, each message by itself: all, questions or answers."""
 
 
 def check_column(text: Expression, config: Config) -> DropWhere:
-    """Drop a text that opens with a refusal; the detail is the words that showed it."""
+    """Drop a text that begins with a refusal; the detail quotes it."""
     from daft.functions import when
 
     opening = text.lstrip().left(NUM_OPENING_CHARS)
     condition = opening.regexp(OPENING)
-    # Where a match lies costs fifty times as much as whether there is one, so only refusals are asked.
+    # Extracting a match takes fifty times as long as testing for one, so it is done only for refusals.
     return DropWhere(condition, "refusal", when(condition, opening).regexp_extract(OPENING, 0))

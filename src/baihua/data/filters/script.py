@@ -2,14 +2,13 @@
 
 import functools
 import re
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
+
+from opencc import OpenCC
 
 from baihua.chat.zh import HAN
 from baihua.core.config import Base
 from baihua.data.clean.code_blocks import change_if_stable
-
-if TYPE_CHECKING:
-    from opencc import OpenCC
 
 CHANGED = {"這裡的風景很漂亮。": "这里的风景很漂亮。", "乾隆皇帝與乾燥的空氣": "乾隆皇帝与干燥的空气"}
 KEPT = ["今天天气很好。", "Only English here.", "東京は今日も晴れです。"]
@@ -42,10 +41,8 @@ def check_text(text: str, config: Config) -> str:
 
 
 @functools.cache
-def load_converter(name: str) -> "OpenCC":
+def load_converter(name: str) -> OpenCC:
     """One of OpenCC's converters (`t2s`, `s2t`), loaded once per process."""
-    from opencc import OpenCC
-
     return OpenCC(name)
 
 

@@ -1,4 +1,4 @@
-"""Leave out conversations by their topic, as `inspect` found and named the topics."""
+"""Drops rows by the topics that `inspect` found and named."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -14,12 +14,12 @@ NEEDS = ("topics",)
 
 
 class Config(Base):
-    """Which topics go."""
+    """The topics that are dropped."""
 
     kind: Literal["topic"] = "topic"
     """The name of this filter."""
     drop: list[str] = Field(min_length=1)
-    """Names of the topics whose rows go, written as in the artifact of `inspect`."""
+    """Names of the topics to drop, as in the artifact of `inspect`."""
 
 
 EXAMPLE = Config(drop=["x"])
@@ -27,14 +27,14 @@ EXAMPLE = Config(drop=["x"])
 
 def check_config(config: Config, *, topics: Mapping[str, str]) -> None:
     """Raise an InputError for a topic of the config that no row has."""
-    known = set(topics.values())
+    known = sorted(set(topics.values()))
     for name in config.drop:
         if name not in known:
-            raise InputError(kinds.unknown(name, sorted(known), what="topic"), fix="copy the name from the report")
+            raise InputError(kinds.unknown(name, known, what="topic"), fix="copy the name from the report")
 
 
 def check_row(row: RowView, config: Config, *, topics: Mapping[str, str]) -> Keep | Drop:
-    """Drop a row whose topic is one of those that go; a row that was never given a topic is an InputError."""
+    """Drop a row with one of the topics; a row without a topic is an InputError."""
     if row.id not in topics:
         raise InputError(
             f"row {row.id!r} has no topic",

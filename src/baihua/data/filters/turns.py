@@ -1,4 +1,4 @@
-"""Drops conversations with too few or too many questions."""
+"""Drops conversations with too few or too many turns."""
 
 from typing import Literal
 
@@ -13,18 +13,18 @@ DROPPED = [[Message("system", "你是助手。"), Message("assistant", "你好�
 
 
 class Config(Base):
-    """How many turns a conversation may have."""
+    """Limits for the number of turns."""
 
     kind: Literal["turns"] = "turns"
     """The name of this filter."""
     minimum_turns: int = Field(default=1, ge=0)
-    """Smallest number of the user's turns that stays; 0 also keeps documents, which have none."""
+    """Smallest number of user messages that is kept; 0 also keeps documents, which have none."""
     maximum_turns: int | None = Field(default=None, ge=1)
-    """Largest number of the user's turns that stays; without it, any."""
+    """Largest number of user messages that is kept; without it, any."""
 
 
 def check_row(row: RowView, config: Config) -> Keep | Drop:
-    """Drop a conversation with fewer or more turns of the user than wanted."""
+    """Drop a conversation with fewer or more user messages than allowed."""
     num_turns = sum(message.role == "user" for message in row.messages)
     if num_turns < config.minimum_turns:
         return Drop("too_few_turns", f"{num_turns} of at least {config.minimum_turns}")

@@ -1,8 +1,9 @@
-"""Write Chinese the way it is printed: half-width letters and digits, full-width punctuation."""
+"""Writes Chinese the way it is printed: half-width letters and digits, full-width punctuation."""
 
 import re
 from typing import Literal
 
+from baihua.chat.zh import HAN
 from baihua.core.config import Base
 from baihua.data.clean.code_blocks import change_prose
 
@@ -23,7 +24,7 @@ KEPT = [
     "Wait... what?",
 ]
 
-# Not ＜＞＊＃＿｀｜＼～: half-width they would become markup, and ～ is right in Chinese ranges.
+# Not ＜＞＊＃＿｀｜＼～: their half-width forms are markup, and ～ is correct in Chinese ranges.
 WIDE = {ord(char): ord(char) - 0xFEE0 for char in "％＋－＝＠＆／＄"}
 WIDE |= {code: code - 0xFEE0 for first, last in ("０９", "ＡＺ", "ａｚ") for code in range(ord(first), ord(last) + 1)}
 WIDE |= {0x3000: 0x20}
@@ -31,7 +32,6 @@ WIDE_CHAR = re.compile("[" + "".join(map(chr, WIDE)) + "．]")
 INDENT = re.compile("^\u3000+", re.MULTILINE)
 WIDE_POINT = re.compile("(?<=[0-9])．(?=[0-9])")
 
-HAN = "\u3400-\u9fff\uf900-\ufaff\U00020000-\U000323af"
 FULL = "，。！？：；（）、"
 TO_FULL = str.maketrans(",.!?:;()", "，。！？：；（）")
 HAN_CHAR = re.compile(f"[{HAN}]")
@@ -46,24 +46,24 @@ CODE_LINE = re.compile(
     r"|^\s*(?:#include|def|class|import|from|return|print|if|for|while)\b.*[(:;]"
 )
 
-# All patterns begin with the mark itself and look back from there: much faster than looking ahead everywhere.
+# All patterns begin with the mark itself and look back from there: much faster than a lookahead at every position.
 DOTS = re.compile(f"。{{3,}}|[.]{{3,}}(?=[{HAN}])|(?<=[{HAN}])[.]{{3,}}")
-# What may stand between a Chinese word and its punctuation.
+# Closing marks that may come between a Chinese word and its punctuation.
 CLOSERS = "”’》」』】）"
 MARK = re.compile(
     "[,.!?:;](?:"
-    # Behind a Chinese word, perhaps bold: not before what makes it code, such as `?q=`, `:)`, `![`.
+    # After a Chinese word, perhaps bold, unless the next characters make it code, such as `?q=`, `:)`, `![`.
     rf"(?<=[{HAN}{CLOSERS}][,:;!?])[!?]*(?!=|(?<=:)(?://|-?[)(](?:\s|$))|(?<=!)\[|(?<=[?])[A-Za-z_]\w{{0,30}}=)"
     rf"|(?<=[{HAN}{CLOSERS}][*][*][,:;])(?=\s?[{HAN}]|$)"
     rf"|(?<=[{HAN}] [,:;!?])[!?]*(?=\s|$|[{HAN}])"
-    # Before one, behind something else; 5! is a factorial.
+    # Before one, after something else; 5! is a factorial.
     rf"|(?<=[\w%*\"')$\uE000-\uE00F][,:;])(?=\s?[{HAN}“《])"
     rf"|(?<=[A-Za-z\"')\uE000-\uE00F][!?])[!?]*(?=\s?[{HAN}])"
-    # 乔治.华盛顿 is a name, so a full stop needs the end of a sentence.
+    # 乔治.华盛顿 is a name, so a full stop must end a sentence.
     rf"|(?<=[{HAN}{CLOSERS})][.])(?=\s|$|[{CLOSERS}\")])"
     ")"
 )
-# What only looks like punctuation: the dot of a list number such as 一. and the end of an entity such as &nbsp;
+# Not punctuation: the dot of a list number such as 一. and the end of an entity such as &nbsp;
 LIST_NUMBER = re.compile(r"\s*第?[一二三四五六七八九十甲乙丙丁]{1,4}[.]")
 ENTITY = re.compile(r"&\w{2,8};")
 LONGEST_ENTITY = 10
@@ -76,18 +76,18 @@ SCOPE = "field"
 
 
 class Config(Base):
-    """What to write anew."""
+    """Which characters are converted."""
 
     kind: Literal["width"] = "width"
     """The name of this filter."""
     letters: bool = True
-    """Make full-width letters, digits, spaces and signs such as ％ half-width, and drop the indent of paragraphs."""
+    """Convert full-width letters, digits, spaces and signs such as ％ to half width, and remove paragraph indents."""
     punctuation: bool = True
-    """Make half-width punctuation full-width beside Chinese, and drop spaces around it."""
+    """Convert half-width punctuation next to Chinese to full width, and remove spaces around it."""
 
 
 def check_text(text: str, config: Config) -> str:
-    """The text in the usual widths; code, addresses, numbers, list markers and English lines stay."""
+    """The text in the usual widths; code, addresses, numbers, list markers and English lines are kept."""
     return change_prose(text, lambda prose: _change_prose(prose, config))
 
 
@@ -145,7 +145,7 @@ def _widen_brackets(line: str) -> str:
 
 
 def _is_chinese_pair(line: str, first: int, last: int) -> bool:
-    """Whether a pair of brackets belongs to Chinese prose, not to a link, a call, a formula or a list marker."""
+    """Whether a pair of brackets is part of Chinese prose, not of a link, a call, a formula or a list marker."""
     before, after = line[max(0, first - 2) : first], line[last + 1 : last + 3]
     if before.endswith("]") or FILE_ENDING.match(after):
         return False
