@@ -133,7 +133,7 @@ def measure(
     from baihua.train.config import TrainingConfig
     from baihua.train.loop import train
     from baihua.train.methods import find_method
-    from baihua.train.plan.device import choose_device
+    from baihua.train.plan.device import choose_device, this_machine
     from baihua.train.plan.memory import estimate_memory
     from baihua.train.plan.plan import Plan
     from baihua.train.plan.workload import make_workload
@@ -144,6 +144,7 @@ def measure(
         {
             "method": method,
             "max_length": 512,
+            "precision": precision,
             "batches": {"num_tokens_per_step": NUM_BATCHES * num_tokens, "num_tokens_per_batch": num_tokens},
         }
     )
@@ -158,15 +159,9 @@ def measure(
     )
     with tempfile.TemporaryDirectory() as out:
         train(model, examples, out=Path(out), plan=plan)
-    work = make_workload(
-        config,
-        shape_of(base),
-        [len(example.ids_T) for example in examples],
-        target_share=SHARE,
-        device="cpu" if device.type == "cpu" else "cuda",
-        precision=precision,
-        num_processes=1,
-    )
+    lengths = [len(example.ids_T) for example in examples]
+    machine = this_machine(device, precision=precision)
+    work = make_workload(config, shape_of(base), lengths, target_share=SHARE, machine=machine)
     parts = estimate_memory(replace(work, recomputes=uses_checkpointing))
     on_gpu = device.type == "cuda"
     measured = torch.cuda.max_memory_allocated() if on_gpu else peak_memory_bytes()

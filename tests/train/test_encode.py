@@ -15,8 +15,7 @@ from baihua.core.errors import InputError
 from baihua.data.rows import Row, write_rows
 from baihua.model import tiny
 from baihua.model.examples import Encoder
-from baihua.train.examples.cache import SECONDS_KEPT, load_examples
-from baihua.train.examples.encode import ExampleSet, make_examples
+from baihua.train.examples.encode import SECONDS_KEPT, ExampleSet, load_examples, make_examples
 
 WITHOUT_ANSWER = (Message("user", "没有回答"),)
 

@@ -14,7 +14,6 @@ from baihua.model.load import load_model
 from baihua.train.examples.batches import make_batches
 from baihua.train.layers.loss import TargetLoss
 from baihua.train.loop import CHECKPOINTS, open_accelerator, remove_checkpoints, train
-from baihua.train.optimizer import schedule_factor
 from baihua.train.step import evaluate
 
 
@@ -57,7 +56,7 @@ def test_every_step_has_its_figures(tiny_folder: Path, examples: list[Example], 
     assert [line["step"] for line in lines] == list(range(1, 9))
     assert all(line["grad_norm"] > 0 for line in lines)
     assert all(line["tokens_per_second"] > 0 < line["chars_per_second"] for line in lines)
-    rates = [schedule_factor(step, kind="cosine", num_warmup_steps=2, num_steps=8) * 5e-3 for step in range(8)]
+    rates = [make_plan().rate_at(step) for step in range(8)]
     assert [line["learning_rate"] for line in lines] == pytest.approx(rates)
     # Three steps are an epoch of nine rows.
     num_tokens = sum(len(example.ids_T) for example in examples)

@@ -15,10 +15,9 @@ from baihua.core import kinds
 from baihua.core.errors import InputError
 from baihua.train.config import TrainingConfig
 from baihua.train.methods import METHODS, find_method, lora
-from baihua.train.plan.forecast import forecast_training
-from baihua.train.plan.machines import find_machine, known_shape
+from baihua.train.plan.machines import TrainingMachine, find_machine, known_shape
 from baihua.train.plan.memory import Workload, estimate_memory
-from baihua.train.plan.workload import choose_recomputation, make_workload, matrices_instead, ways_to_fit
+from baihua.train.plan.workload import forecast, make_workload, matrices_instead, ways_to_fit
 
 SHAPE = known_shape("llama-7b")
 RECIPE = """
@@ -30,18 +29,14 @@ stages:
 """
 
 
-def make_work(num_processes: int = 1, **fields: Any) -> Workload:
+def machine_of(memory_bytes: float, num_devices: int = 1) -> TrainingMachine:
+    return TrainingMachine(name="some", device="cuda", num_devices=num_devices, memory_bytes=int(memory_bytes))
+
+
+def make_work(machine: TrainingMachine | None = None, **fields: Any) -> Workload:
     """Llama 7B on examples of 128 tokens."""
     config = TrainingConfig.model_validate({"max_length": 128, "batches": {"num_rows_per_step": 64}} | fields)
-    return make_workload(
-        config,
-        SHAPE,
-        [128] * 100,
-        target_share=0.5,
-        device="cuda",
-        precision="bfloat16",
-        num_processes=num_processes,
-    )
+    return make_workload(config, SHAPE, [128] * 100, target_share=0.5, machine=machine or machine_of(1e15))
 
 
 def check(tmp_path: Path, capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, Any]:
@@ -86,22 +81,24 @@ def test_an_unknown_assumption_or_machine_names_the_known_ones(
 
 
 def test_eight_devices_are_eight_times_as_fast_and_cost_what_eight_cost() -> None:
-    config = TrainingConfig()
+    config, machines = TrainingConfig(), [find_machine(name) for name in ("a100-80gb", "8xa800-80gb")]
+    works = [make_workload(config, SHAPE, [128], target_share=0.5, machine=machine) for machine in machines]
     one, eight = (
-        forecast_training(config, SHAPE, find_machine(name), lengths=[128], target_share=0.5, num_examples=10**6)
-        for name in ("a100-80gb", "8xa800-80gb")
+        forecast(config, work, machine, num_examples=10**6) for work, machine in zip(works, machines, strict=True)
     )
     assert one["seconds"] == pytest.approx(8 * eight["seconds"])
     assert one["cost"] == pytest.approx(eight["cost"], abs=0.02)
 
 
-def test_recomputation_is_switched_on_where_it_is_needed_and_nowhere_else() -> None:
-    work = make_work()
-    needed = estimate_memory(work).total
-    assert not choose_recomputation(work, needed, wanted="auto").recomputes
-    assert choose_recomputation(work, needed - 1, wanted="auto").recomputes
-    assert not choose_recomputation(work, needed - 1, wanted=False).recomputes
-    assert choose_recomputation(work, needed, wanted=True).recomputes
+@pytest.mark.parametrize(
+    ("wanted", "missing_bytes", "found"), [("auto", 0, False), ("auto", 1, True), (False, 1, False), (True, 0, True)]
+)
+def test_recomputation_is_switched_on_where_it_is_needed_and_nowhere_else(
+    wanted, missing_bytes: int, found: bool
+) -> None:
+    needed = estimate_memory(make_work()).total
+    work = make_work(machine_of(needed - missing_bytes), running={"gradient_checkpointing": wanted})
+    assert work.recomputes == found
 
 
 @pytest.mark.parametrize("free", [96e9, 24e9, 16e9, 10e9, 5e9])
@@ -136,7 +133,8 @@ def test_a_lighter_method_keeps_the_settings_of_the_recipe() -> None:
 
 
 def test_shards_divide_what_ddp_copies() -> None:
-    ddp, fsdp = (estimate_memory(make_work(8, method="full", running={"parallel": kind})) for kind in ("ddp", "fsdp"))
+    works = [make_work(machine_of(1e15, 8), method="full", running={"parallel": kind}) for kind in ("ddp", "fsdp")]
+    ddp, fsdp = (estimate_memory(work) for work in works)
     assert fsdp.optimizer == ddp.optimizer // 8 and fsdp.trained == ddp.trained // 8
 
 

@@ -19,8 +19,8 @@ from tiny_recipe import write_recipe
 from baihua.core.errors import InputError, RunError
 from baihua.model import tiny
 from baihua.model.load import load_model
+from baihua.train import parallel
 from baihua.train.loop import open_accelerator
-from baihua.train.parallel import processes, sharding
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="gloo between processes was not tried on Windows")
 
@@ -91,7 +91,7 @@ import sys
 from pathlib import Path
 from torch.distributed.tensor import DTensor
 from baihua.model.load import load_model
-from baihua.train.parallel import sharding
+from baihua.train import parallel
 from baihua.train.layers.attention import use_document_attention
 from baihua.train.loop import open_accelerator
 from baihua.train.layers.loss import TargetLoss
@@ -99,10 +99,10 @@ accelerator = open_accelerator()
 model = load_model(Path(sys.argv[1]))
 use_document_attention(model)
 loss_of = TargetLoss(model, precision="float32")
-sharding.distribute(loss_of, model.model.layers, kind="fsdp", accelerator=accelerator, precision="float32")
+parallel.distribute(loss_of, model.model.layers, kind="fsdp", accelerator=accelerator, precision="float32")
 parameters = dict(model.named_parameters())
 assert all(isinstance(parameter, DTensor) for parameter in parameters.values())
-held = sum(sharding.local(parameter).numel() for parameter in parameters.values())
+held = sum(parallel.local(parameter).numel() for parameter in parameters.values())
 print(held, sum(parameter.numel() for parameter in parameters.values()))
 """
 
@@ -165,7 +165,7 @@ def test_what_is_wrong_is_said_once(tiny_folder: Path, tmp_path: Path) -> None:
 def test_one_process_cannot_hold_shards(tiny_folder: Path) -> None:
     model = load_model(tiny_folder)
     with pytest.raises(InputError) as error:
-        sharding.distribute(model, model.model.layers, kind="fsdp", accelerator=open_accelerator(), precision="float32")
+        parallel.distribute(model, model.model.layers, kind="fsdp", accelerator=open_accelerator(), precision="float32")
     assert error.value.what == "parallel=fsdp needs several processes, there is one"
     assert "--processes N" in error.value.fix
 
@@ -174,7 +174,7 @@ def test_weights_of_few_bits_cannot_be_held_in_shards() -> None:
     model = torch.nn.Module()
     model.weight = torch.nn.Parameter(torch.zeros(4, dtype=torch.uint8), requires_grad=False)
     with pytest.raises(InputError) as error:
-        sharding.distribute(
+        parallel.distribute(
             model, torch.nn.ModuleList(), kind="fsdp", accelerator=open_accelerator(), precision="float32"
         )
     assert error.value.what == "weights of 8 or 4 bits cannot be held in shards"
@@ -185,10 +185,10 @@ def test_what_was_asked_for_and_not_set_up_is_told(tiny_folder: Path) -> None:
     model = load_model(tiny_folder)
     lonely: Any = SimpleNamespace(num_processes=2, device=torch.device("cpu"), prepare=lambda module: module)
     with pytest.raises(RunError, match="DDP was asked for but not set up; training would have run on one process's"):
-        sharding.distribute(model, model.model.layers, kind="ddp", accelerator=lonely, precision="float32")
+        parallel.distribute(model, model.model.layers, kind="ddp", accelerator=lonely, precision="float32")
 
 
 def test_processes_that_did_not_join_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "expected_processes", lambda environment: 2)
+    monkeypatch.setattr(parallel, "expected_processes", lambda environment: 2)
     with pytest.raises(RunError, match="2 processes were started, but they did not join: this one sees 1"):
-        processes.JoinedProcesses()
+        parallel.JoinedProcesses()

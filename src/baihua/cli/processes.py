@@ -95,7 +95,7 @@ def _exit_status(statuses: Sequence[int], folder: Path) -> int:
 def _join(work: Callable[[Announce | None], None], *, debug: bool) -> None:
     """Lead or follow in a group of processes that `start` or torchrun started."""
     # Imports torch.
-    from baihua.train.parallel.processes import JoinedProcesses
+    from baihua.train.parallel import JoinedProcesses
 
     group = JoinedProcesses()
     if group.is_leader:

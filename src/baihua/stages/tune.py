@@ -42,6 +42,6 @@ def estimate(
 
     `assumed` stands for them: `model` (a name in machines.yaml), `rows`, `tokens_per_row`, `target_share`.
     """
-    from baihua.train.plan.forecast import forecast_tuning
+    from baihua.train.plan.workload import forecast_tuning
 
     return forecast_tuning(config, inputs, assumed, machine, template=config.template)

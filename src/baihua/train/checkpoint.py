@@ -22,7 +22,7 @@ from baihua.core.artifact import hash_file
 from baihua.core.errors import RunError
 from baihua.core.files import sync, write_json
 from baihua.core.log import logger
-from baihua.train.parallel.sharding import local
+from baihua.train.parallel import local
 
 NUM_KEPT = 2
 STATE = "state.json"

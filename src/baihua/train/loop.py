@@ -29,9 +29,8 @@ from baihua.train.layers.attention import use_document_attention
 from baihua.train.layers.loss import TargetLoss, causal_model
 from baihua.train.methods import find_method
 from baihua.train.metrics import open_trackers, progress_line, step_figures, summary_figures
-from baihua.train.optimizer import make_optimizer, schedule_factor, set_rate
-from baihua.train.parallel import sharding
-from baihua.train.parallel.processes import explained_loss
+from baihua.train.optimizer import make_optimizer, set_rate
+from baihua.train.parallel import consolidate, distribute, explained_loss, is_sharded
 from baihua.train.plan.plan import Plan, order_of
 from baihua.train.step import StepResult, evaluate, sum_over_processes, take_step
 
@@ -81,7 +80,8 @@ def train(
         progress_bar("training", plan.num_steps, done=progress.step, is_shown=is_main) as bar,
     ):
         for rows in iterate_rows(lengths, order_of(config), first_step=progress.step, num_steps=plan.num_steps):
-            rate = _set_rate(session.optimizer, progress.step, plan)
+            rate = plan.rate_at(progress.step)
+            set_rate(session.optimizer, rate)
             step = _take_step(session, examples, rows, progress)
             progress = _advance(progress, step)
             figures = step_figures(step, progress, rate=rate)
@@ -97,7 +97,7 @@ def train(
         final = _evaluate_result(session, heldout, progress) if heldout else {}
         if final and is_main:
             metrics.write(step=progress.step, **final)
-    state = sharding.consolidate(session.trained, is_main=is_main)
+    state = consolidate(session.trained, is_main=is_main)
     return TrainingResult(summary_figures(progress) | final | {"num_processes": accelerator.num_processes}, state)
 
 
@@ -127,7 +127,7 @@ def _open_session(model: nn.Module, examples: Sequence[Example], out: Path, plan
     share = ProcessShare(
         accelerator.process_index,
         accelerator.num_processes,
-        sharding.is_sharded(trained),
+        is_sharded(trained),
         accelerator.wait_for_everyone,
     )
     checkpoints = Checkpoints(out / CHECKPOINTS, run_id=_run_id(plan, examples, trained), share=share)
@@ -147,7 +147,7 @@ def _with_loss(model: nn.Module, accelerator: Accelerator, plan: Plan) -> nn.Mod
             layer.compile(dynamic=True)
     loss_of = TargetLoss(model, precision=plan.precision)
     kind = plan.config.running.parallel
-    return sharding.distribute(loss_of, layers, kind=kind, accelerator=accelerator, precision=plan.precision)
+    return distribute(loss_of, layers, kind=kind, accelerator=accelerator, precision=plan.precision)
 
 
 def _run_id(plan: Plan, examples: Sequence[Example], trained: Mapping[str, Tensor]) -> str:
@@ -170,15 +170,6 @@ def _open_metrics(file: Path, step: int, *, is_main: bool) -> MetricsFile:
     return metrics
 
 
-def _set_rate(optimizer: torch.optim.Optimizer, step: int, plan: Plan) -> float:
-    """Set the learning rate of a step, counted from 0, and return it."""
-    kind = plan.config.schedule.kind
-    factor = schedule_factor(step, kind=kind, num_warmup_steps=plan.num_warmup_steps, num_steps=plan.num_steps)
-    rate = plan.config.learning_rate * factor
-    set_rate(optimizer, rate)
-    return rate
-
-
 def _take_step(session: _Session, examples: Sequence[Example], rows: Sequence[int], progress: Progress) -> StepResult:
     """One update from this process's batches of the rows; dropout depends on seed, step and process alone."""
     accelerator, config = session.accelerator, session.plan.config
@@ -190,6 +181,7 @@ def _take_step(session: _Session, examples: Sequence[Example], rows: Sequence[in
         capacity=session.plan.num_tokens_per_batch,
         process=process,
         num_processes=accelerator.num_processes,
+        device=accelerator.device,
     )
     return take_step(
         session.loss_of,

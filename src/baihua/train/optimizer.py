@@ -1,6 +1,5 @@
-"""AdamW over the trained weights, in groups that share a learning rate and a decay, and the rate over time."""
+"""AdamW over the trained weights, in groups that share a learning rate and a decay."""
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Literal
 
@@ -41,15 +40,3 @@ def set_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
     """Set the learning rate of every group, times the group's own factor."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate * group["rate_factor"]
-
-
-def schedule_factor(
-    step: int, *, kind: Literal["cosine", "linear", "constant"], num_warmup_steps: int, num_steps: int
-) -> float:
-    """The factor of the highest learning rate at a step, counted from 0; never 0, which would waste a step."""
-    if step < num_warmup_steps:
-        return (step + 1) / num_warmup_steps
-    if kind == "constant":
-        return 1.0
-    share = min((step - num_warmup_steps) / max(1, num_steps - num_warmup_steps), 1.0)
-    return 1.0 - share if kind == "linear" else 0.5 * (1.0 + math.cos(math.pi * share))

@@ -14,7 +14,7 @@ from baihua.model.examples import Example
 from baihua.train import guard
 from baihua.train.examples.batches import PackedBatch, make_batches
 from baihua.train.layers.loss import bits_per_char
-from baihua.train.parallel.sharding import accumulating, clip
+from baihua.train.parallel import accumulating, clip
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def take_step(
     loss_of.train()
     for index, batch in enumerate(batches):
         with accumulating(loss_of, is_last=index == len(batches) - 1, accelerator=accelerator):
-            loss = loss_of(batch.to(accelerator.device))
+            loss = loss_of(batch)
             losses.append(loss.detach())
             # Processes average their gradients; times their number, that is the sum.
             (loss * (accelerator.num_processes / num_target_tokens)).backward()
@@ -91,10 +91,11 @@ def evaluate(
         capacity=num_tokens_per_batch,
         process=accelerator.process_index,
         num_processes=accelerator.num_processes,
+        device=accelerator.device,
     )
     nats = torch.zeros((), dtype=torch.float32, device=accelerator.device)
     for batch in batches:
-        nats += loss_of(batch.to(accelerator.device))
+        nats += loss_of(batch)
     total = sum_over_processes(nats, accelerator).item()
     return bits_per_char(total, sum(example.target_text.num_chars for example in examples))
 

@@ -7,20 +7,19 @@ from typing import Any
 import torch
 
 from baihua.chat.template import open_template
-from baihua.core.env import Environment, cache_folder
 from baihua.core.log import logger
 from baihua.model.examples import Encoder
 from baihua.modelfiles.folder import vocabulary_fingerprint
 from baihua.modelfiles.shape import shape_of
 from baihua.train.config import TrainingConfig
-from baihua.train.examples.cache import load_examples
-from baihua.train.examples.encode import ExampleSet
+from baihua.train.examples.encode import load_examples
 from baihua.train.examples.preview import show_examples
 from baihua.train.loop import open_accelerator, remove_checkpoints, train
 from baihua.train.methods import find_method
 from baihua.train.metrics import check_trackers
-from baihua.train.plan.device import peak_memory_bytes
-from baihua.train.plan.plan import plan_training, utilization
+from baihua.train.plan.device import measure_speed, peak_memory_bytes
+from baihua.train.plan.memory import operations_per_token
+from baihua.train.plan.plan import plan_training
 
 
 def tune(config: TrainingConfig, inputs: Mapping[str, Path], out: Path, *, template: str) -> dict[str, Any]:
@@ -32,17 +31,18 @@ def tune(config: TrainingConfig, inputs: Mapping[str, Path], out: Path, *, templ
     accelerator = open_accelerator()
     model_folder = inputs["model"]
     tokenizer, opened = open_template(template, model_folder)
+    vocabulary, over_long = vocabulary_fingerprint(model_folder), config.examples.over_long
+    rules = {"vocabulary": vocabulary, "max_length": config.max_length, "over_long": over_long}
     with accelerator.main_process_first():
-        data = load_conversations(config, inputs, "data", Encoder(tokenizer, opened, config.examples.train_on))
+        data = load_examples(inputs["data"], Encoder(tokenizer, opened, config.examples.train_on), **rules)
         # Held-out rows always count all answers, whatever is trained: they measure how well the model answers.
         encoder = Encoder(tokenizer, opened)
-        heldout = load_conversations(config, inputs, "heldout", encoder).kept if "heldout" in inputs else ()
+        heldout = load_examples(inputs["heldout"], encoder, **rules).kept if "heldout" in inputs else ()
     if accelerator.is_main_process:
         logger.info("%s", data.describe())
         show_examples(data.kept, tokenizer, num_shown=config.examples.num_shown)
-    device = accelerator.device
-    shape, num_processes = shape_of(model_folder), accelerator.num_processes
-    plan, work = plan_training(config, shape, data, device=device, num_processes=num_processes)
+    device, num_processes = accelerator.device, accelerator.num_processes
+    plan, work = plan_training(config, shape_of(model_folder), data, device=device, num_processes=num_processes)
     method = find_method(config.method.kind)
     base = method.load(model_folder, precision=plan.precision, device=device)
     with torch.random.fork_rng(devices=[]):
@@ -52,26 +52,14 @@ def tune(config: TrainingConfig, inputs: Mapping[str, Path], out: Path, *, templ
     if accelerator.is_main_process:
         method.save(model, out, base=model_folder, jinja=opened.jinja, state=result.state)
         remove_checkpoints(out)
-    return (
-        result.figures
-        | utilization(result.figures, work, device=device)
-        | data.statistics()
-        | {
-            "num_trainable": sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
-            "peak_memory_bytes": peak_memory_bytes(),
-            "precision": plan.precision,
-            "num_threads": torch.get_num_threads(),
-        }
-    )
-
-
-def load_conversations(config: TrainingConfig, inputs: Mapping[str, Path], role: str, encoder: Encoder) -> ExampleSet:
-    """The examples of one input, from this user's cache if they were encoded before."""
-    return load_examples(
-        inputs[role],
-        encoder,
-        vocabulary=vocabulary_fingerprint(inputs["model"]),
-        max_length=config.max_length,
-        over_long=config.examples.over_long,
-        cache=cache_folder(Environment()) / "examples",
-    )
+    figures = result.figures | data.statistics()
+    if "tokens_per_second" in figures:
+        # The share of the devices' measured peak that the operations come to, recomputation included.
+        peak = measure_speed(device, plan.precision) * num_processes
+        figures["mfu"] = figures["tokens_per_second"] * operations_per_token(work) / peak
+    return figures | {
+        "num_trainable": sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
+        "peak_memory_bytes": peak_memory_bytes(),
+        "precision": plan.precision,
+        "num_threads": torch.get_num_threads(),
+    }

@@ -1,7 +1,7 @@
-"""Examples become steps, and a step's examples become batches, in an order that is a function of seed and epoch alone.
+"""Steps and packed batches of examples, in an order that is a function of seed and epoch alone.
 
 A step is a set of examples; how they are packed into batches, and which process reads which, changes nothing but
-the last bits of the result, since every target token of a step weighs the same.
+the last bits of the result, since every target token of a step has the same weight.
 
 T tokens of a batch, N targets.
 """
@@ -27,7 +27,7 @@ LENGTH_MULTIPLE = 64
 
 @dataclass(frozen=True, slots=True)
 class PackedBatch:
-    """Documents end to end in one row; attention stays inside each (see `attention`), positions begin anew."""
+    """Documents end to end in one row; attention stays inside each (see `attention`), and positions restart."""
 
     row_ids: tuple[str, ...]
     ids_T: Tensor
@@ -37,36 +37,25 @@ class PackedBatch:
     longest: int
     """Tokens of the longest document."""
     answered_N: Tensor
-    """Places whose next token is a target."""
+    """Positions whose next token is a target."""
     labels_N: Tensor
     """Those next tokens."""
     num_tokens: int
     """Without padding."""
     num_chars: int
 
-    def to(self, device: torch.device) -> "PackedBatch":
-        """The same batch on a device."""
-        return replace(
-            self,
-            ids_T=self.ids_T.to(device),
-            positions_T=self.positions_T.to(device),
-            ends=self.ends.to(device),
-            answered_N=self.answered_N.to(device),
-            labels_N=self.labels_N.to(device),
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """How examples become steps: by rows, or by tokens where `num_tokens_per_step` is given."""
+    """How examples become steps: by rows, or by tokens if `num_tokens_per_step` is given."""
 
     seed: int
     num_rows_per_step: int = 1
     num_tokens_per_step: int | None = None
 
 
-def collate(examples: Sequence[Example]) -> PackedBatch:
-    """One batch of examples, end to end."""
+def collate(examples: Sequence[Example], device: torch.device | None = None) -> PackedBatch:
+    """One batch of examples, end to end, on a device (by default the CPU)."""
     lengths = [len(example.ids_T) for example in examples]
     num_tokens = sum(lengths)
     num_padding = -num_tokens % LENGTH_MULTIPLE
@@ -75,16 +64,17 @@ def collate(examples: Sequence[Example]) -> PackedBatch:
     is_target_T = np.zeros(num_tokens + num_padding, dtype=bool)
     ids_T[:num_tokens] = np.concatenate([example.ids_T for example in examples])
     is_target_T[:num_tokens] = np.concatenate([example.is_target_T for example in examples])
+    positions_T = np.concatenate([np.arange(length) for length in documents])
     # The first token of a document is never a target, so no document predicts the next one's.
     targets_N = np.flatnonzero(is_target_T)
     return PackedBatch(
         row_ids=tuple(example.row_id for example in examples),
-        ids_T=torch.from_numpy(ids_T),
-        positions_T=torch.from_numpy(np.concatenate([np.arange(length) for length in documents])),
-        ends=torch.from_numpy(np.cumsum([0, *documents], dtype=np.int32)),
+        ids_T=torch.from_numpy(ids_T).to(device),
+        positions_T=torch.from_numpy(positions_T).to(device),
+        ends=torch.from_numpy(np.cumsum([0, *documents], dtype=np.int32)).to(device),
         longest=max(documents),
-        answered_N=torch.from_numpy(targets_N - 1),
-        labels_N=torch.from_numpy(ids_T[targets_N]),
+        answered_N=torch.from_numpy(targets_N - 1).to(device),
+        labels_N=torch.from_numpy(ids_T[targets_N]).to(device),
         num_tokens=num_tokens,
         num_chars=sum(example.text.num_chars for example in examples),
     )
@@ -108,7 +98,7 @@ def plan_epoch(lengths: Sequence[int], order: Order, *, epoch: int) -> list[list
 
 
 def count_steps(lengths: Sequence[int], order: Order, *, num_epochs: float) -> int:
-    """Steps of so many epochs; a fraction of an epoch is rounded up to whole steps."""
+    """Number of steps in this many epochs; a fraction of an epoch is rounded up to whole steps."""
     whole = int(num_epochs)
     num_steps = sum(len(plan_epoch(lengths, order, epoch=epoch)) for epoch in range(whole))
     share = num_epochs - whole
@@ -128,10 +118,10 @@ def iterate_rows(lengths: Sequence[int], order: Order, *, first_step: int, num_s
 
 
 def pack(lengths: Sequence[int], *, capacity: int, num_processes: int = 1) -> list[list[list[int]]]:
-    """Each process's batches of the items of one step, as numbers of items; no batch holds more than `capacity` tokens.
+    """Each process's batches of the items of one step, as item numbers; no batch holds more than `capacity` tokens.
 
-    Best fit decreasing finds how few batches it takes; where they fit as well evenly filled, they are: then
-    processes wait less for each other, and each has as many batches as the others. Some may be empty.
+    Best fit decreasing finds how few batches it takes; they are filled evenly if everything still fits, so that
+    processes wait less for each other. Each process has the same number of batches; some may be empty.
     """
     longest_first = sorted(range(len(lengths)), key=lambda item: (-lengths[item], item))
     packed = _best_fit(lengths, longest_first, capacity)
@@ -161,7 +151,7 @@ def _best_fit(lengths: Sequence[int], longest_first: Sequence[int], capacity: in
 
 
 def _spread(lengths: Sequence[int], longest_first: Sequence[int], num_batches: int) -> list[list[int]]:
-    """Each item goes to the batch that is the emptiest."""
+    """Each item goes to the batch with the fewest tokens."""
     batches: list[list[int]] = [[] for _ in range(num_batches)]
     filled = [0] * num_batches
     for item in longest_first:
@@ -172,18 +162,24 @@ def _spread(lengths: Sequence[int], longest_first: Sequence[int], num_batches: i
 
 
 def make_batches(
-    examples: Sequence[Example], rows: Sequence[int], *, capacity: int, process: int = 0, num_processes: int = 1
+    examples: Sequence[Example],
+    rows: Sequence[int],
+    *,
+    capacity: int,
+    process: int = 0,
+    num_processes: int = 1,
+    device: torch.device | None = None,
 ) -> list[PackedBatch]:
-    """This process's batches of a step; one without targets stands for none, since it still has to meet the others."""
+    """This process's batches of a step, as many as each other process has.
+
+    Where there are too few rows, a batch without targets takes part in the synchronization of gradients.
+    """
+    batches: list[PackedBatch] = []
     lengths = [len(examples[row].ids_T) for row in rows]
-    mine = pack(lengths, capacity=capacity, num_processes=num_processes)[process]
-    return [
-        collate([examples[rows[item]] for item in batch]) if batch else _without_targets(examples[rows[0]])
-        for batch in mine
-    ]
-
-
-def _without_targets(example: Example) -> PackedBatch:
-    batch = collate([example])
-    nothing = batch.labels_N[:0]
-    return replace(batch, row_ids=(), answered_N=nothing, labels_N=nothing, num_tokens=0, num_chars=0)
+    for items in pack(lengths, capacity=capacity, num_processes=num_processes)[process]:
+        batch = collate([examples[rows[item]] for item in items or [0]], device)
+        if not items:
+            none = batch.labels_N[:0]
+            batch = replace(batch, row_ids=(), answered_N=none, labels_N=none, num_tokens=0, num_chars=0)
+        batches.append(batch)
+    return batches

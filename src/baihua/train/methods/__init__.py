@@ -4,19 +4,14 @@ A method also says what it trains, for the estimate of memory and time, so that 
 torch and peft are imported inside its functions: a recipe is validated without them.
 """
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from collections.abc import Callable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from baihua.core import kinds
 from baihua.core.config import Base
 from baihua.core.errors import InputError
-from baihua.modelfiles.folder import Precision
 from baihua.modelfiles.shape import Shape
 from baihua.train.plan.memory import Trained
-
-if TYPE_CHECKING:
-    import torch
 
 METHODS = "baihua.train.methods"
 
@@ -30,34 +25,19 @@ class Method(Protocol):
     """The kind of artifact that it makes."""
     PEAK_SHARE: float
     """Share of a GPU's peak that a training reaches, recomputation included; with its source."""
+    describe: Callable[[Shape, Any], Trained]
+    """(shape, config): what is trained in a model of this shape, and how the rest is held in memory."""
+    load: Callable[..., Any]
+    """(folder, *, precision, device): the base model, its frozen weights held as the method holds them."""
+    prepare: Callable[[Any, Any], Any]
+    """(model, config): the model with exactly those parameters trainable that are trained, in float32."""
+    rate_factor: Callable[[str, Any], float]
+    """(name, config): the factor of the learning rate for a parameter."""
+    save: Callable[..., None]
+    """(model, out, *, base, jinja, state): write the result with tokenizer and chat template.
 
-    @staticmethod
-    def describe(shape: Shape, config: Any) -> Trained:
-        """What is trained in a model of this shape, and how the rest is held in memory."""
-        ...
-
-    @staticmethod
-    def load(folder: Path, *, precision: Precision, device: "torch.device") -> Any:
-        """The base model, its frozen weights held as the method holds them."""
-        ...
-
-    @staticmethod
-    def prepare(model: Any, config: Any) -> Any:
-        """The model with exactly those parameters trainable that the method trains, in float32."""
-        ...
-
-    @staticmethod
-    def rate_factor(name: str, config: Any) -> float:
-        """The factor of the learning rate for a parameter."""
-        ...
-
-    @staticmethod
-    def save(model: Any, out: Path, *, base: Path, jinja: str, state: "Mapping[str, torch.Tensor]") -> None:
-        """Write the result with tokenizer and chat template.
-
-        `state` holds the trained tensors by name, complete and on the CPU; the model may hold shards only.
-        """
-        ...
+    `state` holds the trained tensors by name, complete and on the CPU; the model may hold shards only.
+    """
 
 
 def find_method(kind: str) -> Method:

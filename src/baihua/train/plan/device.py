@@ -3,6 +3,7 @@
 Apple GPUs (`mps`) take the same paths as other GPUs; they were tested with a stand-in only, never run.
 """
 
+import os
 import time
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from baihua.core import system
 from baihua.core.log import logger
 from baihua.model.load import DTYPES
 from baihua.modelfiles.folder import Precision
+from baihua.train.plan.machines import TrainingMachine
 
 
 def choose_device() -> torch.device:
@@ -60,6 +62,21 @@ def usable_memory_bytes(device: torch.device, *, root: Path = system.ROOT) -> in
 def peak_memory_bytes() -> int:
     """The most memory used so far: of the first CUDA GPU where there is one, else of this process."""
     return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else system.peak_memory_bytes()
+
+
+def this_machine(device: torch.device, *, precision: str = "auto", num_processes: int | None = None) -> TrainingMachine:
+    """This machine without its speed, for one process per device or as many as are given."""
+    is_cpu = device.type == "cpu"
+    num_devices = num_processes or (1 if is_cpu else torch.accelerator.device_count())
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return TrainingMachine(
+        name=f"this ({f'{os.cpu_count()} cores' if is_cpu else name})",
+        device="cpu" if is_cpu else "cuda",
+        num_devices=num_devices,
+        # Processes on a CPU share its memory.
+        memory_bytes=usable_memory_bytes(device) // (num_devices if is_cpu else 1),
+        precision=choose_precision(precision, device),
+    )
 
 
 def measure_speed(device: torch.device, precision: Precision) -> float:

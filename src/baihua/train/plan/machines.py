@@ -1,7 +1,6 @@
 """Machines to train on and shapes of well-known models, from machines.yaml, and this machine as measured."""
 
-import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +24,7 @@ class TrainingMachine:
     num_devices: int
     memory_bytes: int
     """Of one device; of this machine, what is free now."""
-    operations_per_second: float
+    operations_per_second: float = 0.0
     """The peak of one device."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     """The one that `auto` chooses."""
@@ -41,7 +40,14 @@ def find_machine(name: str) -> TrainingMachine:
     """A machine of machines.yaml, or `this` one, whose speed is measured for half a second."""
     table = _read()
     if name == THIS:
-        return _measure(table["shares_cpu"])
+        # Loads torch.
+        from baihua.train.plan import device as here
+
+        device = here.choose_device()
+        machine = here.this_machine(device)
+        speed = here.measure_speed(device, machine.precision)
+        share = table["shares_cpu"][machine.precision] if machine.device == "cpu" else None
+        return replace(machine, operations_per_second=speed, peak_share=share)
     if name not in table["machines"]:
         known = [THIS, *table["machines"]]
         raise InputError(kinds.unknown(name, known, what="machine"), where="--machine", fix=f"add it to {FILE}")
@@ -61,24 +67,3 @@ def known_shape(name: str) -> Shape:
 
 def _read() -> dict[str, Any]:
     return yaml.safe_load(FILE.read_text(encoding="utf-8"))
-
-
-def _measure(shares_cpu: dict[str, float]) -> TrainingMachine:
-    """This machine: its GPUs, or its CPU; free memory, and the speed of products of matrices."""
-    import torch
-
-    # Loads torch and transformers, so only where this machine is asked for.
-    from baihua.train.plan import device as here
-
-    device = here.choose_device()
-    precision = here.choose_precision("auto", device)
-    is_cpu = device.type == "cpu"
-    return TrainingMachine(
-        name=f"this ({os.cpu_count()} cores)" if is_cpu else f"this ({torch.cuda.get_device_name(device)})",
-        device="cpu" if is_cpu else "cuda",
-        num_devices=1 if is_cpu else torch.accelerator.device_count(),
-        memory_bytes=here.usable_memory_bytes(device),
-        operations_per_second=here.measure_speed(device, precision),
-        precision=precision,
-        peak_share=shares_cpu[precision] if is_cpu else None,
-    )
