@@ -29,7 +29,7 @@ from baihua.core.files import appearing
 from baihua.core.log import logger
 from baihua.data.rows import find_table, read_rows, read_values
 from baihua.model.examples import Encoder, encode_document
-from baihua.model.streamed import MAX_TOKENS_PER_PASS, open_streamed
+from baihua.model.streamed import MAX_TOKENS_PER_PASS, batches, open_streamed
 from baihua.modelfiles.families import llama_cpp_name
 
 SUMS, COUNTS = ".in_sum2", ".counts"
@@ -82,7 +82,9 @@ def collect(
         )
     model = open_streamed(model_folder)
     sums: dict[str, Tensor] = {}
-    for batch in _batches(sorted(texts, key=len), max_tokens):
+    texts = sorted(texts, key=len)
+    for start, end in batches([len(ids) for ids in texts], max_tokens):
+        batch = texts[start:end]
         # Padding comes at the end, where no token sees it; it must not count.
         ids_BT = nn.utils.rnn.pad_sequence([torch.tensor(list(ids)) for ids in batch], batch_first=True)
         is_real_BT = torch.arange(ids_BT.shape[1]) < torch.tensor([len(ids) for ids in batch])[:, None]
@@ -137,17 +139,6 @@ def _encode_rows(model_folder: Path, data: Path) -> Iterator[list[int]]:
     tokenizer = FolderTokenizer(model_folder)
     for record in read_values(find_table(data)):
         yield encode_document(tokenizer, record["id"], record["text"], MAX_LENGTH).ids_T.tolist()
-
-
-def _batches(texts: Sequence[Sequence[int]], max_tokens: int) -> Iterator[list[Sequence[int]]]:
-    """Texts, sorted by length, in batches of at most `max_tokens` with padding; a longer text goes alone."""
-    batch: list[Sequence[int]] = []
-    for ids in texts:
-        if batch and len(ids) * (len(batch) + 1) > max_tokens:
-            yield batch
-            batch = []
-        batch.append(ids)
-    yield batch
 
 
 def _add_squares(

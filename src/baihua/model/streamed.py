@@ -163,10 +163,10 @@ def log_probs_of_all(
     head = model.get_output_embeddings()
     assert head is not None, "every family that we know has one"
     most_rows = max_logits_bytes // (4 * model.config.vocab_size)
-    for start, end in _batches([len(ids) for ids in texts], max_tokens):
+    for start, end in batches([len(ids) for ids in texts], max_tokens):
         hidden = _hidden_states(model, texts[start:end])
         lengths = [len(hidden_TD) for hidden_TD in hidden]
-        for first, last in _batches(lengths, most_rows):
+        for first, last in batches(lengths, most_rows):
             logits_NV = head(torch.cat(hidden[first:last]))
             log_probs_NV = logits_NV.float().log_softmax(-1)
             del logits_NV
@@ -183,7 +183,7 @@ def _hidden_states(model: PreTrainedModel, texts: Sequence[Sequence[int]]) -> li
     return [hidden_TD[: len(ids)] for hidden_TD, ids in zip(hidden_BTD, texts, strict=True)]
 
 
-def _batches(lengths: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
+def batches(lengths: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
     """First and last (exclusive) of consecutive items that, each padded to the longest, have at most so many rows."""
     start = 0
     for end in range(1, len(lengths) + 1):

@@ -32,6 +32,12 @@ class ReplyPair:
         length = max(len(self.reference), len(self.level))
         return edit_distance(self.reference, self.level) / length if length else 0.0
 
+    def as_json(self) -> dict[str, Any]:
+        """A line of replies.jsonl."""
+        asked = {"question_id": self.prompt.row_id, "category": self.prompt.category, "question": self.prompt.text}
+        changed = {"is_changed": self.is_changed, "edit_distance": round(self.distance, 4)}
+        return asked | {"reference": self.reference, "reply": self.level} | changed
+
 
 def reference_figures(reference: RecordedScores) -> Figures:
     """Bits per character of the reference itself, by language."""

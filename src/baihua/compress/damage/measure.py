@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +26,6 @@ from baihua.core.files import write_json, write_jsonl, write_text
 
 # Loss is measured against f16; the other two replace it where there is none.
 REFERENCES = ("f16", "bf16", "f32")
-SCRATCH = "reference.scratch"
-
-
-@dataclass(frozen=True, slots=True)
-class MeasuredLevel:
-    """The figures of one level; the reference itself has neither reply pairs nor categories."""
-
-    row: Figures
-    pairs: Sequence[ReplyPair] = ()
-    categories: Sequence[Figures] = ()
 
 
 def find_levels(folder: Path, wanted: Sequence[str] | None) -> dict[str, Path]:
@@ -75,71 +63,51 @@ def measure_damage(
 
     The first file is the reference, whose log-probabilities are on disk meanwhile.
     """
-    ask = partial(_ask, prompts=material.prompts, max_tokens=max_reply_tokens, num_threads=num_threads)
-    measure_size = partial(_size_and_speed, num_tokens=num_speed_tokens, num_threads=num_threads)
     (first, reference_file), *others = files.items()
+    rows: list[Figures] = []
+    categories: list[Figures] = []
+    compared: list[dict[str, Any]] = []
+
+    def add_row(level: str, file: Path, figures: Figures) -> None:
+        speed = {"num_prompt_tokens": 4 * num_speed_tokens, "num_new_tokens": num_speed_tokens}
+        measured = measure_speed(file, num_threads=num_threads, **speed) if num_speed_tokens else {}
+        rows.append(describe_file(level, file) | figures | measured)
+
+    def ask(file: Path) -> list[str]:
+        return _ask(file, material.prompts, max_tokens=max_reply_tokens, num_threads=num_threads)
+
     replies = ask(reference_file)
     answered = [pair for pair in zip(material.prompts, replies, strict=True) if pair[0].category]
     # Categories are compared on the reference's replies.
     texts = [*material.texts, *(material.reader.answered(prompt, reply) for prompt, reply in answered)]
-    scratch = out / SCRATCH
+    scratch = out / "reference.scratch"
     try:
         reference = record(scratch, texts, score(reference_file, texts, num_threads=num_threads))
-        size, speed = measure_size(first, reference_file)
-        measured = [MeasuredLevel(size | reference_figures(reference) | speed)]
+        add_row(first, reference_file, reference_figures(reference))
         for level, file in others:
             distances = compare(reference, score(file, texts, num_threads=num_threads))
             pairs = list(map(ReplyPair, material.prompts, replies, ask(file)))
-            size, speed = measure_size(level, file)
-            row = size | level_figures(distances) | reply_figures(pairs) | speed
-            measured.append(MeasuredLevel(row, pairs, category_figures(level, distances, pairs)))
+            add_row(level, file, level_figures(distances) | reply_figures(pairs))
+            categories += category_figures(level, distances, pairs)
+            compared += [{"level": level} | pair.as_json() for pair in pairs]
     finally:
         scratch.unlink(missing_ok=True)
-    return _write(measured, out)
+    advice, chart = advise(rows), draw(rows)
+    damage: dict[str, Any] = {"reference": first, "levels": rows}
+    damage |= ({"categories": categories} if categories else {}) | ({"advice": advice} if advice else {})
+    write_json(out / "damage.json", damage)
+    write_text(out / "damage.md", markdown(damage))
+    if chart:
+        write_text(out / "damage.svg", chart)
+    if compared:
+        write_jsonl(out / "replies.jsonl", compared)
+    return damage
 
 
-def _ask(file: Path, *, prompts: Sequence[Prompt], max_tokens: int, num_threads: int | None) -> list[str]:
+def _ask(file: Path, prompts: Sequence[Prompt], *, max_tokens: int, num_threads: int | None) -> list[str]:
     """The greedy reply to each prompt."""
     if not prompts:
         return []
     sampling = Sampling(max_tokens=max_tokens, temperature=0.0)
     with closing(open_chat(file, num_threads=num_threads)) as model:
         return ["".join(piece.text for piece in model.stream(prompt.messages, sampling)) for prompt in prompts]
-
-
-def _size_and_speed(level: str, file: Path, *, num_tokens: int, num_threads: int | None) -> tuple[Figures, Figures]:
-    size = describe_file(level, file)
-    if not num_tokens:
-        return size, {}
-    return size, measure_speed(
-        file, num_threads=num_threads, num_prompt_tokens=4 * num_tokens, num_new_tokens=num_tokens
-    )
-
-
-def _write(measured: Sequence[MeasuredLevel], out: Path) -> dict[str, Any]:
-    rows = [level.row for level in measured]
-    categories = [row for level in measured for row in level.categories]
-    advice, chart = advise(rows), draw(rows)
-    damage: dict[str, Any] = {"reference": rows[0]["level"], "levels": rows}
-    damage |= ({"categories": categories} if categories else {}) | ({"advice": advice} if advice else {})
-    write_json(out / "damage.json", damage)
-    write_text(out / "damage.md", markdown(damage))
-    if chart:
-        write_text(out / "damage.svg", chart)
-    replies = [
-        {
-            "level": level.row["level"],
-            "question_id": pair.prompt.row_id,
-            "category": pair.prompt.category,
-            "question": pair.prompt.text,
-            "reference": pair.reference,
-            "reply": pair.level,
-            "is_changed": pair.is_changed,
-            "edit_distance": round(pair.distance, 4),
-        }
-        for level in measured
-        for pair in level.pairs
-    ]
-    if replies:
-        write_jsonl(out / "replies.jsonl", replies)
-    return damage
