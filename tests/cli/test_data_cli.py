@@ -131,9 +131,9 @@ def test_a_wrong_filter_is_named_by_its_place(filters: list[Any], path: str, wha
 
 def test_a_cluster_is_refused_where_nothing_can_use_it() -> None:
     tree = {"name": "x", "stages": {"who": {"stage": "identity", "name": "a", "maker": "b"}}}
-    with pytest.raises(RecipeError, match=r"no stage here can work on a cluster"):
+    with pytest.raises(RecipeError, match=r"no stage here can use a cluster"):
         validate(tree, folder=Path(), cluster="local")
-    with pytest.raises(RecipeError, match=r"no stage here can work on a cluster"):
+    with pytest.raises(RecipeError, match=r"no stage here can use a cluster"):
         lone_step("identity", ["name=a", "maker=b"], roles=[], cluster="local")
 
 

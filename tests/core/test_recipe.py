@@ -88,7 +88,7 @@ def test_a_mistake_at_the_top_is_named(key: Any, value: object, message: str) ->
 
 def test_a_missing_setting_is_told_with_its_meaning() -> None:
     tree = {"name": "x", "stages": {"a": {"stage": "note"}}}
-    assert problems(tree) == {"stages.a.text": "this key is needed | The text."}
+    assert problems(tree) == {"stages.a.text": "this key is required | The text."}
 
 
 def test_a_missing_input_is_named() -> None:
@@ -104,7 +104,7 @@ def test_an_input_of_the_wrong_kind_is_named() -> None:
 
 def test_inputs_in_a_circle_are_shown_as_a_circle() -> None:
     tree = recipe(a={"inputs": {"before": "c"}}, b={"inputs": {"before": "a"}}, c={"inputs": {"before": "b/parts"}})
-    assert problems(tree) == {"stages.a.inputs": "the inputs go in a circle: a -> c -> b -> a | "}
+    assert problems(tree) == {"stages.a.inputs": "the inputs form a cycle: a -> c -> b -> a | "}
 
 
 def test_stages_are_ordered_by_their_inputs_else_as_written() -> None:
@@ -146,11 +146,11 @@ def test_a_misspelt_key_of_a_kind_is_answered_with_the_nearest(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name: x\nname: y\n", "not valid YAML: key written twice: name"),
-        ("stages:\n  a: {stage: note}\n  a: {stage: count}\n", "key written twice: a"),
+        ("name: x\nname: y\n", "not valid YAML: duplicate key: name"),
+        ("stages:\n  a: {stage: note}\n  a: {stage: count}\n", "duplicate key: a"),
         ("name: [", "not valid YAML"),
-        ("- 1\n", "a recipe is a mapping, found list"),
-        ("", "a recipe is a mapping, found NoneType"),
+        ("- 1\n", "a recipe must be a mapping, found list"),
+        ("", "a recipe must be a mapping, found NoneType"),
         ("name: !!python/object/apply:os.system [ls]\n", "not valid YAML: could not determine a constructor"),
     ],
 )
@@ -186,7 +186,7 @@ def test_a_lone_stage_reads_settings_from_here() -> None:
         ("noet", [], [], r"unknown stage 'noet'; did you mean 'note'\?"),
         ("note", ["text=a"], ["befor"], r"--in befor: unknown key 'befor'\n    fix: did you mean 'before'\?"),
         ("count", [], [], r"--in: input 'note' is missing\n    fix: add --in note=PATH"),
-        ("note", [], [], r"stages\.note\.text: this key is needed"),
+        ("note", [], [], r"stages\.note\.text: this key is required"),
     ],
 )
 def test_a_mistake_in_a_lone_stage_is_named(stage: str, settings: list[str], roles: list[str], message: str) -> None:

@@ -185,7 +185,7 @@ def test_a_run_serves_what_its_recipe_says(tmp_path: Path) -> None:
 
 def test_a_run_serves_its_last_model_the_smallest_gguf_first(tmp_path: Path) -> None:
     run(three_notes(), tmp_path)
-    with pytest.raises(InputError, match=r"has made no model yet\n.*\n  fix:   run its recipe to the end"):
+    with pytest.raises(InputError, match=r"has not made a model yet\n.*\n  fix:   run its recipe to the end"):
         serving(tmp_path, None)
     add_model(tmp_path, "a", "config.json")
     assert serving(tmp_path, None) == made("test", tmp_path)["a"]
@@ -217,7 +217,7 @@ def test_what_no_kept_run_needs_can_go_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_keeping_a_run_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"there is no run 'demo'\n.*\n  fix:   the names are the folders in there"):
+    with pytest.raises(InputError, match=r"there is no run 'demo'\n.*\n  fix:   give the name of a folder in there"):
         unneeded(tmp_path, ["demo"])
 
 

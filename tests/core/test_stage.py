@@ -120,9 +120,7 @@ def test_a_stage_runs_into_a_new_or_empty_folder(tmp_path: Path) -> None:
 def test_a_folder_with_something_in_it_is_never_written_into(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine", encoding="utf-8")
     for out in (tmp_path, tmp_path / "mine.txt"):
-        with pytest.raises(
-            InputError, match=r"something in the output folder already\n.*\n  fix:   name another --out"
-        ):
+        with pytest.raises(InputError, match=r"the output folder is not empty\n.*\n  fix:   name another --out"):
             run_into("note", note(), {}, out)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 

@@ -22,9 +22,9 @@ def send(number: int) -> None:
 def test_the_first_signal_asks_and_ends_nothing(number: int, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     with StopRequest() as stop:
-        assert not stop.is_asked
+        assert not stop.is_requested
         send(number)
-        assert stop.is_asked
+        assert stop.is_requested
     assert "stopping after this step; what is done will be saved" in caplog.text
 
 
@@ -39,7 +39,7 @@ def test_repeated_sigterm_stays_polite() -> None:
     with StopRequest() as stop:
         send(signal.SIGTERM)
         send(signal.SIGTERM)
-        assert stop.is_asked
+        assert stop.is_requested
 
 
 def test_signals_mean_afterwards_what_they_meant_before() -> None:
@@ -66,7 +66,7 @@ def test_a_thread_that_may_not_handle_signals_is_never_asked() -> None:
 
     def work() -> None:
         with sigterm_as_ctrl_c(), StopRequest() as stop:
-            found.append(stop.is_asked)
+            found.append(stop.is_requested)
 
     thread = threading.Thread(target=work)
     thread.start()

@@ -47,7 +47,7 @@ CIRCLE = {
         ({"raw": read(fils=["x"])}, ["recipe.yaml", "stages.raw.fils: unknown key", "fix: did you mean 'files'?"]),
         ({"raw": read(stage="import_dat")}, ["raw.stage: unknown stage 'import_dat'; did you mean 'import_data'?"]),
         ({"raw": read(limit="many")}, ["raw.limit: input should be a valid integer", "found 'many'", "fix: Read"]),
-        (CIRCLE, ["stages.a.inputs: the inputs go in a circle: a -> b -> a"]),
+        (CIRCLE, ["stages.a.inputs: the inputs form a cycle: a -> b -> a"]),
         ({"raw": read(files=["no.jsonl"])}, ["raw.files.0: no data files found", "no.jsonl", "fix: name a file"]),
         (
             {"m": {"stage": "import_model", "source": "no.gguf"}},

@@ -20,7 +20,7 @@ from baihua.core.errors import RunError
 from baihua.core.stage import Input
 
 VERSION = 1
-INPUTS = {"before": Input(("note",), is_needed=False)}
+INPUTS = {"before": Input(("note",), is_required=False)}
 OUTPUT = ("note",)
 
 class Inner(Base):

@@ -82,7 +82,7 @@ def test_the_same_config_gives_the_same_bytes(inputs: dict[str, Path], tmp_path:
 
 def test_without_heldout_rows_there_is_no_such_figure(inputs: dict[str, Path], tmp_path: Path) -> None:
     del inputs["heldout"]
-    assert not INPUTS["heldout"].is_needed
+    assert not INPUTS["heldout"].is_required
     assert "eval_bits_per_char" not in tune(inputs, tmp_path / "out")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from baihua.core.errors import InputError
-from baihua.core.tree import is_mapping
+from baihua.core.files import is_mapping
 
 # GPT-2's byte-to-character table, reversed: printable bytes are themselves, the others start at U+0100.
 PRINTABLE = (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))

@@ -6,12 +6,12 @@ from baihua.cli.options import print_json
 from baihua.core.artifact import Artifact
 from baihua.core.log import logger
 from baihua.core.recipe import Recipe
-from baihua.core.run import run_recipe, summary
+from baihua.core.run import read_run, run_recipe, summary
 from baihua.core.stage import Announce, Result
 from baihua.core.tables import render_markdown
 from baihua.report.before_after import before_after
 from baihua.report.reports import data, run
-from baihua.report.run_folder import read_run
+from baihua.report.run_folder import read_stages
 
 
 def build(
@@ -30,7 +30,7 @@ def build(
     if as_json:
         print_json(summary(recipe.name, results))
         return
-    table = before_after(read_run(folder).stages)
+    table = before_after(read_stages(read_run(folder)))
     if table:
         print(render_markdown(table))
     print(f"report: {page}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from baihua.core.errors import InputError
-from baihua.core.tree import is_mapping
+from baihua.core.files import is_mapping
 
 SCHEMA = 1
 MANIFEST = "manifest.json"

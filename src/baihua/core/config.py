@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo
 from pydantic_core import PydanticUndefined
 
 from baihua.core.errors import InputError
-from baihua.core.tree import is_mapping, is_sequence
+from baihua.core.files import is_mapping, is_sequence
 
 
 class Base(BaseModel):

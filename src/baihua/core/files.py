@@ -6,10 +6,19 @@ import os
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from baihua.core.errors import InputError
-from baihua.core.tree import is_mapping
+
+
+def is_mapping(value: object) -> TypeGuard[dict[Any, Any]]:
+    """Whether a value of JSON or YAML is a mapping; its keys and values are not checked."""
+    return isinstance(value, dict)
+
+
+def is_sequence(value: object) -> TypeGuard[list[Any] | tuple[Any, ...]]:
+    """Whether a value of JSON or YAML is a list or tuple."""
+    return isinstance(value, list | tuple)
 
 
 def read_jsonl(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -88,7 +97,7 @@ def _parse(line: str, *, where: str) -> dict[str, Any]:
         raise InputError(
             f"this line is not valid JSON: {error.msg} at column {error.colno}",
             where=where,
-            fix="mend or remove the line; JSON Lines has one complete object per line",
+            fix="correct or remove the line; JSON Lines has one complete object per line",
         ) from error
     if not is_mapping(value):
         raise InputError(

@@ -20,7 +20,7 @@ from pydantic_core import PydanticCustomError
 
 from baihua.core.config import Base
 from baihua.core.errors import InputError
-from baihua.core.tree import is_mapping
+from baihua.core.files import is_mapping
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -67,7 +67,7 @@ def extra_paths() -> dict[str, list[str]]:
     found = {
         name: [path for path in module.__path__ if not Path(path).is_relative_to(ROOT)]
         for name, module in sorted(packages.items())
-        if "__path__" in vars(module)
+        if member(module, "__path__") is not None
     }
     return {name: paths for name, paths in found.items() if paths}
 

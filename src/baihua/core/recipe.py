@@ -1,7 +1,7 @@
-"""A recipe names stages and how they feed each other; it is checked whole before anything runs."""
+"""Recipes: named stages that feed each other, validated as a whole before anything runs."""
 
 import difflib
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -12,16 +12,17 @@ from pydantic import ValidationError
 from baihua.core import kinds
 from baihua.core.config import Base, apply_override, is_config_class, parse_override
 from baihua.core.errors import BaihuaError, InputError, Problem, RecipeError
-from baihua.core.stage import STAGES, Stage, find_stage
-from baihua.core.tree import is_mapping, is_sequence
+from baihua.core.files import is_mapping, is_sequence
+from baihua.core.stage import STAGES, find_stage
 
 RECIPE_KEYS = ("name", "seed", "serve", "stages")
 STORE = "store"
+NO_CLUSTER = Problem("--cluster", "no stage here can use a cluster", "leave it out")
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
-    """An input of a step: another step, and a part of what it makes or the whole."""
+class StepInput:
+    """An input of a step: the output of another step, or a part of it."""
 
     step: str
     part: str = ""
@@ -34,36 +35,32 @@ class Step:
     name: str
     stage: str
     config: Base
-    inputs: dict[str, Reference]
+    inputs: dict[str, StepInput]
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A valid recipe; its steps are in an order in which they can run."""
+    """A valid recipe; every step comes after its inputs."""
 
     name: str
     steps: list[Step]
     serve: str | None
     tree: dict[str, Any]
-    """The recipe as written, overrides applied."""
+    """The recipe as written, with overrides applied."""
 
 
-def load_recipe(file: Path, overrides: list[str] | None = None, *, cluster: str | None = None) -> Recipe:
+def load_recipe(file: Path, overrides: Sequence[str] | None = None, *, cluster: str | None = None) -> Recipe:
     """Read and validate a recipe file with dotted overrides; raises RecipeError with every problem found.
 
-    `cluster` is given to every stage that can work on one.
+    `cluster` is passed to every stage that can use one.
     """
-    tree = _read_tree(file)
-    for override in overrides or []:
-        path, value = parse_override(override)
-        tree = apply_override(tree, path, value)
-    return validate(tree, folder=file.parent, source=str(file), cluster=cluster)
+    return validate(_overridden(_read_tree(file), overrides), folder=file.parent, source=str(file), cluster=cluster)
 
 
 def validate(tree: dict[str, Any], *, folder: Path, source: str = "", cluster: str | None = None) -> Recipe:
-    """Check a whole recipe; paths in it are meant from `folder`."""
+    """Check a whole recipe; relative paths in it start at `folder`."""
     problems = [_unknown_key(str(key), RECIPE_KEYS, where=str(key)) for key in tree if key not in RECIPE_KEYS]
-    name, seed, stages = tree.get("name"), tree.get("seed", 0), tree.get("stages")
+    name, seed, stages, serve = tree.get("name"), tree.get("seed", 0), tree.get("stages"), tree.get("serve")
     if not isinstance(name, str) or not _is_folder_name(name) or name == STORE:
         problems.append(Problem("name", f"expected a name fit for a folder, found {name!r}", "name: my-chatbot"))
     if not isinstance(seed, int) or isinstance(seed, bool):
@@ -71,35 +68,68 @@ def validate(tree: dict[str, Any], *, folder: Path, source: str = "", cluster: s
     if not is_mapping(stages) or not stages:
         problems.append(Problem("stages", "expected at least one stage", "stages: {base: {stage: import_model, ...}}"))
         raise RecipeError(problems, source=source)
-    defaults = {"seed": seed} | ({"cluster": cluster} if cluster else {})
-    steps = [_step(key, value, defaults=defaults, folder=folder, problems=problems) for key, value in stages.items()]
-    known = {step.name: step for step in steps if step}
-    for step in known.values():
-        problems += _input_problems(step, known, all_names=[str(key) for key in stages])
-    serve = tree.get("serve")
-    if serve is not None and str(serve).partition("/")[0] not in stages:
-        problems.append(Problem("serve", kinds.unknown(str(serve), [str(key) for key in stages], what="stage")))
-    ordered, cycle = _order(known)
-    if cycle:
-        problems.append(Problem(f"stages.{cycle[0]}.inputs", f"the inputs go in a circle: {' -> '.join(cycle)}"))
-    if cluster and not any(_can_use_cluster(step) for step in known.values()):
-        problems.append(_no_cluster())
+    names = [str(key) for key in stages]
+    if serve is not None and str(serve).partition("/")[0] not in names:
+        problems.append(Problem("serve", kinds.unknown(str(serve), names, what="stage")))
+    defaults = {"seed": seed, "cluster": cluster} if cluster else {"seed": seed}
+    found = [_read_step(key, value, defaults, folder=folder, problems=problems) for key, value in stages.items()]
+    steps = {step.name: step for step in found if step}
+    for step in steps.values():
+        problems += _input_problems(step, steps, names)
+    ordered = _order(steps, problems)
+    if cluster and not any("cluster" in type(step.config).model_fields for step in steps.values()):
+        problems.append(NO_CLUSTER)
     if problems:
         raise RecipeError(problems, source=source)
     return Recipe(str(name), ordered, serve, tree)
 
 
+def lone_step(stage: str, settings: Sequence[str], *, roles: Sequence[str], cluster: str | None = None) -> Step:
+    """A stage outside a recipe, from `key=value` settings; `roles` are the inputs that will be given."""
+    problems: list[Problem] = []
+    defaults = {"seed": 0, "cluster": cluster} if cluster else {"seed": 0}
+    tree = _overridden({"stage": stage}, settings)
+    step = _read_step(stage, tree, defaults, folder=Path(), problems=problems)
+    inputs = find_stage(stage).INPUTS if step else {}
+    problems += [_unknown_key(role, list(inputs), where=f"--in {role}") for role in roles if role not in inputs]
+    problems += [
+        Problem("--in", f"input {role!r} is missing", f"add --in {role}=PATH")
+        for role, wanted in inputs.items()
+        if wanted.is_required and role not in roles
+    ]
+    if step and cluster and "cluster" not in type(step.config).model_fields:
+        problems.append(NO_CLUSTER)
+    if problems or step is None:
+        raise RecipeError(problems, source=f"baihua do {stage}")
+    return step
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML in which a duplicate key is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys: list[str] = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = sorted(key for key in set(keys) if keys.count(key) > 1)
+        if twice:
+            raise yaml.constructor.ConstructorError(None, None, f"duplicate key: {twice[0]}", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def _read_tree(file: Path) -> dict[str, Any]:
     try:
-        text = file.read_text(encoding="utf-8")
+        tree = yaml.load(file.read_text(encoding="utf-8"), Loader=_StrictLoader)
     except (FileNotFoundError, IsADirectoryError) as error:
         raise InputError("there is no such recipe", where=str(file), fix="check the path") from error
-    try:
-        tree = yaml.load(text, Loader=_StrictLoader)
     except yaml.YAMLError as error:
         raise InputError(f"the recipe is not valid YAML: {error}", where=str(file)) from error
     if not is_mapping(tree):
-        raise InputError(f"a recipe is a mapping, found {type(tree).__name__}", where=str(file))
+        raise InputError(f"a recipe must be a mapping, found {type(tree).__name__}", where=str(file))
+    return tree
+
+
+def _overridden(tree: dict[str, Any], overrides: Sequence[str] | None) -> dict[str, Any]:
+    for override in overrides or []:
+        tree = apply_override(tree, *parse_override(override))
     return tree
 
 
@@ -107,21 +137,12 @@ def _is_folder_name(name: str) -> bool:
     return name.isprintable() and not set(name) & set('/\\:*?"<>|') and not name.startswith(".") and name != ""
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """YAML without the silent loss of a key that is written twice."""
+def _read_step(
+    name: Any, value: Any, defaults: Mapping[str, Any], *, folder: Path, problems: list[Problem]
+) -> Step | None:
+    """One stage of a recipe, None if it cannot be read; its problems are added to the list.
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys: list[str] = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        twice = sorted(key for key in set(keys) if keys.count(key) > 1)
-        if twice:
-            raise yaml.constructor.ConstructorError(None, None, f"key written twice: {twice[0]}", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-def _step(name: Any, value: Any, *, defaults: Mapping[str, Any], folder: Path, problems: list[Problem]) -> Step | None:
-    """One stage of a recipe; problems are added to the list, None if it cannot be understood.
-
-    `defaults` are for the stages that have such a field.
+    `defaults` are for the fields that the stage has and the recipe leaves out.
     """
     where = f"stages.{name}"
     if not _is_folder_name(str(name)) or "." in str(name):
@@ -135,60 +156,57 @@ def _step(name: Any, value: Any, *, defaults: Mapping[str, Any], folder: Path, p
     if kind not in kinds.names(STAGES):
         problems.append(Problem(f"{where}.stage", kinds.unknown(kind, kinds.names(STAGES), what="stage")))
         return None
-    stage = find_stage(kind)
-    fields = {key: item for key, item in value.items() if key not in ("stage", "inputs")}
-    fields = {key: item for key, item in defaults.items() if key in stage.Config.model_fields} | fields
-    inputs = _references(value.get("inputs", {}), where=f"{where}.inputs", problems=problems)
-    config = _config(stage, fields, where=where, folder=folder, problems=problems)
-    return Step(str(name), kind, config, inputs) if config else None
-
-
-def _references(value: Any, *, where: str, problems: list[Problem]) -> dict[str, Reference]:
-    if not is_mapping(value):
-        what = f"expected a mapping from role to stage, found {value!r}"
-        problems.append(Problem(where, what, "inputs: {data: raw}"))
-        return {}
-    for role, target in value.items():
-        if not isinstance(target, str):
-            problems.append(Problem(f"{where}.{role}", f"expected the name of a stage, found {target!r}"))
-    pairs = {str(role): target.partition("/") for role, target in value.items() if isinstance(target, str)}
-    return {role: Reference(step, part) for role, (step, _, part) in pairs.items()}
-
-
-def _config(
-    stage: Stage, fields: Mapping[str, Any], *, where: str, folder: Path, problems: list[Problem]
-) -> Base | None:
+    config_class = find_stage(kind).Config
+    fields = {key: item for key, item in defaults.items() if key in config_class.model_fields}
+    fields |= {key: item for key, item in value.items() if key not in ("stage", "inputs")}
+    inputs = _read_inputs(value.get("inputs", {}), where=f"{where}.inputs", problems=problems)
     try:
-        return stage.Config.model_validate(fields, context={"folder": folder})
+        config = config_class.model_validate(fields, context={"folder": folder})
     except ValidationError as error:
-        problems += [_translate(item, stage.Config, fields, where) for item in error.errors()]
+        problems += [_explain(item, config_class, fields, where) for item in error.errors()]
         return None
+    return Step(str(name), kind, config, inputs)
 
 
-def _translate(error: Any, config: type[Base], fields: Mapping[str, Any], where: str) -> Problem:
-    """One pydantic error in our words."""
-    path = ".".join([where, *map(str, error["loc"])])
-    found = repr(error["input"])[:80]
-    if error["type"] == "extra_forbidden":
-        return _unknown_key(str(error["loc"][-1]), _known_keys(config, fields, error["loc"][:-1]), where=path)
-    if error["type"] == "missing":
-        return Problem(path, "this key is needed", _help(config, error["loc"]))
-    if error["type"] == "value_error":
-        return _translate_value_error(error["ctx"]["error"], path)
-    if error["type"] == "kind":
+def _read_inputs(value: Any, *, where: str, problems: list[Problem]) -> dict[str, StepInput]:
+    if not is_mapping(value):
+        problems.append(
+            Problem(where, f"expected a mapping from role to stage, found {value!r}", "inputs: {data: raw}")
+        )
+        return {}
+    found: dict[str, StepInput] = {}
+    for role, target in value.items():
+        if isinstance(target, str):
+            step, _, part = target.partition("/")
+            found[str(role)] = StepInput(step, part)
+        else:
+            problems.append(Problem(f"{where}.{role}", f"expected the name of a stage, found {target!r}"))
+    return found
+
+
+def _explain(error: Any, config: type[Base], fields: Mapping[str, Any], where: str) -> Problem:
+    """A validation error of pydantic as a problem of the recipe."""
+    location, kind, found = error["loc"], error["type"], repr(error["input"])[:80]
+    path = ".".join([where, *map(str, location)])
+    if kind == "extra_forbidden":
+        return _unknown_key(str(location[-1]), _known_keys(config, fields, location[:-1]), where=path)
+    if kind == "kind":
         return Problem(path, error["msg"])
-    return Problem(path, f"{error['msg'][:1].lower()}{error['msg'][1:]}, found {found}", _help(config, error["loc"]))
+    if kind == "value_error":
+        cause = error["ctx"]["error"]
+        if isinstance(cause, BaihuaError):
+            return Problem(path, f"{cause.what}: {cause.where}" if cause.where else cause.what, cause.fix)
+        return Problem(path, str(cause))
+    # The sentence that describes the field.
+    field = config.model_fields.get(str(location[0])) if len(location) == 1 else None
+    fix = " ".join((field.description or "").split()) if field else ""
+    if kind == "missing":
+        return Problem(path, "this key is required", fix)
+    return Problem(path, f"{error['msg'][:1].lower()}{error['msg'][1:]}, found {found}", fix)
 
 
-def _translate_value_error(error: ValueError, path: str) -> Problem:
-    """What a validator of ours refused."""
-    if isinstance(error, BaihuaError):
-        return Problem(path, f"{error.what}: {error.where}" if error.where else error.what, error.fix)
-    return Problem(path, str(error))
-
-
-def _known_keys(config: type[Base], fields: Any, path: tuple[Any, ...]) -> list[str]:
-    """The keys that are possible where a path of keys leads; none where the path cannot be followed."""
+def _known_keys(config: type[Base], fields: Any, path: Sequence[Any]) -> list[str]:
+    """The keys that are possible at a path of keys; none where the path cannot be followed."""
     if not path:
         return [*config.model_fields, "stage", "inputs"]
     first, *rest = path
@@ -209,88 +227,47 @@ def _known_keys(config: type[Base], fields: Any, path: tuple[Any, ...]) -> list[
     return list(below.model_fields) if is_config_class(below) else []
 
 
-def _help(config: type[Base], path: tuple[Any, ...]) -> str:
-    """The sentence that describes a field, if it is one of this config's own."""
-    field = config.model_fields.get(str(path[0])) if len(path) == 1 else None
-    return " ".join((field.description or "").split()) if field else ""
-
-
-def _unknown_key(key: str, known: tuple[str, ...] | list[str], *, where: str) -> Problem:
+def _unknown_key(key: str, known: Sequence[str], *, where: str) -> Problem:
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     fix = f"did you mean {near[0]!r}?" if near else f"the known keys are: {', '.join(known)}" if known else ""
     return Problem(where, f"unknown key {key!r}", fix)
 
 
-def _input_problems(step: Step, known: Mapping[str, Step], *, all_names: list[str]) -> list[Problem]:
+def _input_problems(step: Step, steps: Mapping[str, Step], names: Sequence[str]) -> list[Problem]:
     """Inputs that are missing, unknown, or of a kind that the stage cannot use."""
-    roles = find_stage(step.stage).INPUTS
+    allowed = find_stage(step.stage).INPUTS
     where = f"stages.{step.name}.inputs"
     problems = [
         Problem(where, f"input {role!r} is missing", f"inputs: {{{role}: STAGE}}")
-        for role, wanted in roles.items()
-        if wanted.is_needed and role not in step.inputs
+        for role, wanted in allowed.items()
+        if wanted.is_required and role not in step.inputs
     ]
-    for role, reference in step.inputs.items():
-        if role not in roles:
-            problems.append(_unknown_key(role, list(roles), where=f"{where}.{role}"))
-        elif reference.step not in all_names:
-            problems.append(Problem(f"{where}.{role}", kinds.unknown(reference.step, all_names, what="stage")))
-        elif reference.step in known:
-            made = find_stage(known[reference.step].stage).OUTPUT
-            if not set(made) & set(roles[role].kinds):
-                what = f"stage {reference.step!r} makes {' or '.join(made)}, this input takes"
-                problems.append(Problem(f"{where}.{role}", f"{what} {' or '.join(roles[role].kinds)}"))
+    for role, source in step.inputs.items():
+        if role not in allowed:
+            problems.append(_unknown_key(role, list(allowed), where=f"{where}.{role}"))
+        elif source.step not in names:
+            problems.append(Problem(f"{where}.{role}", kinds.unknown(source.step, names, what="stage")))
+        elif source.step in steps:
+            made = find_stage(steps[source.step].stage).OUTPUT
+            if not set(made) & set(allowed[role].kinds):
+                what = f"stage {source.step!r} makes {' or '.join(made)}, this input takes"
+                problems.append(Problem(f"{where}.{role}", f"{what} {' or '.join(allowed[role].kinds)}"))
     return problems
 
 
-def _order(steps: Mapping[str, Step]) -> tuple[list[Step], list[str]]:
-    """Steps so that each comes after its inputs, in the written order where that is free; or a circle of names."""
-    ordered: list[Step] = []
+def _order(steps: Mapping[str, Step], problems: list[Problem]) -> list[Step]:
+    """Steps so that each comes after its inputs, otherwise in the written order; a cycle is added to the problems."""
+    ordered: dict[str, Step] = {}
     waiting = dict(steps)
     while waiting:
-        done = {step.name for step in ordered}
-        ready = [s for s in waiting.values() if all(r.step in done or r.step not in steps for r in s.inputs.values())]
-        if not ready:
-            return ordered, _circle(waiting)
-        ordered.append(ready[0])
-        del waiting[ready[0].name]
-    return ordered, []
-
-
-def _circle(steps: Mapping[str, Step]) -> list[str]:
-    """Names along one circle among steps of which each waits for another."""
-    path = [next(iter(steps))]
-    while path.count(path[-1]) < 2:
-        path.append(next(r.step for r in steps[path[-1]].inputs.values() if r.step in steps))
-    return path[path.index(path[-1]) :]
-
-
-def lone_step(stage: str, settings: list[str], *, roles: list[str], cluster: str | None = None) -> Step:
-    """A stage outside any recipe, from `key=value` settings; `roles` are the inputs that will be given."""
-    tree: dict[str, Any] = {"stage": stage}
-    for setting in settings:
-        path, value = parse_override(setting)
-        tree = apply_override(tree, path, value)
-    problems: list[Problem] = []
-    defaults = {"seed": 0} | ({"cluster": cluster} if cluster else {})
-    step = _step(stage, tree, defaults=defaults, folder=Path(), problems=problems)
-    inputs = find_stage(stage).INPUTS if step else {}
-    problems += [_unknown_key(role, list(inputs), where=f"--in {role}") for role in roles if role not in inputs]
-    problems += [
-        Problem("--in", f"input {role!r} is missing", f"add --in {role}=PATH")
-        for role, wanted in inputs.items()
-        if wanted.is_needed and role not in roles
-    ]
-    if step and cluster and not _can_use_cluster(step):
-        problems.append(_no_cluster())
-    if problems or step is None:
-        raise RecipeError(problems, source=f"baihua do {stage}")
-    return step
-
-
-def _can_use_cluster(step: Step) -> bool:
-    return "cluster" in type(step.config).model_fields
-
-
-def _no_cluster() -> Problem:
-    return Problem("--cluster", "no stage here can work on a cluster", "leave it out")
+        needs = {name: [i.step for i in step.inputs.values() if i.step in waiting] for name, step in waiting.items()}
+        ready = next((name for name, needed in needs.items() if not needed), None)
+        if ready is None:
+            path = [next(iter(waiting))]
+            while path.count(path[-1]) < 2:
+                path.append(needs[path[-1]][0])
+            cycle = path[path.index(path[-1]) :]
+            problems.append(Problem(f"stages.{cycle[0]}.inputs", f"the inputs form a cycle: {' -> '.join(cycle)}"))
+            break
+        ordered[ready] = waiting.pop(ready)
+    return list(ordered.values())

@@ -1,10 +1,11 @@
-"""Run a stage, or reuse what the same stage with the same inputs made before.
+"""Stages: run one, or reuse what it made before from the same inputs.
 
-A stage is a file of `baihua.stages` with `VERSION`, `INPUTS`, `OUTPUT`, a `Config` and
-`run(config, inputs, out) -> metrics`; where a config field is marked as content, `fingerprint(config)`
-gives what the field's files hold; one with `IS_SHARED` runs on all processes of a run at once. Work goes
-to `KIND-ID.partial`; the manifest is written last and the folder is renamed to `KIND-ID`. So a folder with
-a manifest is complete, whatever was killed and when.
+A stage is a file of `baihua.stages` with `VERSION`, `INPUTS`, `OUTPUT`, a `Config` and `run(config, inputs, out) ->
+metrics`. It may also define `fingerprint(config)`, the content of the fields that are marked as content; `estimate`,
+for `baihua check`; and `IS_SHARED`, which makes all processes of a run work on it together.
+
+Work goes to `KIND-ID.partial`; the manifest is written last and the folder is renamed to `KIND-ID`. So a folder with a
+manifest is complete, whenever a process was killed.
 """
 
 import errno
@@ -23,21 +24,19 @@ from baihua.core.artifact import MANIFEST, Artifact, hash_json, read_artifact
 from baihua.core.config import Base, identifying
 from baihua.core.env import Environment, numeric_settings
 from baihua.core.errors import InputError, RunError
-from baihua.core.files import sync, write_json
+from baihua.core.files import is_sequence, sync, write_json
 from baihua.core.log import logger
 from baihua.core.system import release_memory
-from baihua.core.tree import is_sequence
 
 STAGES = "baihua.stages"
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """What a stage accepts in a role: kinds of artifact, and whether it can do without."""
+    """The artifact kinds allowed for one input, and whether it is required."""
 
     kinds: tuple[str, ...]
-    is_needed: bool = True
+    is_required: bool = True
 
 
 class Stage(Protocol):
@@ -51,12 +50,12 @@ class Stage(Protocol):
 
 
 Announce = Callable[[str, Base, Mapping[str, Path], Path], None]
-"""Tells the other processes of a run which stage to take part in: its kind, config, inputs and output folder."""
+"""Sends kind, config, inputs and output folder of a stage to the other processes of a run, which join the work."""
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """One input as it is handed to a stage: a path, and the identity of what is there."""
+    """One input of a stage: its path and the identity of its content."""
 
     path: Path
     id: str
@@ -66,7 +65,7 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A finished stage: its artifact, and whether it had been made before."""
+    """A finished stage: its artifact, and whether it was made before."""
 
     artifact: Artifact
     is_reused: bool
@@ -78,9 +77,8 @@ def find_stage(kind: str) -> Stage:
 
 
 def identity(kind: str, config: Base, inputs: Mapping[str, Given]) -> str:
-    """SHA-256 over everything that can change what the stage makes."""
+    """SHA-256 over everything that can change what the stage makes, 64 hex digits."""
     stage = find_stage(kind)
-    module = f"{STAGES}.{kind}"
     fingerprint = kinds.member(stage, "fingerprint")
     return hash_json(
         {
@@ -88,7 +86,7 @@ def identity(kind: str, config: Base, inputs: Mapping[str, Given]) -> str:
             "version": stage.VERSION,
             "config": identifying(config),
             "content": fingerprint(config) if fingerprint else None,
-            "code": sorted(filter(None, {kinds.foreign_hash(name) for name in {module, *_modules(config)}})),
+            "code": sorted(filter(None, map(kinds.foreign_hash, {f"{STAGES}.{kind}", *_modules(config)}))),
             "inputs": {role: [given.id, given.part] for role, given in sorted(inputs.items())},
         }
     )
@@ -97,43 +95,68 @@ def identity(kind: str, config: Base, inputs: Mapping[str, Given]) -> str:
 def run_stage(
     kind: str, config: Base, inputs: Mapping[str, Given], store: Path, *, announce: Announce | None = None
 ) -> Result:
-    """Make the artifact in the store, or reuse it; a second process that wants the same one waits for it."""
+    """Make the artifact in the store, or reuse it; a second process that needs the same one waits for it."""
     artifact_id = identity(kind, config, inputs)
     folder = store / f"{kind}-{artifact_id[:16]}"
     store.mkdir(parents=True, exist_ok=True)
-    with _lock(folder.with_name(folder.name + ".lock")):
-        if (folder / MANIFEST).is_file():
-            return Result(read_artifact(folder), is_reused=True)
-        _make(kind, config, inputs, folder.with_name(folder.name + ".partial"), artifact_id, announce)
-        _publish(folder.with_name(folder.name + ".partial"), folder)
-        return Result(read_artifact(folder), is_reused=False)
+    with _lock(store / f"{folder.name}.lock"):
+        is_reused = (folder / MANIFEST).is_file()
+        if not is_reused:
+            partial = store / f"{folder.name}.partial"
+            _work(kind, config, inputs, partial, artifact_id=artifact_id, announce=announce)
+            _publish(partial, folder)
+        return Result(read_artifact(folder), is_reused)
 
 
 def run_into(
     kind: str, config: Base, inputs: Mapping[str, Given], out: Path, *, announce: Announce | None = None
 ) -> Artifact:
-    """Run one stage into a folder of the user's, new or empty; work goes to a `.partial` folder beside it."""
+    """Run one stage into a new or empty folder of the user's; work goes to a `.partial` folder next to it."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError("there is something in the output folder already", where=str(out), fix="name another --out")
+        raise InputError("the output folder is not empty", where=str(out), fix="name another --out")
     artifact_id = identity(kind, config, inputs)
     partial = out.with_name(f"{out.name}-{artifact_id[:16]}.partial")
-    _make(kind, config, inputs, partial, artifact_id, announce)
+    _work(kind, config, inputs, partial, artifact_id=artifact_id, announce=announce)
     if out.exists():
         out.rmdir()
     _publish(partial, out)
     return read_artifact(out)
 
 
-def _make(
-    kind: str, config: Base, inputs: Mapping[str, Given], out: Path, artifact_id: str, announce: Announce | None
+def _work(
+    kind: str,
+    config: Base,
+    inputs: Mapping[str, Given],
+    out: Path,
+    *,
+    artifact_id: str,
+    announce: Announce | None,
 ) -> None:
-    """Let the stage work in a folder that may hold what an interrupted run left; the manifest comes last."""
+    """Run the stage in a folder that may hold what an interrupted run left, then write the manifest."""
+    stage, paths = find_stage(kind), {role: given.path for role, given in inputs.items()}
     out.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
     try:
         with _FullDisk(kind, out):
-            if announce and kinds.member(find_stage(kind), "IS_SHARED"):
-                announce(kind, config, {role: given.path for role, given in inputs.items()}, out)
-            _work(kind, config, inputs, out, artifact_id)
+            if announce and kinds.member(stage, "IS_SHARED"):
+                announce(kind, config, paths, out)
+            metrics = stage.run(config, paths, out)
+            manifest = {
+                "schema": artifact.SCHEMA,
+                "id": artifact_id,
+                "stage": kind,
+                "version": stage.VERSION,
+                "config": config.model_dump(mode="json"),
+                "inputs": {role: {"id": one.id, "part": one.part, "name": one.name} for role, one in inputs.items()},
+                "files": artifact.list_files(out),
+                "sources": _sources(inputs, metrics),
+                "metrics": metrics,
+                "seconds": round(time.monotonic() - started, 3),
+                "versions": artifact.versions(),
+                "device": artifact.machine(),
+                "environment": numeric_settings(Environment()),
+            }
+            write_json(out / MANIFEST, manifest)
     finally:
         release_memory()
         if not any(out.iterdir()):
@@ -141,13 +164,12 @@ def _make(
 
 
 def _publish(partial: Path, folder: Path) -> None:
-    """A finished folder gets its name."""
     partial.rename(folder)
     sync(folder.parent)
 
 
 class _FullDisk:
-    """Whatever a library raises when the disk is full becomes a RunError: each library has a class of its own."""
+    """Turns the error for a full disk into a RunError; each library raises its own class."""
 
     def __init__(self, kind: str, out: Path) -> None:
         self._kind = kind
@@ -156,8 +178,8 @@ class _FullDisk:
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        number = error.errno if isinstance(error, OSError) else None
-        if error is None or (number not in FULL and os.strerror(errno.ENOSPC) not in str(error)):
+        is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if error is None or not (is_full or os.strerror(errno.ENOSPC) in str(error)):
             return
         raise RunError(
             f"the disk is full: stage {self._kind!r} could not write its result",
@@ -166,30 +188,8 @@ class _FullDisk:
         ) from error
 
 
-def _work(kind: str, config: Base, inputs: Mapping[str, Given], out: Path, artifact_id: str) -> None:
-    stage = find_stage(kind)
-    started = time.monotonic()
-    metrics = stage.run(config, {role: given.path for role, given in inputs.items()}, out)
-    manifest = {
-        "schema": artifact.SCHEMA,
-        "id": artifact_id,
-        "stage": kind,
-        "version": stage.VERSION,
-        "config": config.model_dump(mode="json"),
-        "inputs": {role: {"id": given.id, "part": given.part, "name": given.name} for role, given in inputs.items()},
-        "files": artifact.list_files(out),
-        "sources": _sources(inputs, metrics),
-        "metrics": metrics,
-        "seconds": round(time.monotonic() - started, 3),
-        "versions": artifact.versions(),
-        "device": artifact.machine(),
-        "environment": numeric_settings(Environment()),
-    }
-    write_json(out / MANIFEST, manifest)
-
-
 def _sources(inputs: Mapping[str, Given], metrics: Mapping[str, Any]) -> dict[str, str | None]:
-    """Names and licences of all data that is behind an artifact: its inputs' own, and what it read itself."""
+    """Names and licences of all data behind an artifact: those of its inputs, and what it read itself."""
     found: dict[str, str | None] = {}
     for given in inputs.values():
         known = artifact.find_artifact(given.path)
@@ -204,12 +204,12 @@ def _modules(config: Base) -> set[str]:
     values = list(config.__dict__.values())
     items = [item for value in values if is_sequence(value) for item in value]
     below = [value for value in [*values, *items] if isinstance(value, Base)]
-    return {type(config).__module__}.union(*(_modules(item) for item in below))
+    return {type(config).__module__}.union(*map(_modules, below))
 
 
 @contextmanager
 def _lock(file: Path) -> Generator[None]:
-    """A lock that dies with its process; says so once when it has to wait."""
+    """A lock that ends with its process; logs once when it has to wait."""
     lock = FileLock(file)
     try:
         lock.acquire(timeout=0)

@@ -28,10 +28,10 @@ def sigterm_as_ctrl_c() -> Generator[None]:
 
 
 class StopRequest:
-    """Whether somebody asked this process to stop; used as a context around work that looks at `is_asked`."""
+    """Whether somebody asked this process to stop; used as a context around work that looks at `is_requested`."""
 
     def __init__(self) -> None:
-        self.is_asked = False
+        self.is_requested = False
         self._before: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> "StopRequest":
@@ -45,9 +45,9 @@ class StopRequest:
             signal.signal(number, handler)  # pyright: ignore[reportArgumentType]
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.is_asked and number == signal.SIGINT:
+        if self.is_requested and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.is_asked = True
+        self.is_requested = True
         logger.info("stopping after this step; what is done will be saved")
 
 

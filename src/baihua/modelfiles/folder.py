@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from baihua.core.artifact import MANIFEST, find_artifact, hash_file, hash_json
 from baihua.core.errors import InputError
-from baihua.core.tree import is_mapping
+from baihua.core.files import is_mapping
 
 Precision = Literal["float32", "bfloat16"]
 """The type in which a model's weights are loaded."""

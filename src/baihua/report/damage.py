@@ -1,15 +1,16 @@
-"""What quantization costs, as a section of a run's report."""
+"""The sections of a run's report about damage by quantization."""
 
 from collections.abc import Iterator, Sequence
 
 from baihua.compress.damage.summary import tables
 from baihua.report.page import Section
+from baihua.report.plot import inline
 from baihua.report.run_folder import StageResult
 
 TITLE = "What quantization costs"
 NOTE = (
-    "Every level beside the reference in llama.cpp itself, its 8-bit activations included. ± is one standard error, "
-    "the texts being the draws."
+    "Every level compared with the reference in llama.cpp itself, with its 8-bit activations. ± is one standard error "
+    "over the texts."
 )
 
 
@@ -18,10 +19,7 @@ def sections(stages: Sequence[StageResult]) -> Iterator[Section]:
     for stage in stages:
         if stage.kind != "damage":
             continue
-        # Matplotlib takes a second to import; a run that measured no damage needs none.
-        from baihua.report.plot import inline
-
-        chart = stage.folder / "damage.svg"
+        chart = stage.artifact.folder / "damage.svg"
         curves = [("Loss against size", inline(chart.read_text(encoding="utf-8")))] if chart.is_file() else []
         note = " ".join(filter(None, (stage.metrics.get("advice"), NOTE)))
         yield Section(f"{TITLE}: {stage.name}", note, tables=tables(stage.metrics), curves=curves)

@@ -1,13 +1,10 @@
-"""A curve as an SVG that stands inside a page: its words stay words, its ink follows the page's colours."""
+"""Curves as SVG elements of a page: their text stays text, and their ink follows the page's colours."""
 
 import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import StringIO
-
-import matplotlib
-from matplotlib.figure import Figure
 
 from baihua.compress.damage.chart import INK, SETTINGS
 
@@ -27,6 +24,10 @@ class Line:
 
 def draw_lines(lines: Sequence[Line], *, x_label: str, y_label: str) -> str:
     """An `<svg>` element of the curves; a curve of one point is a dot."""
+    # Takes a second, and a run that trained nothing has no curves.
+    import matplotlib
+    from matplotlib.figure import Figure
+
     with matplotlib.rc_context(SETTINGS), warnings.catch_warnings():
         # Only matplotlib's own fonts lack Chinese, and they are used for measuring alone.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
@@ -46,8 +47,8 @@ def draw_lines(lines: Sequence[Line], *, x_label: str, y_label: str) -> str:
 
 
 def inline(svg: str) -> str:
-    """An SVG file as an element of a page: no XML header, no metadata, no address of any schema, no names of groups
-    (a page may hold many curves), the page's own ink.
+    """An SVG file as an element of a page: without XML header, metadata, schema addresses and the ids of groups (a
+    page may hold many curves), in the page's own ink.
     """
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)

@@ -1,34 +1,42 @@
-"""What a run left behind: its stages in order, each with the manifest of its artifact."""
+"""The stages of a run, in order, with their artifacts."""
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from baihua.core.artifact import read_artifact
-from baihua.core.errors import InputError
+from baihua.core.artifact import Artifact, read_artifact
+from baihua.core.run import Run
 
 
 @dataclass(frozen=True, slots=True)
 class StageResult:
-    """One stage of a run; `name` is the recipe's, `kind` the stage's."""
+    """One stage of a run; `name` is the recipe's."""
 
     name: str
-    kind: str
-    id: str
-    folder: Path
+    artifact: Artifact
     is_reused: bool
-    seconds: float | None
-    metrics: dict[str, Any]
-    manifest: dict[str, Any]
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """The manifest of its artifact."""
+        return self.artifact.manifest
+
+    @property
+    def kind(self) -> str:
+        """The kind of the stage, such as `tune`."""
+        return self.manifest["stage"]
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The figures that the stage measured."""
+        return self.manifest["metrics"]
 
     @property
     def label(self) -> str:
-        """What the recipe calls the column of this stage, else its name."""
+        """The recipe's label for this stage in tables, else its name."""
         return self.manifest["config"].get("label") or self.name
 
     def describe_input(self, role: str) -> str:
-        """The stage and part that an input came from, as a recipe writes it; its identity for what has no name."""
+        """The stage and part that an input came from, as in a recipe; its identity where it has no name."""
         given = self.manifest["inputs"].get(role)
         if given is None:
             return ""
@@ -36,43 +44,6 @@ class StageResult:
         return f"{name}/{given['part']}" if given["part"] else name
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A run: the recipe's name and its stages in order."""
-
-    recipe: str
-    stages: list[StageResult]
-
-
-def read_run(run_folder: Path) -> Run:
-    """Read a run folder's stages.json and the manifests that it points to."""
-    file = run_folder / "stages.json"
-    if not file.is_file():
-        raise InputError("this folder is not a run: it has no stages.json", where=str(run_folder), fix="name a run")
-    try:
-        run = json.loads(file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"stages.json is not valid JSON: {error}", where=str(file), fix="run the recipe again"
-        ) from error
-    return Run(run["recipe"], [_read_stage(run_folder, stage) for stage in run["stages"]])
-
-
-def stage_folder(run_folder: Path, folder: str) -> Path:
-    """The folder of a stage: absolute, or relative to the run folder or to the folder that holds it."""
-    beside, inside = run_folder.parent / folder, run_folder / folder
-    return (beside if beside.is_dir() else inside).resolve()
-
-
-def _read_stage(run_folder: Path, stage: dict[str, Any]) -> StageResult:
-    artifact = read_artifact(stage_folder(run_folder, stage["folder"]))
-    return StageResult(
-        name=stage["name"],
-        kind=stage["stage"],
-        id=stage["id"],
-        folder=artifact.folder,
-        is_reused=stage["reused"],
-        seconds=stage.get("seconds"),
-        metrics=stage.get("metrics") or artifact.manifest["metrics"],
-        manifest=artifact.manifest,
-    )
+def read_stages(run: Run) -> list[StageResult]:
+    """The stages of a run with their manifests."""
+    return [StageResult(name, read_artifact(folder), name in run.reused) for name, folder in run.folders.items()]

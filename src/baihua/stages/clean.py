@@ -15,8 +15,8 @@ from baihua.data.clean.contract import FILTERS, Filter
 VERSION = 1
 INPUTS = {
     "data": Input(("conversations", "documents")),
-    "model": Input(("model",), is_needed=False),
-    "topics": Input(("inspection",), is_needed=False),
+    "model": Input(("model",), is_required=False),
+    "topics": Input(("inspection",), is_required=False),
 }
 OUTPUT = ("conversations", "documents")
 

@@ -13,7 +13,7 @@ VERSION = 1
 INPUTS = {
     "model": Input(("gguf",)),
     "data": Input(("conversations", "documents")),
-    "questions": Input(("conversations",), is_needed=False),
+    "questions": Input(("conversations",), is_required=False),
 }
 OUTPUT = ("figures",)
 

@@ -15,9 +15,9 @@ ADAPTERS = ("adapter", "adapter_2", "adapter_3")
 INPUTS = {
     "model": Input(("model",)),
     "adapter": Input(("adapter",)),
-    "adapter_2": Input(("adapter",), is_needed=False),
-    "adapter_3": Input(("adapter",), is_needed=False),
-    "data": Input(("conversations",), is_needed=False),
+    "adapter_2": Input(("adapter",), is_required=False),
+    "adapter_3": Input(("adapter",), is_required=False),
+    "data": Input(("conversations",), is_required=False),
 }
 OUTPUT = ("model",)
 

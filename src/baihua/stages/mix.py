@@ -12,10 +12,10 @@ from baihua.core.stage import Input
 
 VERSION = 1
 MAX_NUM_INPUTS = 8
-INPUTS = {"data": Input(("conversations", "documents"))} | {
-    f"data_{number}": Input(("conversations", "documents"), is_needed=False) for number in range(2, MAX_NUM_INPUTS + 1)
-}
 OUTPUT = ("conversations", "documents")
+INPUTS = {"data": Input(OUTPUT)} | {
+    f"data_{number}": Input(OUTPUT, is_required=False) for number in range(2, MAX_NUM_INPUTS + 1)
+}
 
 
 class Config(Base):

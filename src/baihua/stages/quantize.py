@@ -15,7 +15,7 @@ from baihua.train.plan.machines import TrainingMachine, known_shape
 VERSION = 2
 INPUTS = {
     "model": Input(("model", "gguf")),
-    "data": Input(("conversations", "documents"), is_needed=False),
+    "data": Input(("conversations", "documents"), is_required=False),
 }
 OUTPUT = ("gguf",)
 

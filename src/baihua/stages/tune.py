@@ -15,7 +15,7 @@ VERSION = 2
 INPUTS = {
     "model": Input(("model",)),
     "data": Input(("conversations",)),
-    "heldout": Input(("conversations",), is_needed=False),
+    "heldout": Input(("conversations",), is_required=False),
 }
 OUTPUT = ("adapter", "model")
 IS_SHARED = True

@@ -92,7 +92,7 @@ def train(
                 metrics.write(**figures)
                 track(figures, progress.step)
             guard.check_spikes(progress.num_spikes, step.loss, progress.recent, progress.step)
-            _save_if_due(session, progress, is_stop_requested=stop.is_asked)
+            _save_if_due(session, progress, is_stop_requested=stop.is_requested)
             bar.advance(figures=progress_line(step))
         final = _evaluate_result(session, heldout, progress) if heldout else {}
         if final and is_main:

@@ -2,16 +2,15 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
-from matplotlib.figure import Figure
-from matplotlib.typing import RcKeyType
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
 
 # Looks black. Matplotlib has no "current colour": a page that includes a chart replaces this one by its own.
 INK = "#010203"
 LANGUAGES = {"zh": ("Chinese", "#2f7ed8", "o"), "en": ("English", "#d9662b", "s")}
-SETTINGS: dict[RcKeyType, Any] = {
+SETTINGS: "dict[RcKeyType, Any]" = {
     "svg.fonttype": "none",
     "svg.hashsalt": "baihua",
     "text.parse_math": False,
@@ -23,6 +22,10 @@ SETTINGS: dict[RcKeyType, Any] = {
 
 def draw(levels: Sequence[Mapping[str, Any]]) -> str | None:
     """The SVG of mean KL, with two standard errors each way, against file size; None where no level was compared."""
+    # Takes a second, and most reports have no chart.
+    import matplotlib
+    from matplotlib.figure import Figure
+
     with matplotlib.rc_context(SETTINGS):
         figure = Figure(figsize=(7.2, 4.0), layout="constrained")
         axes = figure.add_subplot()

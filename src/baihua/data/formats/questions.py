@@ -19,7 +19,7 @@ from typing import Any, Literal
 from baihua.chat.types import Message
 from baihua.core.config import Base
 from baihua.core.errors import InputError
-from baihua.core.tree import is_mapping, is_sequence
+from baihua.core.files import is_mapping, is_sequence
 from baihua.data.drafts import Bad, Draft, has_texts, optional_text, wrong_value
 from baihua.data.read.records import read_objects
 

@@ -1,41 +1,34 @@
-"""The report of a run: what came out, how it was made, and what was checked on the way."""
+"""The report of a run: results, how they were made, and what was checked."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from baihua.core.files import read_jsonl, write_text
+from baihua.core.run import read_run
 from baihua.core.tables import Table, format_bytes, format_value
 from baihua.report import damage
 from baihua.report.before_after import before_after
 from baihua.report.page import Page, Reply, Section, to_html, to_markdown
-from baihua.report.run_folder import StageResult, read_run
+from baihua.report.plot import Line, draw_lines
+from baihua.report.run_folder import StageResult, read_stages
 
 NUM_REPLIES = 8
 NUM_POINTS = 500
 ROW_COUNTS = ("num_rows_in", "num_rows_added", "num_rows_kept", "num_rows_dropped", "num_rows_changed")
 CHECKED = {"merge": "merged model with base and adapter", "quantize": "f16 file with the model"}
-KNOWN = (
-    "import_data",
-    "clean",
-    "mix",
-    "subset",
-    "identity",
-    "inspect",
-    "split",
-    "tune",
-    "merge",
-    "quantize",
-    "damage",
-    "bits",
-    "answer",
-)
+CURVES = {"loss": "Loss per target token", "eval_bits_per_char": "Bits per character, held out"}
+# Stages with sections of their own.
+DATA = {"import_data", "clean", "mix", "subset", "identity", "inspect", "split"}
+SHOWN = DATA | {"tune", "merge", "quantize", "damage", "bits", "answer"}
 
 
 def write(run_folder: Path) -> list[Path]:
     """Write report.html and report.md into a run folder; returns both."""
     run = read_run(run_folder)
-    stages = run.stages
+    stages = read_stages(run)
     machines = dict.fromkeys(_machine(stage.manifest["device"]) for stage in stages)
     sections = [
         *_results(stages),
@@ -50,11 +43,17 @@ def write(run_folder: Path) -> list[Path]:
         *_others(stages),
         *_origins(stages),
     ]
-    page = Page(run.recipe, f"Report of a Baihua run. Machine: {'; '.join(machines) or format_value(None)}", sections)
+    page = Page(run.name, f"Report of a Baihua run. Machine: {'; '.join(machines) or format_value(None)}", sections)
     html, markdown = run_folder / "report.html", run_folder / "report.md"
     write_text(html, to_html(page))
     write_text(markdown, to_markdown(page))
     return [html, markdown]
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Iterator[Section]:
+    """A section with one table, where there are rows."""
+    if rows:
+        yield Section(title, tables=[("", Table(columns, rows))])
 
 
 def _results(stages: Sequence[StageResult]) -> Iterator[Section]:
@@ -69,9 +68,11 @@ def _replies(stages: Sequence[StageResult]) -> Iterator[Section]:
     answers: dict[str, list[tuple[str, str]]] = {}
     for stage in stages:
         for row in _read_answers(stage):
-            questions.setdefault(row["question_id"], _last_question(row["messages"]))
+            asked = [message for message in row["messages"] if message["role"] == "user"][-1:]
+            texts = [text for message in asked for text in (message["content"], message["input"]) if text]
+            questions.setdefault(row["question_id"], "\n".join(texts))
             answers.setdefault(row["question_id"], []).append((stage.label, row["answer"]))
-    # Questions that every model answered come first; without any, one-sided ones are better than nothing.
+    # The questions that most models answered.
     most = max((len(found) for found in answers.values()), default=0)
     chosen = [name for name, found in answers.items() if len(found) == most][:NUM_REPLIES]
     if chosen:
@@ -80,30 +81,26 @@ def _replies(stages: Sequence[StageResult]) -> Iterator[Section]:
 
 
 def _read_answers(stage: StageResult) -> list[dict[str, Any]]:
-    file = stage.folder / "answers.parquet"
+    file = stage.artifact.folder / "answers.parquet"
     if stage.kind != "answer" or not file.is_file():
         return []
-    import pyarrow.parquet as pq
-
     columns = ["question_id", "sample", "messages", "answer"]
-    return [row for row in pq.read_table(file, columns=columns).to_pylist() if row["sample"] == 0]
-
-
-def _last_question(messages: Sequence[dict[str, Any]]) -> str:
-    asked = [message for message in messages if message["role"] == "user"]
-    return "\n".join(filter(None, (asked[-1]["content"], asked[-1]["input"]))) if asked else ""
+    return pq.read_table(file, columns=columns, filters=[("sample", "=", 0)]).to_pylist()
 
 
 def _stages(stages: Sequence[StageResult]) -> Iterator[Section]:
-    rows = [[s.name, s.kind, s.id[:12], s.seconds, s.is_reused] for s in stages]
-    yield Section("Stages", tables=[("", Table(["name", "stage", "id", "seconds", "reused"], rows))])
+    rows = [[s.name, s.kind, s.artifact.id[:12], s.manifest["seconds"], s.is_reused] for s in stages]
+    return _table("Stages", ["stage", "kind", "id", "seconds", "reused"], rows)
 
 
 def _data(stages: Sequence[StageResult]) -> Iterator[Section]:
     counted = [stage for stage in stages if "num_rows_in" in stage.metrics]
     if not counted:
         return
-    rows = [[stage.name, *(_total(stage.metrics.get(name)) for name in ROW_COUNTS)] for stage in counted]
+    rows: list[list[Any]] = []
+    for stage in counted:
+        counts = [stage.metrics.get(name) for name in ROW_COUNTS]
+        rows.append([stage.name, *(sum(count.values()) if isinstance(count, dict) else count for count in counts)])
     reasons = [
         [stage.name, name.removeprefix("num_rows_"), reason, count]
         for stage in counted
@@ -115,31 +112,21 @@ def _data(stages: Sequence[StageResult]) -> Iterator[Section]:
         tables.append(("By reason", Table(["stage", "what", "reason", "rows"], reasons)))
     for stage in counted:
         if stage.kind == "split":
-            tables.append(
-                (f"Split {stage.name}", _figures({k: v for k, v in stage.metrics.items() if k not in ROW_COUNTS}))
-            )
+            parts = {name: value for name, value in stage.metrics.items() if name not in ROW_COUNTS}
+            tables.append((f"Split {stage.name}", _figures(parts)))
     yield Section("Data", "Rows in + added = rows kept + dropped.", tables=tables)
-
-
-def _total(count: Any) -> int | None:
-    return sum(count.values()) if isinstance(count, dict) else count
 
 
 def _training(stages: Sequence[StageResult]) -> Iterator[Section]:
     for stage in stages:
         if stage.kind == "tune":
-            tables = [("", _figures(stage.metrics))]
-            yield Section(
-                f"Training: {stage.name}", tables=tables, curves=list(_curves(stage.folder / "metrics.jsonl"))
-            )
+            curves = list(_curves(stage.artifact.folder / "metrics.jsonl"))
+            yield Section(f"Training: {stage.name}", tables=[("", _figures(stage.metrics))], curves=curves)
 
 
 def _curves(file: Path) -> Iterator[tuple[str, str]]:
-    # Matplotlib takes a second to import; a run that trained nothing needs none.
-    from baihua.report.plot import Line, draw_lines
-
     rows = [row for _, row in read_jsonl(file)] if file.is_file() else []
-    for key, title in (("loss", "Loss per target token"), ("eval_bits_per_char", "Bits per character, held out")):
+    for key, title in CURVES.items():
         points = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
         points = points[:: 1 + len(points) // NUM_POINTS]
         if points:
@@ -148,12 +135,9 @@ def _curves(file: Path) -> Iterator[tuple[str, str]]:
 
 
 def _checks(stages: Sequence[StageResult]) -> Iterator[Section]:
-    checked = [stage for stage in stages if stage.kind in CHECKED]
     names = ("mean_kl", "same_top_share", "max_abs_logit_difference")
-    if checked:
-        rows = [[stage.name, CHECKED[stage.kind], *(stage.metrics.get(name) for name in names)] for stage in checked]
-        columns = ["stage", "compared", "mean KL", "same top token", "largest logit difference"]
-        yield Section("Checks", tables=[("", Table(columns, rows))])
+    rows = [[s.name, CHECKED[s.kind], *map(s.metrics.get, names)] for s in stages if s.kind in CHECKED]
+    return _table("Checks", ["stage", "compared", "mean KL", "same top token", "largest logit difference"], rows)
 
 
 def _sizes(stages: Sequence[StageResult]) -> Iterator[Section]:
@@ -163,39 +147,35 @@ def _sizes(stages: Sequence[StageResult]) -> Iterator[Section]:
         if stage.kind == "quantize"
         for level in stage.metrics.get("levels", [])
     ]
-    if rows:
-        columns = ["stage", "level", "file", "size", "bits per weight"]
-        yield Section("Model sizes", tables=[("", Table(columns, rows))])
+    return _table("Model sizes", ["stage", "level", "file", "size", "bits per weight"], rows)
 
 
 def _sources(stages: Sequence[StageResult]) -> Iterator[Section]:
     """Licences of all data behind the run's artifacts."""
-    found = {name: licence for stage in stages for name, licence in stage.manifest.get("sources", {}).items()}
-    if found:
-        rows = [[name, licence or "not stated"] for name, licence in sorted(found.items())]
-        yield Section("Data sources", tables=[("", Table(["source", "licence"], rows))])
+    found = {name: licence for stage in stages for name, licence in stage.artifact.sources.items()}
+    rows = [[name, licence or "not stated"] for name, licence in sorted(found.items())]
+    return _table("Data sources", ["source", "licence"], rows)
 
 
 def _others(stages: Sequence[StageResult]) -> Iterator[Section]:
-    tables = [(f"{s.name} ({s.kind})", _figures(s.metrics)) for s in stages if s.kind not in KNOWN and s.metrics]
+    tables = [(f"{s.name} ({s.kind})", _figures(s.metrics)) for s in stages if s.kind not in SHOWN and s.metrics]
     if tables:
         yield Section("Other stages", tables=tables)
 
 
 def _origins(stages: Sequence[StageResult]) -> Iterator[Section]:
     rows = [[s.name, ", ".join(f"{role}: {s.describe_input(role)}" for role in s.manifest["inputs"])] for s in stages]
-    yield Section("Lineage", tables=[("", Table(["stage", "made from"], rows))])
+    yield from _table("Lineage", ["stage", "made from"], rows)
     found: dict[str, dict[str, None]] = {}
     for stage in stages:
         for name, version in stage.manifest["versions"].items():
             found.setdefault(name, {})[version] = None
-    if found:
-        versions = [[name, ", ".join(values)] for name, values in sorted(found.items())]
-        yield Section("Versions", tables=[("", Table(["package", "version"], versions))])
+    versions = [[name, ", ".join(values)] for name, values in sorted(found.items())]
+    yield from _table("Versions", ["package", "version"], versions)
 
 
 def _figures(metrics: dict[str, Any]) -> Table:
-    """Metrics as they are named in the manifest; a size in bytes also in a readable unit."""
+    """Metrics under their names in the manifest; sizes in a readable unit."""
     rows = [[name, format_bytes(v) if name.endswith("_bytes") else format_value(v)] for name, v in metrics.items()]
     return Table(["figure", "value"], rows)
 

@@ -8,8 +8,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from baihua.core.errors import InputError
+from baihua.core.files import is_mapping
 from baihua.core.log import logger
-from baihua.core.tree import is_mapping
 
 VOTES = ("a", "b", "tie", "both_bad")
 REQUIRED = {"model_a", "model_b", "vote"}
