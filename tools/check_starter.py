@@ -3,10 +3,9 @@
 Usage: python tools/check_starter.py
 """
 
-import itertools
 import statistics
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 from baihua.chat.types import Message
@@ -64,12 +63,17 @@ def grams(text: str) -> set[str]:
 def near_duplicates(texts: dict[str, str]) -> list[str]:
     """Pairs of rows whose 4-grams overlap too much (Jaccard)."""
     sets = {name: grams(text) for name, text in texts.items()}
-    pairs = itertools.combinations(sets.items(), 2)
-    return [
-        f"{a} and {b}: {len(x & y) / len(x | y):.2f}"
-        for (a, x), (b, y) in pairs
-        if len(x & y) > LARGEST_SIMILARITY * len(x | y)
-    ]
+    holders: dict[str, list[str]] = defaultdict(list)
+    found: list[str] = []
+    for name, own in sets.items():
+        shared = Counter(other for gram in own for other in holders[gram])
+        for other, number in shared.items():
+            share = number / (len(own) + len(sets[other]) - number)
+            if share > LARGEST_SIMILARITY:
+                found.append(f"{other} and {name}: {share:.2f}")
+        for gram in own:
+            holders[gram].append(name)
+    return found
 
 
 def main() -> int:

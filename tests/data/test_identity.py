@@ -133,9 +133,9 @@ def test_the_stage_counts_what_it_made(tmp_path: Path) -> None:
     [
         ("", "the name is empty"),
         (" \u3000", "the name is empty"),
-        ("白\n话", r"the name holds the control character U\+000A"),
-        ("白\u2028话", r"the name holds the control character U\+2028"),
-        ("\u202e白话", r"the name holds the control character U\+202E"),
+        ("白\n话", r"the name has the control character U\+000A"),
+        ("白\u2028话", r"the name has the control character U\+2028"),
+        ("\u202e白话", r"the name has the control character U\+202E"),
         ("白" * 61, "at most 60 characters"),
     ],
 )

@@ -4,6 +4,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -14,7 +15,8 @@ from baihua.chat.types import Message
 from baihua.core import kinds
 from baihua.core.errors import InputError
 from baihua.core.recipe import validate
-from baihua.data.draw.mix import share_out
+from baihua.data.draw.index import read_index
+from baihua.data.draw.mix import share_out, write_shuffled
 from baihua.data.rows import Row, read_rows, write_rows
 
 STAGE = kinds.find("baihua.stages", "mix")
@@ -140,11 +142,15 @@ def test_a_small_share_is_spread_over_the_whole_result(tmp_path: Path) -> None:
 
 
 def test_more_rows_than_a_bin_holds_come_through(tmp_path: Path) -> None:
-    _, rows = mix(tmp_path, {"data": {"a": 20_000}}, num_rows=50_000, repeat=True)
-    assert len(ids(rows)) == 50_000
+    write_rows([talk("a", n) for n in range(200)], tmp_path / "in")
+    index = read_index([tmp_path / "in"], num_rows_per_batch=9)
+    write_shuffled(index, np.sort(np.arange(500) % 200), tmp_path, seed=0)
+    rows = read_rows(tmp_path)
+    assert len(ids(rows)) == 500
     assert all(row.meta["n"] == int(row.id[1:].split("-")[0]) for row in rows)
-    halves = [{row.id for row in rows[:25_000]}, {row.id for row in rows[25_000:]}]
-    assert all(5_500 < sum("-" not in row_id for row_id in half) < 14_500 for half in halves)
+    halves = [{row.id for row in rows[:250]}, {row.id for row in rows[250:]}]
+    assert all(60 < sum("-" not in row_id for row_id in half) < 140 for half in halves)
+    assert pq.ParquetFile(tmp_path / "conversations.parquet").num_row_groups == 500 // 36 + 1
 
 
 def test_what_an_interrupted_run_left_is_no_harm(tmp_path: Path) -> None:

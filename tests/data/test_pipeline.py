@@ -8,6 +8,7 @@ import pytest
 from data_stages import Made, import_files, run_stage
 from fakes import extend, take_back, talk, write_lines
 from gram_sets import similarity
+from guides import python_example
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -243,8 +244,7 @@ def test_a_filter_of_the_users_is_one_file(tmp_path: Path) -> None:
 
 
 def test_the_filter_in_the_guide_does_what_the_guide_says(tmp_path: Path) -> None:
-    guide = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
-    code = guide.partition("filters/shouting.py")[2].partition("```python\n")[2].partition("```")[0]
+    code = python_example("data.md", '"shouting"')
     folder = extend(tmp_path / "mine", {"data/filters/shouting.py": code})
     try:
         module = kinds.find("baihua.data.filters", "shouting")

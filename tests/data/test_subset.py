@@ -100,11 +100,16 @@ def test_a_row_not_drawn_is_listed_with_its_messages(tmp_path: Path) -> None:
 
 
 def test_rows_of_many_batches_come_through(tmp_path: Path) -> None:
-    rows = rows_of(20_000)
-    run_subset(rows, tmp_path, num_rows=19_999)
-    kept = read_rows(tmp_path / "out")
-    assert len(kept) == 19_999
-    assert set(map(str, kept)) < set(map(str, rows))
+    rows = rows_of(200)
+    write_rows(rows, tmp_path / "in")
+    index = read_index([tmp_path / "in"], num_rows_per_batch=9)
+    is_drawn = draw_rows(index, num_rows=150, seed=0)
+    index.write_chosen(is_drawn, tmp_path / "out")
+    index.write_not_drawn((~is_drawn).astype(np.uint8), tmp_path / "out", details=("", "why"))
+    assert read_rows(tmp_path / "out") == [row for row, is_kept in zip(rows, is_drawn, strict=True) if is_kept]
+    left = pq.read_table(tmp_path / "out" / "dropped.parquet")
+    assert left["line"].to_pylist() == [row.line for row, is_kept in zip(rows, is_drawn, strict=True) if not is_kept]
+    assert set(left["detail"].to_pylist()) == {"why"}
 
 
 def test_a_subset_is_not_one_side_of_a_split_of_the_same_seed(tmp_path: Path) -> None:

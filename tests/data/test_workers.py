@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import extend, take_back
+from data_stages import import_files
+from fakes import extend, take_back, write_lines
+from guides import python_example
 
 from baihua.core.errors import InputError, RunError
 from baihua.data.workers import Work, WorkPiece, run_pieces
@@ -112,34 +114,14 @@ def test_a_cluster_that_does_not_answer_is_an_error(tmp_path: Path, address: str
         work(tmp_path, note, address)
 
 
-FORMAT = '''
-"""Lines of our own."""
-from baihua.chat.types import Message
-from baihua.core.config import Base
-from baihua.data.drafts import Draft
-
-EXAMPLE = {"q": "a", "r": "b"}
-
-class Config(Base):
-    """Nothing to choose."""
-    kind: str = "pairs"
-
-def fits(record):
-    return "q" in record
-
-def convert(record, config):
-    return [Draft([Message("user", record["q"]), Message("assistant", record["r"])])]
-'''
-
-
-def test_extensions_work_in_other_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from data_stages import import_files
-    from fakes import write_lines
-
+def test_the_format_in_the_guide_works_in_other_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("baihua.data.shards.NUM_SHARD_ROWS", 2)
-    folder = extend(tmp_path / "mine", {"data/formats/pairs.py": FORMAT})
+    folder = extend(tmp_path / "mine", {"data/formats/pairs.py": python_example("data.md", '"pairs"')})
     try:
-        file = write_lines(tmp_path / "a.jsonl", [{"q": "问", "r": f"答{n}"} for n in range(5)])
-        assert import_files(tmp_path, file).texts == [f"答{n}" for n in range(5)]
+        file = write_lines(tmp_path / "a.jsonl", [*({"q": "问", "a": f"答{n}"} for n in range(5)), {"q": "问", "a": 6}])
+        made = import_files(tmp_path, file)
+        assert made.texts == [f"答{n}" for n in range(5)]
+        assert made.reasons == [(6, "no_text")]
+        assert made.figures["formats"] == {"pairs": 1}
     finally:
         take_back(folder)

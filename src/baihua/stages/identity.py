@@ -3,14 +3,13 @@
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
 from baihua.core.config import Base
 from baihua.core.errors import InputError
 from baihua.core.stage import Input
-from baihua.data.made.identity_rows import Language
 
 VERSION = 1
 INPUTS: dict[str, Input] = {}
@@ -21,11 +20,9 @@ def _plain(text: str) -> str:
     """A name without blanks around it; a line break in one would end the turn in many chat templates."""
     if not text.strip():
         raise InputError("the name is empty", fix="give a name that the chatbot can say")
-    strange = next(
-        (char for char in text.strip() if unicodedata.category(char)[0] == "C" or char in "\u2028\u2029"), ""
-    )
-    if strange:
-        raise InputError(f"the name holds the control character U+{ord(strange):04X}", fix="remove it")
+    for char in text.strip():
+        if unicodedata.category(char)[0] == "C" or char in "\u2028\u2029":
+            raise InputError(f"the name has the control character U+{ord(char):04X}", fix="remove it")
     return text.strip()
 
 
@@ -39,7 +36,7 @@ class Config(Base):
     """What the chatbot calls itself, at most 60 characters; for another spelling in English make a second stage."""
     maker: Name
     """Who made it, a person, a group or a company, at most 60 characters."""
-    languages: list[Language] = Field(default=["zh", "en"], min_length=1)
+    languages: list[Literal["zh", "en"]] = Field(default=["zh", "en"], min_length=1)
     """Languages of the conversations: zh, en."""
     num_answers: int = Field(default=1, ge=1, le=3)
     """How many rows with different answers each of about 150 Chinese and 85 English questions has, 1 to 3."""

@@ -3,7 +3,7 @@
 No more than a batch of texts is in memory. N rows of one or several files, numbered across all files.
 """
 
-# ruff: noqa: N803, N815  (names of arrays end with their shape)
+# ruff: noqa: N803, N806, N815  (names of arrays end with their shape)
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,9 +27,8 @@ from baihua.data.rows import (
     holds_documents,
 )
 
-COLUMNS = ["id", "source", "group"]
 NUM_ROWS_PER_BATCH = 4096
-NUM_ROWS_PER_GROUP = 16_384
+NUM_BATCHES_PER_GROUP = 4
 # A file may be one row group: without a buffer the reader takes whole columns into memory, and the default
 # `pre_buffer` the whole file (84 MB: 98 MiB, without it 19).
 NUM_BYTES_BUFFERED = 1 << 16
@@ -46,6 +45,7 @@ class Index:
     file_N: np.ndarray
     source_N: np.ndarray
     holds_documents: bool = False
+    num_rows_per_batch: int = NUM_ROWS_PER_BATCH
 
     @property
     def num_rows(self) -> int:
@@ -53,33 +53,60 @@ class Index:
         return len(self.ids_N)
 
     @property
+    def num_rows_per_group(self) -> int:
+        """Rows that are written at once, as one row group of a Parquet file."""
+        return NUM_BATCHES_PER_GROUP * self.num_rows_per_batch
+
+    @property
     def schema(self) -> pa.Schema:
         """The columns of its rows."""
         return DOCUMENTS_SCHEMA if self.holds_documents else SCHEMA
 
-    def file_in(self, folder: Path) -> Path:
-        """The file for such rows in an artifact's folder."""
-        return folder / (DOCUMENTS_FILE if self.holds_documents else FILE)
+    def count_sources(self, rows: np.ndarray) -> dict[str, int]:
+        """How many of these rows each source has; `rows` are row numbers."""
+        counts = np.bincount(self.source_N[rows], minlength=len(self.sources)).tolist()
+        return {name: number for name, number in sorted(zip(self.sources, counts, strict=True)) if number}
+
+    def batches(self) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """All rows in order, in batches, each with the number of its first row."""
+        first = 0
+        for file in self.files:
+            with pq.ParquetFile(file, buffer_size=NUM_BYTES_BUFFERED, pre_buffer=False) as parquet:
+                for batch in parquet.iter_batches(self.num_rows_per_batch, columns=self.schema.names):
+                    yield first, batch
+                    first += batch.num_rows
+
+    def write(self, batches: Iterable[pa.RecordBatch], folder: Path) -> None:
+        """Write rows with the columns of this index into an artifact's folder."""
+        file = folder / (DOCUMENTS_FILE if self.holds_documents else FILE)
+        _write(batches, self.schema, file, self.num_rows_per_group)
+
+    def write_chosen(self, is_chosen_N: np.ndarray, folder: Path) -> None:
+        """Write the chosen rows, in their old order."""
+        folder.mkdir(parents=True, exist_ok=True)
+        masks = ((batch, is_chosen_N[first : first + batch.num_rows]) for first, batch in self.batches())
+        self.write((batch.filter(pa.array(mask)) for batch, mask in masks), folder)
+
+    def write_not_drawn(self, code_N: np.ndarray, folder: Path, *, details: Sequence[str]) -> None:
+        """Write `dropped.parquet`: the rows with a code above 0, which is the index of their detail."""
+        codes = ((batch, code_N[first : first + batch.num_rows]) for first, batch in self.batches())
+        dropped = (_not_drawn(batch, code, details) for batch, code in codes)
+        _write(dropped, DROPPED_SCHEMA, folder / DROPPED_FILE, self.num_rows_per_group)
 
 
-def read_index(paths: Sequence[Path]) -> Index:
+def read_index(paths: Sequence[Path], *, num_rows_per_batch: int = NUM_ROWS_PER_BATCH) -> Index:
     """The index of data artifacts' folders, or of Parquet files with the same columns."""
     files = [find_table(path) for path in paths]
     kinds = {holds_documents(file) for file in files}
     if len(kinds) > 1:
         raise InputError("one data set cannot hold both documents and conversations", where=", ".join(map(str, files)))
-    tables = [pq.read_table(file, columns=COLUMNS, read_dictionary=["source"]) for file in files]
+    tables = [pq.read_table(file, columns=["id", "source", "group"], read_dictionary=["source"]) for file in files]
     table = pa.concat_tables(tables).unify_dictionaries()
-    source = _one_array(table["source"])
-    return Index(
-        files,
-        source.dictionary.to_pylist(),
-        _one_array(table["id"]),
-        _one_array(table["group"]),
-        np.repeat(np.arange(len(files)), [len(part) for part in tables]).astype(np.int32),
-        source.indices.to_numpy(),
-        kinds.pop(),
-    )
+    source, ids_N, groups_N = (_one_array(table[name]) for name in ("source", "id", "group"))
+    file_N = np.repeat(np.arange(len(files)), [len(part) for part in tables]).astype(np.int32)
+    sources = source.dictionary.to_pylist()
+    source_N = source.indices.to_numpy()
+    return Index(files, sources, ids_N, groups_N, file_N, source_N, kinds.pop(), num_rows_per_batch)
 
 
 def texts_of(array: pa.Array) -> Iterator[str]:
@@ -88,52 +115,19 @@ def texts_of(array: pa.Array) -> Iterator[str]:
         yield from array.slice(first, NUM_ROWS_PER_BATCH).to_pylist()
 
 
-def read_batches(index: Index) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """All rows in order, in batches, each with the number of its first row."""
-    first = 0
-    for file in index.files:
-        with pq.ParquetFile(file, buffer_size=NUM_BYTES_BUFFERED, pre_buffer=False) as parquet:
-            for batch in parquet.iter_batches(NUM_ROWS_PER_BATCH, columns=index.schema.names):
-                yield first, batch
-                first += batch.num_rows
+def _one_array(column: pa.ChunkedArray) -> pa.Array:
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
 
 
-def write_batches(batches: Iterable[pa.RecordBatch], schema: pa.Schema, file: Path) -> None:
+def _write(batches: Iterable[pa.RecordBatch], schema: pa.Schema, file: Path, num_rows: int) -> None:
     """Write one Parquet file; small batches are gathered, since each write makes a new row group."""
     waiting: list[pa.RecordBatch] = []
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for batch in chain(batches, [None]):
             waiting += [] if batch is None else [batch]
-            if waiting and (batch is None or sum(part.num_rows for part in waiting) >= NUM_ROWS_PER_GROUP):
+            if waiting and (batch is None or sum(part.num_rows for part in waiting) >= num_rows):
                 writer.write_table(pa.Table.from_batches(waiting).select(schema.names).cast(schema))
                 waiting = []
-
-
-def write_chosen(index: Index, is_chosen_N: np.ndarray, out: Path) -> None:
-    """Write the chosen rows, in their old order."""
-    out.mkdir(parents=True, exist_ok=True)
-    batches = (batch.filter(pa.array(_slice(is_chosen_N, first, batch))) for first, batch in read_batches(index))
-    write_batches(batches, index.schema, index.file_in(out))
-
-
-def write_not_drawn(index: Index, code_N: np.ndarray, out: Path, *, details: Sequence[str]) -> None:
-    """Write `dropped.parquet`: the rows with a code above 0, which is the index of their detail."""
-    batches = (_not_drawn(batch, _slice(code_N, first, batch), details) for first, batch in read_batches(index))
-    write_batches(batches, DROPPED_SCHEMA, out / DROPPED_FILE)
-
-
-def count_sources(index: Index, rows: np.ndarray) -> dict[str, int]:
-    """How many of these rows each source has; `rows` are row numbers."""
-    counts = np.bincount(index.source_N[rows], minlength=len(index.sources)).tolist()
-    return {name: number for name, number in sorted(zip(index.sources, counts, strict=True)) if number}
-
-
-def _one_array(column: pa.ChunkedArray) -> pa.Array:
-    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-
-
-def _slice(values_N: np.ndarray, first: int, batch: pa.RecordBatch) -> np.ndarray:
-    return values_N[first : first + batch.num_rows]
 
 
 def _not_drawn(batch: pa.RecordBatch, codes: np.ndarray, details: Sequence[str]) -> pa.RecordBatch:

@@ -22,16 +22,7 @@ from baihua.core import kinds
 from baihua.core.errors import InputError
 from baihua.core.log import logger
 from baihua.data.draw.hashed import hashed_numbers
-from baihua.data.draw.index import (
-    NUM_ROWS_PER_GROUP,
-    Index,
-    count_sources,
-    read_batches,
-    read_index,
-    texts_of,
-    write_batches,
-    write_not_drawn,
-)
+from baihua.data.draw.index import Index, read_index, texts_of
 from baihua.data.rows import row_counts
 
 ALL = "all"
@@ -74,7 +65,7 @@ def mix_rows(
     drawn = np.unique(shares.rows_E)
     code_N = np.where(shares.is_capped_N, np.uint8(2), np.uint8(1))
     code_N[drawn] = 0
-    write_not_drawn(index, code_N, out, details=("", "beyond its share", "beyond its cap"))
+    index.write_not_drawn(code_N, out, details=("", "beyond its share", "beyond its cap"))
     num_kept = len(shares.rows_E)
     return row_counts(
         num_in=index.num_rows,
@@ -82,7 +73,7 @@ def mix_rows(
         dropped={"not_drawn": index.num_rows - len(drawn)},
         added={"repeated": num_kept - len(drawn)},
     ) | {
-        "num_rows_by_source": count_sources(index, shares.rows_E),
+        "num_rows_by_source": index.count_sources(shares.rows_E),
         "share_wanted": _parts(shares.wanted),
         "share_reached": _parts(shares.reached),
         "num_rows_missing": shares.missing,
@@ -197,9 +188,7 @@ def name_copies(index: Index, rows_E: np.ndarray) -> dict[int, str]:
     return found
 
 
-def write_shuffled(
-    index: Index, rows_E: np.ndarray, out: Path, *, seed: int, num_rows_per_bin: int = NUM_ROWS_PER_GROUP
-) -> None:
+def write_shuffled(index: Index, rows_E: np.ndarray, out: Path, *, seed: int) -> None:
     """Write these rows in the order of a hash of seed and new id.
 
     It is another hash than the draw's, by which names with a small share would all come first.
@@ -214,10 +203,10 @@ def write_shuffled(
     # An interrupted run leaves its bins, and the stage continues in the same folder.
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    size = max(num_rows_per_bin, math.ceil(len(rows_E) / MAX_NUM_BINS))
+    size = max(index.num_rows_per_group, math.ceil(len(rows_E) / MAX_NUM_BINS))
     bins = [folder / f"{number}.arrow" for number in range(math.ceil(len(rows_E) / size))]
     _write_bins(index, rows_E, place_E, new_ids, bins, size)
-    write_batches(map(_read_sorted, bins), index.schema, index.file_in(out))
+    index.write(map(_read_sorted, bins), out)
     shutil.rmtree(folder)
 
 
@@ -229,7 +218,7 @@ def _write_bins(
     with ExitStack() as stack:
         schema = index.schema.append(PLACE)
         writers = [stack.enter_context(pa.ipc.new_stream(str(file), schema, options=options)) for file in bins]
-        for first, batch in read_batches(index):
+        for first, batch in index.batches():
             start, stop = np.searchsorted(rows_E, [first, first + batch.num_rows]).tolist()
             taken = pa.Table.from_batches([batch]).select(index.schema.names).take(pa.array(rows_E[start:stop] - first))
             ids = [new_ids.get(start + entry, row_id) for entry, row_id in enumerate(taken["id"].to_pylist())]

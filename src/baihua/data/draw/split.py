@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from baihua.core.errors import InputError
 from baihua.data.draw.hashed import hashed_number
-from baihua.data.draw.index import Index, count_sources, read_index, write_chosen
+from baihua.data.draw.index import Index, read_index
 from baihua.data.rows import row_counts
 
 
@@ -29,13 +29,13 @@ def split_rows(data: Path, out: Path, *, heldout_share: float, seed: int) -> dic
             where=str(data),
             fix="use more data, or another heldout_share or seed",
         )
-    write_chosen(index, ~is_heldout_N, out / "train")
-    write_chosen(index, is_heldout_N, out / "heldout")
+    index.write_chosen(~is_heldout_N, out / "train")
+    index.write_chosen(is_heldout_N, out / "heldout")
     return row_counts(num_in=index.num_rows, num_kept=index.num_rows) | {
         "num_rows_train": index.num_rows - num_heldout,
         "num_rows_heldout": num_heldout,
         "num_groups_heldout": len(index.groups_N.filter(pa.array(is_heldout_N)).unique()),
-        "num_rows_by_source": count_sources(index, np.arange(index.num_rows)),
+        "num_rows_by_source": index.count_sources(np.arange(index.num_rows)),
     }
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from baihua.core.errors import InputError
 from baihua.data.draw.hashed import hashed_numbers
-from baihua.data.draw.index import Index, count_sources, read_index, texts_of, write_chosen, write_not_drawn
+from baihua.data.draw.index import Index, read_index, texts_of
 from baihua.data.rows import row_counts
 
 By = Literal["all", "source"]
@@ -32,10 +32,10 @@ def take_subset(
             fix="take fewer; to repeat rows, use the stage mix",
         )
     is_drawn_N = draw_rows(index, num_rows=num_rows, seed=seed, by=by)
-    write_chosen(index, is_drawn_N, out)
-    write_not_drawn(index, (~is_drawn_N).astype(np.uint8), out, details=("", f"beyond the first {num_rows:,} rows"))
+    index.write_chosen(is_drawn_N, out)
+    index.write_not_drawn((~is_drawn_N).astype(np.uint8), out, details=("", f"beyond the first {num_rows:,} rows"))
     return row_counts(num_in=index.num_rows, num_kept=num_rows, dropped={"not_drawn": index.num_rows - num_rows}) | {
-        "num_rows_by_source": count_sources(index, np.flatnonzero(is_drawn_N))
+        "num_rows_by_source": index.count_sources(np.flatnonzero(is_drawn_N))
     }
 
 

@@ -40,30 +40,29 @@ CUT_FILE = "raw.json"
 TEXTS = [(name, pa.string()) for name in ("raw", "reason", "detail")]
 RAW = pa.schema([("file", pa.int32()), ("line", pa.int64()), *TEXTS])
 
-Convert = Callable[[dict[str, Any]], list[Draft]]
+Read = Callable[[Path], Iterator[Record]]
+Convert = Callable[[dict[str, Any]], list[Draft] | Bad]
 
 
 def cut(
     origins: Sequence[Origin], folder: Path, *, columns: Sequence[str], encoding: str, limit: int | None, kind: str
-) -> dict[str, Any]:
+) -> None:
     """Cut files into shards of at most `limit` records in all, and find the format of each file where it is `auto`.
 
-    Returns `files` (path, name, source, licence and format of each), `num_records` and `num_shards`.
+    CUT_FILE gets `files` (path, name, source, licence and format of each), `num_records` and `num_shards`.
     """
-    done = folder / CUT_FILE
-    if done.is_file():
-        return json.loads(done.read_text(encoding="utf-8"))
+    if (folder / CUT_FILE).is_file():
+        return
     folder.mkdir(parents=True, exist_ok=True)
     files: list[dict[str, Any]] = []
     num_records = num_shards = 0
-    for rows in _grouped(_read(origins, files, columns=columns, encoding=encoding, limit=limit, kind=kind)):
+    read = partial(read_records, columns=columns, encoding=encoding)
+    for rows in _grouped(_read_files(origins, files, read, limit=limit, kind=kind)):
         table = pa.table(dict(zip(RAW.names, map(list, zip(*rows, strict=True)), strict=True)), schema=RAW)
         pq.write_table(table, folder / f"{num_shards:05}.parquet", compression="lz4")
         num_records += len(rows)
         num_shards += 1
-    found = {"files": files, "num_records": num_records, "num_shards": num_shards}
-    write_json(done, found)
-    return found
+    write_json(folder / CUT_FILE, {"files": files, "num_records": num_records, "num_shards": num_shards})
 
 
 def convert(
@@ -103,7 +102,7 @@ def convert_piece(
 ) -> dict[str, Any]:
     """Turn one shard of records into a shard of rows; its counts."""
     known = json.loads(Path(files).read_text(encoding="utf-8"))["files"]
-    converters = {entry["format"]: _converter(entry["format"], format) for entry in known}
+    converters = {entry["format"]: _open_format(entry["format"], format) for entry in known}
     kept: list[dict[str, Any]] = []
     dropped: list[dict[str, Any]] = []
     for number, *values in zip(*pq.read_table(raw).to_pydict().values(), strict=True):
@@ -126,21 +125,15 @@ def convert_piece(
     }
 
 
-def _read(
-    origins: Sequence[Origin],
-    files: list[dict[str, Any]],
-    *,
-    columns: Sequence[str],
-    encoding: str,
-    limit: int | None,
-    kind: str,
+def _read_files(
+    origins: Sequence[Origin], files: list[dict[str, Any]], read: Read, *, limit: int | None, kind: str
 ) -> Iterator[tuple[int, Record]]:
     """Every record with the number of its file in `files`, which is filled file by file."""
     left = limit
     for source, licence, file in ((one.source, one.licence, file) for one in origins for file in one.files):
         if left == 0:
             return
-        records = islice(read_records(file, columns=columns, encoding=encoding), left)
+        records = islice(read(file), left)
         first = list(islice(records, NUM_DETECTION_RECORDS))
         found = {"source": source or file.name.split(".")[0], "format": _detect(first) if kind == AUTO else kind}
         files.append({"path": str(file), "name": file.name, "licence": licence} | found)
@@ -163,12 +156,23 @@ def _grouped(records: Iterable[tuple[int, Record]]) -> Iterator[list[tuple[int, 
         yield rows
 
 
-def _rows(record: dict[str, Any], convert: Convert, keep: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Id, group, messages and meta of the rows of one record."""
+def _rows(record: dict[str, Any], convert: Convert | None, keep: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Id, group, messages and meta of the rows of one record, after the checks that all formats share."""
+    if convert is None:
+        raise Bad(UNKNOWN, f"no format has the keys {', '.join(record)}"[:300])
+    drafts = convert(record)
+    if isinstance(drafts, Bad):
+        raise drafts
+    if not drafts:
+        raise Bad("no_text", "the record holds no row")
     kept = {key: value for key in keep if (value := _look_up(record, key)) is not None}
     group = record.get("group")
-    for draft in convert(record):
-        messages = draft.messages or [Message(DOCUMENT, draft.text or "")]
+    for draft in drafts:
+        if draft.text is None:
+            check_turns(draft.messages, is_answered=draft.is_answered)
+        elif not draft.text.strip():
+            raise Bad("empty_text", "the document is empty")
+        messages = draft.messages if draft.text is None else [Message(DOCUMENT, draft.text)]
         row_id = message_id(messages)
         yield {
             "id": row_id,
@@ -178,27 +182,13 @@ def _rows(record: dict[str, Any], convert: Convert, keep: Sequence[str]) -> Iter
         }
 
 
-def _converter(kind: str | None, config: dict[str, Any]) -> Convert:
-    """The conversion of a format, followed by the checks that every row must pass."""
-    module = kinds.find(FORMATS, kind) if kind else None
-    settings = module and module.Config.model_validate(config if config["kind"] == kind else {"kind": kind})
-
-    def checked(record: dict[str, Any]) -> list[Draft]:
-        if module is None:
-            raise Bad(UNKNOWN, f"no format has the keys {', '.join(record)}"[:300])
-        drafts = module.convert(record, settings)
-        if isinstance(drafts, Bad):
-            raise drafts
-        if not drafts:
-            raise Bad("no_text", "the record holds no row")
-        for draft in drafts:
-            if draft.text is None:
-                check_turns(draft.messages, is_answered=draft.is_answered)
-            elif not draft.text.strip():
-                raise Bad("empty_text", "the document is empty")
-        return drafts
-
-    return checked
+def _open_format(kind: str | None, config: dict[str, Any]) -> Convert | None:
+    """The conversion of a format, with its config where that is of this kind; None without a kind."""
+    if kind is None:
+        return None
+    module = kinds.find(FORMATS, kind)
+    settings = module.Config.model_validate(config if config["kind"] == kind else {"kind": kind})
+    return lambda record: module.convert(record, settings)
 
 
 def _detect(records: Iterable[Record]) -> str | None:
@@ -231,16 +221,14 @@ def _check_usable(results: Sequence[dict[str, Any]], found: dict[str, Any]) -> N
     num_rows = sum(result["num_rows"] for result in results)
     num_documents = sum(result["num_documents"] for result in results)
     if num_rows == 0:
+        what = f"none of {found['num_records']:,} records can be used"
         first = next((result["first_dropped"] for result in results if result["first_dropped"]), None)
-        raise InputError(
-            f"none of {found['num_records']:,} records can be used",
-            where=where,
-            fix=f"the first one was dropped because: {first[0]} ({first[1]})" if first else "the files are empty",
-        )
-    if num_documents not in (0, num_rows):
+        fix = f"the first one was dropped because: {first[0]} ({first[1]})" if first else "the files are empty"
+    elif num_documents not in (0, num_rows):
+        num_talks = num_rows - num_documents
+        what = f"one data set cannot hold both {num_documents:,} documents and {num_talks:,} conversations"
         formats = ", ".join(sorted({str(file["format"]) for file in found["files"]}))
-        raise InputError(
-            f"one data set cannot hold both {num_documents:,} documents and {num_rows - num_documents:,} conversations",
-            where=where,
-            fix=f"import them in separate stages (the formats are: {formats})",
-        )
+        fix = f"import them in separate stages (the formats are: {formats})"
+    else:
+        return
+    raise InputError(what, where=where, fix=fix)
