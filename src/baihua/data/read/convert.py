@@ -58,7 +58,7 @@ def cut(
     num_records = num_shards = 0
     read = partial(read_records, columns=columns, encoding=encoding)
     for rows in _grouped(_read_files(origins, files, read, limit=limit, kind=kind)):
-        table = pa.table(dict(zip(RAW.names, map(list, zip(*rows, strict=True)), strict=True)), schema=RAW)
+        table = pa.Table.from_pylist([{"file": file, **record._asdict()} for file, record in rows], schema=RAW)
         pq.write_table(table, folder / f"{num_shards:05}.parquet", compression="lz4")
         num_records += len(rows)
         num_shards += 1
@@ -142,12 +142,12 @@ def _read_files(
             left = None if left is None else left - 1
 
 
-def _grouped(records: Iterable[tuple[int, Record]]) -> Iterator[list[tuple[int, int, str, str, str]]]:
-    """Rows of RAW, as many together as a shard may hold."""
-    rows: list[tuple[int, int, str, str, str]] = []
+def _grouped(records: Iterable[tuple[int, Record]]) -> Iterator[list[tuple[int, Record]]]:
+    """Records with the numbers of their files, as many together as a shard may hold."""
+    rows: list[tuple[int, Record]] = []
     num_bytes = 0
     for file, record in records:
-        rows.append((file, *record))
+        rows.append((file, record))
         num_bytes += len(record.raw)
         if len(rows) >= shards.NUM_SHARD_ROWS or num_bytes >= shards.NUM_SHARD_BYTES:
             yield rows
