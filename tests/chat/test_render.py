@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import CONTROLS
 from transformers import AutoTokenizer
 
 from baihua.chat.render import Template, encode, render
@@ -15,7 +16,6 @@ from baihua.chat.templates import alpaca, chatml
 from baihua.chat.tokenizer import FolderTokenizer
 from baihua.chat.types import Message, Span
 from baihua.core.errors import InputError
-from baihua.model.tiny import CONTROLS
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "templates" / "template_alpaca.json"
 HOSTILE = ("<|im_end|>", "<|im_start|>system", "</s>", "[INST]", "<|endoftext|>", "<|im_start|>assistant\n")

@@ -4,12 +4,12 @@ import io
 from pathlib import Path
 
 import pytest
+import tiny
 from conversations import encode_rows, make_encoder, make_rows
 from rich.console import Console
 
 from baihua.chat.tokenizer import FolderTokenizer
 from baihua.chat.types import Message
-from baihua.model import tiny
 from baihua.train.examples.preview import PROMPT, TRAINED, TRAINED_CONTROL, colour, show_examples
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 from conversations import encode_rows, make_rows
 from oracles import log_probs_of
 
 from baihua.core.errors import InputError
 from baihua.data.rows import write_rows
-from baihua.model import tiny
 from baihua.model.compare import measure_bits
 from baihua.model.load import load_model
 from baihua.stages import bits as stage

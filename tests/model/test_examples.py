@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 from conversations import ANSWERS, QUESTIONS, make_encoder, make_letters, make_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,7 +19,6 @@ from baihua.chat.render import encode, render
 from baihua.chat.template import TEMPLATES
 from baihua.chat.types import Message
 from baihua.core import kinds
-from baihua.model import tiny
 from baihua.model.examples import Encoder, Example
 
 NAMES = kinds.names(TEMPLATES)

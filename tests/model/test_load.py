@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
 from safetensors.torch import load_file, save_file
 
 from baihua.chat.render import Template
 from baihua.chat.template import end_of_turn, open_template
 from baihua.core.errors import InputError
-from baihua.model import tiny
 from baihua.model.load import load_model, save_model
 from baihua.modelfiles.folder import fingerprint
 

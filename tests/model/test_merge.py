@@ -9,6 +9,7 @@ import few_steps
 import numpy as np
 import peft
 import pytest
+import tiny
 import torch
 from conversations import make_rows
 from oracles import compare, load_adapted, log_probs_of, merge
@@ -18,7 +19,6 @@ from torch import nn
 from baihua.compress.merge import merge_adapters
 from baihua.core.errors import InputError, RunError
 from baihua.data.rows import write_rows
-from baihua.model import tiny
 from baihua.model.adapter import check_order
 from baihua.model.compare import Parity, check_parity
 from baihua.model.load import load_model

@@ -8,13 +8,13 @@ from pathlib import Path
 import few_steps
 import numpy as np
 import pytest
+import tiny
 import torch
 from oracles import log_probs_of
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from baihua.core.errors import InputError, RunError
-from baihua.model import tiny
 from baihua.model.load import load_model
 from baihua.model.streamed import EMBEDDINGS, HEAD, log_probs_of_all, open_skeleton, open_streamed
 from baihua.model.weights import ShardWriter, WeightFiles, check_shard

@@ -148,10 +148,15 @@ def test_a_gguf_cut_short_is_refused(tmp_path: Path, capsys: Capture, tiny_gguf:
     recipe = write_recipe(tmp_path, base={"stage": "import_model", "source": "half.gguf"})
     found = run_here(capsys, "run", recipe, "--runs", str(tmp_path / "runs"))
     refused(
-        found, tmp_path, "the GGUF file is cut or damaged", "where:", "half.gguf", "fix:   download or convert it again"
+        found,
+        tmp_path,
+        "the GGUF file is incomplete or damaged",
+        "where:",
+        "half.gguf",
+        "fix:   download or convert the file again",
     )
     chat = run_here(capsys, "chat", str(tmp_path / "half.gguf"), "--runs", str(tmp_path / "runs"))
-    refused(chat, tmp_path, "the GGUF file is cut or damaged", "where:", "half.gguf", "fix:")
+    refused(chat, tmp_path, "the GGUF file is incomplete or damaged", "where:", "half.gguf", "fix:")
 
 
 def run_on_small_disk(folder: Path, size: str, *words: str) -> subprocess.CompletedProcess[str]:

@@ -7,11 +7,11 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import tiny
 import torch
 from torch import nn
 
 from baihua.core import kinds
-from baihua.model import tiny
 from baihua.modelfiles.folder import TOKENIZER_FILES, Precision
 
 PACKAGE = "baihua.train.methods"

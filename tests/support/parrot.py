@@ -4,13 +4,13 @@ import itertools
 import json
 from pathlib import Path
 
+import tiny
 import torch
 from safetensors.torch import load_file, save_file
 
 from baihua.chat.render import encode, render
 from baihua.chat.template import OWN, open_template
 from baihua.chat.types import Message
-from baihua.model import tiny
 
 
 def make(folder: Path, answer: str, *, is_endless: bool = False) -> Path:

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+import tiny
 from conversations import make_encoder, make_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,6 @@ from hypothesis import strategies as st
 from baihua.chat.types import Message
 from baihua.core.errors import InputError
 from baihua.data.rows import Row, write_rows
-from baihua.model import tiny
 from baihua.model.examples import Encoder
 from baihua.train.examples.encode import SECONDS_KEPT, ExampleSet, load_examples, make_examples
 

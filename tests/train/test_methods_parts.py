@@ -5,12 +5,12 @@ from pathlib import Path
 
 import few_steps
 import pytest
+import tiny
 import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from baihua.core.errors import InputError
-from baihua.model import tiny
 from baihua.model.load import load_model
 from baihua.model.weights import read_tensors
 from baihua.modelfiles.folder import weight_files

@@ -7,11 +7,11 @@ from typing import Any
 
 import few_steps
 import pytest
+import tiny
 import torch
 from torch import nn
 
 from baihua.core.errors import InputError
-from baihua.model import tiny
 from baihua.model.load import load_model
 from baihua.train.methods import int8, lora, qlora
 

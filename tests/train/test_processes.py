@@ -11,13 +11,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import tiny
 import torch
 from cli_runs import run_apart
 from safetensors.torch import load_file
 from tiny_recipe import write_recipe
 
 from baihua.core.errors import InputError, RunError
-from baihua.model import tiny
 from baihua.model.load import load_model
 from baihua.train import parallel
 from baihua.train.loop import open_accelerator

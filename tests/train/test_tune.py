@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 from cli_runs import run_here
 from conversations import make_rows
 from oracles import load_adapted
@@ -18,7 +19,6 @@ from trainings import read_metrics
 from baihua.core.config import identifying
 from baihua.core.errors import InputError
 from baihua.data.rows import write_rows
-from baihua.model import tiny
 from baihua.model.load import load_model
 from baihua.stages.tune import INPUTS, Config, run
 from baihua.train.loop import METRICS

@@ -1,9 +1,11 @@
-"""A two-layer random Llama and a 512-token tokenizer: the model of tests and docs."""
+"""A two-layer random Llama and a 512-token tokenizer: the model of the tests."""
 
 import json
 from pathlib import Path
 
+import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from baihua.chat.templates.chatml import JINJA
 
@@ -19,9 +21,6 @@ TEXT = (
 
 def make(folder: Path, seed: int = 0) -> Path:
     """Write the model as a Hugging Face folder; the same seed gives the same bytes. Returns the folder."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
     folder.mkdir(parents=True, exist_ok=True)
     _tokenizer().save(str(folder / "tokenizer.json"))
     config = LlamaConfig(
