@@ -29,7 +29,7 @@ TABLE = {
 def arena(context: "BrowserContext", arena_server: PageServer) -> "Page":
     page = context.new_page()
     page.goto(arena_server.address)
-    page.get_by_text("3 个模型里随机抽出两个").wait_for()
+    page.get_by_text("从 3 个模型中随机抽取两个").wait_for()
     return page
 
 
@@ -63,7 +63,7 @@ def test_three_votes_and_the_table(arena: "Page", arena_server: PageServer) -> N
     assert rows[0][1] == "baihua-1.7b"
     assert "960 到 1,120" in rows[0][2]
     assert rows[0][3:] == ["3", "2", "0", "1", "0"]
-    assert "尚不能定" in rows[1][2]
+    assert "尚未确定" in rows[1][2]
     assert rows[2][1:] == ["2", "0", "1", "0"]
     assert arena.get_by_text("票数少时区间偏窄").is_visible()
     widths = arena.locator(".span").evaluate_all("(all) => all.map((one) => one.getBoundingClientRect().width)")
@@ -113,7 +113,7 @@ def test_stopping_both_leaves_what_they_said_to_vote_on(arena: "Page", arena_ser
 def test_an_answerer_that_fails_is_told_and_ends_the_battle(arena: "Page", arena_server: PageServer) -> None:
     arena_server.replies = [Reply("好"), Reply("", error="out of memory")]
     ask(arena, "你好")
-    arena.get_by_text("B 没有答上来：out of memory").wait_for()
+    arena.get_by_text("B 回答失败：out of memory").wait_for()
     assert arena.locator(".vote").count() == 0
     arena.get_by_role("button", name="重新开始一场").click()
     assert arena.locator("#hello").is_visible()

@@ -86,7 +86,7 @@ def test_an_edited_question_drops_what_followed_and_undo_brings_it_back(
     chat.get_by_role("button", name="撤销").click()
     assert texts(chat, ".bubble") == ["问一", "问二"]
     assert texts(chat, ".answer .text") == ["答一", "答二"]
-    chat.get_by_role("button", name="换过来").click()
+    chat.get_by_role("button", name="切换").click()
     assert texts(chat, ".bubble") == ["改过的问一"]
 
 
@@ -98,17 +98,17 @@ def test_another_answer_replaces_the_last_and_keeps_it_aside(chat: "Page", serve
     wait_for(chat, "第二稿")
     assert texts(chat, ".answer .text") == ["第二稿"]
     assert len(server.asked[1]["messages"]) == 1
-    chat.get_by_role("button", name="换过来").click()
+    chat.get_by_role("button", name="切换").click()
     assert texts(chat, ".answer .text") == ["第一稿"]
 
 
 def test_an_answer_cut_at_its_limit_can_go_on(chat: "Page", server: PageServer, say: Say) -> None:
     server.replies = [Reply("一半", finish="length"), Reply("另一半")]
     say("写长文")
-    wait_for(chat, "到了长度上限，回答被截断")
+    wait_for(chat, "已达长度上限，回答被截断")
     chat.get_by_role("button", name="继续").click()
     wait_for(chat, "另一半")
-    assert server.asked[1]["messages"][-1] == {"role": "user", "content": "请接着说。"}
+    assert server.asked[1]["messages"][-1] == {"role": "user", "content": "请继续。"}
 
 
 @pytest.mark.parametrize(
@@ -116,9 +116,9 @@ def test_an_answer_cut_at_its_limit_can_go_on(chat: "Page", server: PageServer, 
     [
         (HttpError(429, "full", retry_after=7), ("现在提问的人太多", "约 7 秒后可以再试")),
         (HttpError(503, "stopping", retry_after=1), ("服务器正忙或正在停止", "秒后可以再试")),
-        (HttpError(400, "long", code="context_length_exceeded"), ("超过了模型能读的长度",)),
-        (HttpError(404, "no model 'x'"), ("服务器上没有这个", "no model 'x'")),
-        (HttpError(400, "temperature: too high"), ("服务器没有给出回答", "temperature: too high")),
+        (HttpError(400, "long", code="context_length_exceeded"), ("超出了模型的上下文长度",)),
+        (HttpError(404, "no model 'x'"), ("服务器上找不到", "no model 'x'")),
+        (HttpError(400, "temperature: too high"), ("服务器返回错误", "temperature: too high")),
     ],
 )
 def test_a_refusal_is_told_calmly_and_can_be_tried_again(
@@ -136,7 +136,7 @@ def test_a_refusal_is_told_calmly_and_can_be_tried_again(
 @pytest.mark.parametrize(
     ("reply", "shown"),
     [
-        (Reply("开头", is_broken=True), "回答到一半断了"),
+        (Reply("开头", is_broken=True), "回答中途断开"),
         (Reply("开头", error="the model failed"), "the model failed"),
     ],
 )
@@ -181,7 +181,7 @@ def test_everything_works_from_the_keyboard(chat: "Page", server: PageServer) ->
 def test_languages_and_colours_switch_and_stay(chat: "Page") -> None:
     assert chat.get_attribute("html", "lang") == "zh-CN"
     chat.click("#language")
-    assert chat.locator("#hello h1").inner_text() == "Hello. What shall we talk about?"
+    assert chat.locator("#hello h1").inner_text() == "Hello! What would you like to talk about?"
     before = chat.evaluate("getComputedStyle(document.body).backgroundColor")
     for _ in range(2):
         chat.click("#scheme")

@@ -44,7 +44,7 @@ def test_an_answer_that_was_left_is_kept_as_far_as_it_came(chat: "Page", server:
     wait_for(chat, "才说了这些")
     chat.reload()
     assert texts(chat, ".answer .text") == ["才说了这些"]
-    assert "页面在回答时被离开" in texts(chat, ".answer .meta")[0]
+    assert "回答完成前页面已关闭" in texts(chat, ".answer .meta")[0]
 
 
 def test_settings_are_sent_and_belong_to_one_conversation(chat: "Page", server: PageServer, say: Say) -> None:
@@ -164,5 +164,5 @@ def test_a_full_storage_is_told(chat: "Page", say: Say) -> None:
         }"""
     )
     say("放不下了")
-    chat.get_by_text("浏览器的存储已满").wait_for()
+    chat.get_by_text("浏览器存储空间已满").wait_for()
     assert texts(chat, ".answer .text") == ["好的。"]

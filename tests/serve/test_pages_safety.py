@@ -87,7 +87,7 @@ def test_the_key_is_asked_for_and_forgotten_with_the_tab(context: "BrowserContex
         page.goto(server.address)
         page.fill("#key", "sk-wrong")
         page.press("#key", "Enter")
-        page.get_by_text("服务器不认这个密钥。").wait_for()
+        page.get_by_text("密钥不正确。").wait_for()
         page.fill("#key", "sk-right")
         page.press("#key", "Enter")
         page.locator("#model option").wait_for(state="attached")
@@ -103,7 +103,7 @@ def test_without_a_key_the_page_says_so(context: "BrowserContext") -> None:
         page = context.new_page()
         page.goto(server.address)
         page.locator("#key").press("Escape")
-        page.get_by_text("没有有效的密钥，服务器不回答。").wait_for()
+        page.get_by_text("没有有效的密钥，服务器拒绝了请求。").wait_for()
         page.get_by_role("button", name="重试").click()
         page.locator("#key").wait_for()
 
@@ -115,4 +115,4 @@ def test_a_server_that_is_gone_is_told(context: "BrowserContext") -> None:
         page.locator("#model option").wait_for(state="attached")
     page.fill("#question", "还在吗？")
     page.press("#question", "Enter")
-    assert "连不上服务器" in page.locator(".problem").inner_text()
+    assert "无法连接服务器" in page.locator(".problem").inner_text()

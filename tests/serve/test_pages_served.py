@@ -77,7 +77,7 @@ def test_a_conversation_too_long_for_the_model_is_told(context: "BrowserContext"
         page.locator("#model option").wait_for(state="attached")
         page.fill("#question", "很长" * 100)
         page.press("#question", "Enter")
-        assert "超过了模型能读的长度" in page.locator(".problem").inner_text()
+        assert "超出了模型的上下文长度" in page.locator(".problem").inner_text()
 
 
 def test_the_arena_page_votes_on_the_real_server(context: "BrowserContext", tmp_path: Path) -> None:

@@ -1,12 +1,12 @@
-// What a screen reader is told: when an answer begins and when it is there, nothing between.
+// Announcements for screen readers: the beginning and the end of an answer, nothing in between.
 import { make } from "./dom.js";
 
 const LONGEST = 600;
 
-/** Read a text out, politely; a long one only as far as a listener wants it without asking. */
+/** Announce a text politely; a long one is shortened. */
 export function announce(text) {
   const region = document.querySelector(".announcer") ?? addRegion();
-  // The same text twice is no change and would stay unread.
+  // The same text twice is not a change and would not be announced.
   region.textContent = "";
   setTimeout(() => {
     region.textContent = text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text;

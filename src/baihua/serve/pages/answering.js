@@ -6,17 +6,17 @@ import { readEvents } from "./stream.js";
 const ENDS = ["stop", "length"];
 
 export class Answering {
-  /** `answer` is the message that grows; `onChange` is called whenever it has. */
+  /** `answer` is the message that grows; `onChange` is called after each change. */
   constructor(conversation, answer, onChange) {
     this.conversation = conversation;
     this.answer = answer;
     this.onChange = onChange;
     this.leaving = new AbortController();
     this.isLeft = false;
-    this.savedAt = 0; // for whoever keeps it
+    this.savedAt = 0; // set by the page when it saves the answer
   }
 
-  /** Fill the answer. It never throws for what can happen on the way: that is kept in the answer. */
+  /** Fill the answer. Errors on the way are not thrown but recorded in the answer. */
   async run() {
     const { answer } = this;
     try {
@@ -36,7 +36,7 @@ export class Answering {
     this.leaving.abort();
   }
 
-  /** The page is going away, and the request with it; that is no failure. */
+  /** The page is closing, and the request with it; that is not a failure. */
   leave() {
     this.isLeft = true;
     this.stop();
@@ -80,7 +80,7 @@ export class Answering {
   }
 }
 
-/** A new answer without a word. */
+/** A new, empty answer. */
 export function newAnswer(model) {
   return { role: "assistant", content: "", model, finish: null, usage: null, seconds: 0, error: null };
 }

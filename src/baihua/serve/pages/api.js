@@ -1,10 +1,10 @@
-// Asking the server, with the key where it wants one.
+// Requests to the server, with the API key if it requires one.
 import { askForKey } from "./key.js";
 import { say } from "./words.js";
 
 const KEY = "baihua.key";
 
-/** Why something got no answer; `retryAfter` in seconds. `status` is 0 where no server answered at all. */
+/** Why a request failed; `retryAfter` in seconds. `status` is 0 if there was no response. */
 export class Problem extends Error {
   constructor(status, message, { code = null, retryAfter = null } = {}) {
     super(message);
@@ -14,7 +14,7 @@ export class Problem extends Error {
   }
 }
 
-/** The response of the server; whatever is no success is thrown as a Problem. Asks for the key where one is wanted. */
+/** The server's response; anything but success is thrown as a Problem. Asks for the key if one is required. */
 export async function ask(path, { body, signal } = {}) {
   for (let isWrong = false; ; isWrong = true) {
     const key = sessionStorage.getItem(KEY);
@@ -25,12 +25,12 @@ export async function ask(path, { body, signal } = {}) {
   }
 }
 
-/** The JSON that the server answers. */
+/** The JSON of the server's response. */
 export async function askJson(path, options) {
   return (await ask(path, options)).json();
 }
 
-/** A Problem in the reader's language, calm and with what to do. */
+/** A Problem in the reader's language, with what to do about it. */
 export function explain(problem) {
   const { status, code, message } = problem;
   if (code === "context_length_exceeded") return say("error_context");
@@ -62,12 +62,12 @@ async function read(response) {
     const { error } = await response.json();
     return new Problem(response.status, String(error.message), { code: error.code ?? null, retryAfter });
   } catch {
-    // A proxy answers with a page of its own.
+    // A proxy may respond with its own HTML page.
     return new Problem(response.status, `HTTP ${response.status}`, { retryAfter });
   }
 }
 
-/** Whether there is another key than the one that was refused. Calls that fail together share one question. */
+/** Whether the reader gave another key than the rejected one. Calls that fail together share one form. */
 async function findKey(isWrong, refused) {
   if (sessionStorage.getItem(KEY) !== refused) return true;
   const key = await askForKey(isWrong);

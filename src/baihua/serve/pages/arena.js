@@ -1,4 +1,4 @@
-// The arena: two answerers without names, a vote, then the names.
+// The arena page: two anonymous models, a vote, then their names.
 import { announce } from "./announce.js";
 import { explain, askJson, Problem } from "./api.js";
 import { Battle } from "./battle.js";
@@ -29,7 +29,7 @@ const VOTES = { 1: "a", 2: "b", 3: "tie", 4: "both_bad", a: "a", b: "b", t: "tie
 
 class ArenaPage {
   constructor() {
-    this.state = null; // what the server last said of itself
+    this.state = null; // the server's last response to GET /arena/state
     this.battle = new Battle();
     this.notice = new Notice(byId("notice"));
     this.follower = new Follower(byId("scroll"), byId("latest"));
@@ -67,7 +67,7 @@ class ArenaPage {
     this.composer.focus();
   }
 
-  // What is shown
+  // Drawing
 
   showsTable() {
     return location.hash === "#table";
@@ -128,18 +128,18 @@ class ArenaPage {
       () => this.draw(),
       byId("table-view"),
     );
-    // Others vote too.
+    // Others may have voted meanwhile.
     clearTimeout(this.refreshing);
     this.refreshing = setTimeout(() => this.showsTable() && this.drawRanking(), REFRESH_MS);
   }
 
-  // What happens
+  // Actions
 
   async ask(text, questionId = null) {
     if (this.battle.isRunning) return;
     if (this.battle.names) this.battle = new Battle();
     const { battle } = this;
-    // Writing the given question by hand is no answer to it; only its button counts.
+    // A given question that is typed by hand does not count as done; only its button does.
     const asking = battle.ask(text, questionId, () => this.grow(battle));
     this.draw();
     this.follower.toEnd();
@@ -176,13 +176,13 @@ class ArenaPage {
     byId("task").querySelector("button")?.focus();
   }
 
-  /** What helps after a problem: a battle that the server has forgotten, or counted already, is over. */
+  /** What to do after a problem: a battle that expired on the server, or already has its vote, is over. */
   wayOut({ status }, again) {
     const isOver = status === 404 || status === 409;
     return isOver ? { word: say("new_battle"), run: () => this.next() } : { word: say("retry"), run: again };
   }
 
-  /** Do something that the server may refuse: tell why, and offer to try again. Whether it went well. */
+  /** Do something that the server may reject; then show why and offer to retry. Returns whether it succeeded. */
   async guard(work, again, place = null) {
     try {
       await work();

@@ -1,4 +1,4 @@
-// One battle: the same questions to two answerers, and what they say.
+// One battle: the same questions to two models, and their answers.
 import { ask, askJson } from "./api.js";
 import { readEvents } from "./stream.js";
 
@@ -17,18 +17,18 @@ export class Battle {
     return this.leaving !== null;
   }
 
-  /** Whether both have answered everything, as far as the reader let them. */
+  /** Whether both have answered everything, or were stopped by the reader. */
   get canVote() {
     const isAnswered = (turn) => SIDES.every((side) => turn[side].text !== "" && turn[side].error === null);
     return !this.isRunning && this.turns.length > 0 && this.turns.every(isAnswered);
   }
 
-  /** Whether an answerer failed; such a battle cannot be voted on. */
+  /** Whether a model failed; such a battle cannot be voted on. */
   get hasFailed() {
     return !this.isRunning && this.turns.length > 0 && !this.canVote;
   }
 
-  /** Ask both; `onChange` is called whenever one has said more. A question that reached nobody leaves no trace. */
+  /** Ask both; `onChange` is called whenever an answer grows. A question that reached no model is removed. */
   async ask(question, questionId, onChange) {
     const turn = { question, a: newSide(), b: newSide() };
     this.leaving = new AbortController();
@@ -55,7 +55,7 @@ export class Battle {
     this.leaving?.abort();
   }
 
-  /** Vote, and learn the names; gives the number of all votes. */
+  /** Vote and learn the names; returns the number of all votes. */
   async vote(vote) {
     const { a, b, num_votes: numVotes } = await askJson(this.path("vote"), { body: { vote } });
     this.names = { a, b };

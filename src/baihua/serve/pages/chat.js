@@ -1,4 +1,4 @@
-// The chat page: what its parts do together.
+// The chat page: connects its parts.
 import { announce } from "./announce.js";
 import { Answering, newAnswer } from "./answering.js";
 import { Problem, explain } from "./api.js";
@@ -20,7 +20,7 @@ import { Thread } from "./thread.js";
 import { bringBack, putAside } from "./versions.js";
 import { say } from "./words.js";
 
-const SAVE_MS = 1000; // between two saves of an answer that grows
+const SAVE_MS = 1000; // between two saves of a growing answer
 
 class ChatPage {
   constructor() {
@@ -79,7 +79,7 @@ class ChatPage {
     useChatKeys(this);
   }
 
-  // What is shown
+  // Drawing
 
   goTo(id) {
     this.side.leave();
@@ -171,7 +171,7 @@ class ChatPage {
     const answering = new Answering(conversation, answer, () => this.grow(conversation, answering));
     this.running.set(conversation.id, answering);
     this.change(conversation, { model, updated: Date.now() });
-    // The address changes without a new entry in the history: the conversation was here already, it only had no name.
+    // The address changes without a new history entry: the conversation was already open, it only had no address.
     history.replaceState(null, "", `#${conversation.id}`);
     this.draw();
     this.follower.toEnd();
@@ -179,7 +179,7 @@ class ChatPage {
     await answering.run();
     if (this.running.get(conversation.id) === answering) this.running.delete(conversation.id);
     this.grow(conversation, answering);
-    // One that was deleted meanwhile stays deleted.
+    // A conversation deleted meanwhile stays deleted.
     if (this.store.get(conversation.id)) this.change(conversation, {});
     if (answer.finish !== "error") announce(say("answered", { text: answer.content }));
   }
@@ -195,11 +195,11 @@ class ChatPage {
     this.thread.update(this.look());
   }
 
-  // What is kept
+  // Storage
 
   change(conversation, changes) {
     Object.assign(conversation, changes);
-    // A conversation is kept from its first question on.
+    // A conversation is stored from its first question on.
     if (conversation.messages.length > 0) this.save(conversation);
     this.sidebar.draw();
   }
@@ -233,7 +233,7 @@ class ChatPage {
     else this.sidebar.draw();
   }
 
-  /** Another tab changed something. */
+  /** Another tab changed the storage. */
   takeOver(place) {
     if (!this.store.refresh(place)) return;
     const fresh = this.store.get(this.shown.id);

@@ -2,7 +2,7 @@
 import { byId, isComposing } from "./dom.js";
 import { showShortcuts, useShortcuts } from "./shortcuts.js";
 
-// As the table shows them: keys, and the word for what they do.
+// As the table shows them: keys, and the text for what they do.
 const KEYS = [
   [["Enter"], "keys_send"],
   [["Shift+Enter"], "keys_line"],
@@ -17,13 +17,13 @@ const KEYS = [
   [["?"], "keys_help"],
 ];
 
-/** Let the page listen to its keys. */
+/** Listen for the shortcuts of the page. */
 export function useChatKeys(page) {
   const help = () => showShortcuts(KEYS);
   byId("keys").addEventListener("click", help);
   page.composer.box.addEventListener("keydown", (event) => {
     if (event.key !== "ArrowUp" || page.composer.text || isComposing(event)) return;
-    event.preventDefault(); // else the key would move the cursor of the box that opens
+    event.preventDefault(); // otherwise the key would move the cursor in the box that opens
     page.thread.editLast();
   });
   useShortcuts([

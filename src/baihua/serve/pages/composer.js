@@ -1,12 +1,12 @@
-// The box in which a question is written.
+// The question box.
 import { fitHeight, icon, isComposing } from "./dom.js";
 import { say } from "./words.js";
 
-// Where fingers write, the key that says "send" is too near; there Enter starts a new line and the button sends.
+// On touch keyboards the Enter key is too easy to hit; there it starts a new line and the button sends.
 const isTouch = window.matchMedia("(hover: none) and (pointer: coarse)");
 
 export class Composer {
-  /** `onSend` gets the text; `onStop` ends what runs. */
+  /** `onSend` gets the text; `onStop` stops the running answer. */
   constructor(form, { onSend, onStop }) {
     this.box = form.querySelector("textarea");
     this.button = form.querySelector("button");
@@ -35,11 +35,11 @@ export class Composer {
   }
 
   focus() {
-    // On a phone the keyboard would cover half of what is there to read.
+    // On a phone the keyboard would cover half of the answer.
     if (!isTouch.matches) this.box.focus();
   }
 
-  /** Show the button that fits: stop while an answer runs, else send. */
+  /** Show the stop button while an answer runs, otherwise the send button. */
   setRunning(isRunning) {
     this.isRunning = isRunning;
     this.draw();

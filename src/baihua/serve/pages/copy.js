@@ -1,11 +1,11 @@
-// Copying, and saying that it was done.
+// Copying to the clipboard, with feedback.
 import { icon } from "./dom.js";
 import { announce } from "./announce.js";
 import { say } from "./words.js";
 
 const SHOWN_MS = 1600;
 
-/** Put a text on the clipboard; the button that was pressed shows a tick for a while. */
+/** Copy a text to the clipboard; the pressed button shows a tick for a moment. */
 export async function copyText(text, button) {
   try {
     await write(text);
@@ -18,7 +18,7 @@ export async function copyText(text, button) {
   setTimeout(() => button.replaceChildren(icon("copy")), SHOWN_MS);
 }
 
-/** Browsers give pages the clipboard over HTTPS and on this machine alone; the older way works elsewhere too. */
+/** Browsers allow the clipboard API only over HTTPS and on localhost; the older way works elsewhere too. */
 async function write(text) {
   if (navigator.clipboard) return navigator.clipboard.writeText(text);
   const listener = (event) => {

@@ -1,4 +1,4 @@
-// Elements, made by hand: text stays text, so nothing here can turn into markup.
+// Building elements without HTML strings: text stays text and cannot turn into markup.
 import { say } from "./words.js";
 
 // A Chinese word has one or two characters, an English one about five letters.
@@ -18,7 +18,7 @@ export function make(tag, { on = {}, data = {}, ...attributes } = {}, ...childre
   return element;
 }
 
-/** A drawing of icons.svg. */
+/** An icon from icons.svg. */
 export function icon(name) {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("class", "icon");
@@ -29,7 +29,7 @@ export function icon(name) {
   return svg;
 }
 
-/** A button that shows a drawing alone and tells its name to readers and to a waiting pointer. */
+/** A button with only an icon, named by an accessible label and a tooltip. */
 export function iconButton(name, word, onClick, extra = {}) {
   const label = say(word);
   return make(
@@ -39,29 +39,29 @@ export function iconButton(name, word, onClick, extra = {}) {
   );
 }
 
-/** The element with this id; a missing one is our own mistake. */
+/** The element with this id; a missing one is a bug. */
 export function byId(id) {
   const found = document.getElementById(id);
   if (!found) throw new Error(`the page has no #${id}`);
   return found;
 }
 
-/** Whether a key press belongs to an input method that is still composing; Safari tells it by the key code alone. */
+/** Whether a key press belongs to an input method that is composing; Safari reports this only in the key code. */
 export function isComposing(event) {
   return event.isComposing || event.keyCode === 229;
 }
 
-/** Make a text box as high as its text; the stylesheet limits it. */
+/** Fit the height of a text box to its text; the stylesheet limits it. */
 export function fitHeight(box) {
   box.style.height = "auto";
   box.style.height = `${box.scrollHeight}px`;
 }
 
-/** The language of a text, for the fonts: the same Han character looks different in Chinese and in Japanese. */
+/** The language of a text, for choosing fonts: the same Han character looks different in Chinese and Japanese. */
 export function languageOf(text) {
   if (/[\p{Script=Hiragana}\p{Script=Katakana}]/u.test(text)) return "ja";
   if (/\p{Script=Hangul}/u.test(text)) return "ko";
-  // English that quotes a Chinese word stays English: in Chinese fonts its quotation marks are as wide as a character.
+  // English that quotes a Chinese word stays English: Chinese fonts have full-width quotation marks.
   const [numHan, numOthers] = [/\p{Script=Han}/gu, /\p{Script=Latin}/gu].map((kind) => text.match(kind)?.length ?? 0);
   return numHan > 0 && numHan >= numOthers / LATIN_PER_HAN ? "zh-CN" : "";
 }

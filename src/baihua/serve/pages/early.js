@@ -1,10 +1,10 @@
-// Before the first paint: the reader's own language and colours, so that nothing flashes. No module: those come later.
+// Sets language and colours before the first paint, so that nothing flashes. Not a module: those run later.
 (() => {
   const read = (name) => {
     try {
       return localStorage.getItem(name);
     } catch {
-      return null; // the reader keeps pages from storing anything
+      return null; // the reader blocks storage
     }
   };
   const root = document.documentElement;

@@ -1,4 +1,4 @@
-// Conversations as files.
+// Exporting conversations to files.
 import { say } from "./words.js";
 import { titleOf, toRequest } from "./store.js";
 
@@ -10,7 +10,7 @@ export function toJsonRow(conversation) {
   return `${JSON.stringify({ messages: toRequest(conversation, conversation.messages) })}\n`;
 }
 
-/** A conversation to read; what the model wrote is Markdown already. */
+/** A conversation as Markdown, which answers already are. */
 export function toMarkdown(conversation) {
   const parts = [`# ${titleOf(conversation) || say("untitled")}`];
   if (conversation.settings.system.trim()) parts.push(`## ${say("system")}`, conversation.settings.system.trim());
@@ -20,7 +20,7 @@ export function toMarkdown(conversation) {
   return `${parts.join("\n\n")}\n`;
 }
 
-/** Let the browser save a text as a file. */
+/** Download a text as a file. */
 export function download(text, name, type) {
   const address = URL.createObjectURL(new Blob([text], { type: `${type};charset=utf-8` }));
   const link = document.createElement("a");
@@ -30,7 +30,7 @@ export function download(text, name, type) {
   setTimeout(() => URL.revokeObjectURL(address), 10_000);
 }
 
-/** A file name of a conversation that every system takes. */
+/** A file name for a conversation that is valid on every system. */
 export function fileName(conversation, ending) {
   const title = (titleOf(conversation) || say("untitled")).replace(UNFIT, " ").trim();
   return `${Array.from(title).slice(0, NAME_CHARS).join("").trim() || "baihua"}.${ending}`;

@@ -1,10 +1,10 @@
-// The menu that saves conversations as files.
+// The export menu.
 import { byId } from "./dom.js";
 import { download, fileName, toJsonRow, toMarkdown } from "./export.js";
 
 const JSONL = "application/jsonl";
 
-/** `current` gives the conversation that is shown, `all` every one. */
+/** `current` returns the open conversation, `all` all of them. */
 export function useExports({ current, all }) {
   const choices = {
     "export-markdown": () => download(toMarkdown(current()), fileName(current(), "md"), "text/markdown"),

@@ -1,10 +1,10 @@
-// What an empty conversation shows.
+// The start screen of an empty conversation.
 import { byId, make } from "./dom.js";
 import { say } from "./words.js";
 
 const TRIES = ["try_1", "try_2", "try_3"];
 
-/** Greet, and offer a few questions; `onTry` gets the one that is picked. */
+/** Show a greeting and example questions; `onTry` gets the one that is picked. */
 export function drawHello(isShown, model, onTry) {
   byId("hello").hidden = !isShown;
   byId("hello-model").textContent = model ? say("hello_model", { model }) : "";

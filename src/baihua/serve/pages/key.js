@@ -1,10 +1,10 @@
-// The small form that asks for the server's key.
+// The form that asks for the server's API key.
 import { make } from "./dom.js";
 import { say } from "./words.js";
 
 let asking = null;
 
-/** The key that the reader types, or null where they would rather not. Two callers at once get the same answer. */
+/** The key that the reader enters, or null if they cancel. Concurrent callers share one form. */
 export function askForKey(isWrong) {
   asking ??= open(isWrong).finally(() => {
     asking = null;
@@ -33,7 +33,7 @@ function open(isWrong) {
   document.body.append(dialog);
   return new Promise((resolve) => {
     form.addEventListener("submit", (event) => {
-      event.preventDefault(); // the policy of the page forbids sending forms
+      event.preventDefault(); // the Content-Security-Policy forbids form submission
       dialog.close(input.value.trim());
     });
     dialog.addEventListener("close", () => {

@@ -1,8 +1,8 @@
-// The page's last moments.
+// Events that precede the end of the page.
 
-/** Call `save` whenever the page may be gone soon, and `leave` when it goes. */
+/** Call `save` whenever the page may soon be closed, and `leave` when it is. */
 export function onLeaving({ save, leave }) {
-  // Phones end pages without a word; being hidden is the last that is told for certain.
+  // Phones kill pages without notice; the change to hidden is the last reliable event.
   document.addEventListener("visibilitychange", () => document.hidden && save());
   addEventListener("pagehide", () => {
     save();

@@ -1,15 +1,15 @@
-// An answer that is still growing: finished blocks are drawn once, the last one again and again.
+// A growing answer: finished blocks are drawn once, the last one is redrawn.
 import { parseBlocks, renderBlock } from "./markdown.js";
 import { languageOf } from "./dom.js";
 
 export class LiveText {
-  /** Draws into `root`, which it owns from now on. */
+  /** Draws into `root`, which must not be changed by anything else. */
   constructor(root) {
     this.root = root;
     this.clear();
   }
 
-  /** Show a text that begins as the one before; drawn at the next frame. */
+  /** Show a text that extends the previous one; drawn at the next frame. */
   update(text) {
     this.text = text;
     this.frame ??= requestAnimationFrame(() => {
@@ -18,22 +18,22 @@ export class LiveText {
     });
   }
 
-  /** Draw at once, and for good. */
+  /** Draw the final text at once. */
   finish(text) {
     if (this.frame !== null) cancelAnimationFrame(this.frame);
     this.frame = null;
     this.text = text;
-    // An address may be defined below the link that uses it; then the blocks above it were drawn without.
+    // A link may be defined below its use; then the blocks above were drawn without it.
     if (Object.keys(this.env.references ?? {}).length > 0) this.clear(text);
     this.draw();
   }
 
-  /** What to do after each drawing; replaced by whoever keeps the end in view. */
+  /** Called after each drawing; replaced by the code that keeps the end in view. */
   onDraw() {}
 
   clear(text = "") {
     this.text = text;
-    this.numDone = 0; // characters of the text whose blocks are drawn for good
+    this.numDone = 0; // characters of the text whose blocks are final
     this.env = {};
     this.frame = null;
     this.tail = null;
@@ -57,7 +57,7 @@ export class LiveText {
     this.onDraw();
   }
 
-  /** The unfinished block. Code only grows, so its frame stays: a reader may be about to press its button. */
+  /** The unfinished block. Code only grows, so its frame is kept: the reader may be about to press its button. */
   drawTail(block) {
     const code =
       block.kind === "fence" && this.tail?.dataset.info === block.tokens[0].info
@@ -83,7 +83,7 @@ function offsetOfLine(text, line) {
   return offset;
 }
 
-/** A line of dashes may become a list; until more of it is there it would turn the line above into a heading. */
+/** A line of dashes may become a list; until then it would turn the line above into a heading. */
 function withoutHalfRule(text) {
   return text.replace(/\n[-=]+[ \t]*$/, "");
 }

@@ -1,10 +1,10 @@
-// Markdown of an answer as elements, harmless whatever the model wrote.
+// Renders the Markdown of an answer as sanitized elements.
 import { iconButton, make } from "./dom.js";
 import { copyText } from "./copy.js";
 import { useChineseEmphasis, useImagesAsText, useMathAsText } from "./markdown_rules.js";
 import { say } from "./words.js";
 
-// The vendored files are plain scripts, loaded before this module.
+// The vendored libraries are plain scripts, loaded before this module.
 const { markdownit, DOMPurify } = window;
 const SAFE_LINK = /^(?:https?:|mailto:)/i;
 const ALLOWED = {
@@ -19,7 +19,7 @@ const ALLOWED = {
 
 const md = makeParser();
 
-/** The top blocks of a text: each with its tokens and the lines it takes; a table or a list is one block. */
+/** The top-level blocks of a text, each with its tokens and line range; a table or a list is one block. */
 export function parseBlocks(text, env) {
   const blocks = [];
   for (const token of md.parse(text, env)) {
@@ -49,7 +49,7 @@ export function renderMarkdown(text) {
 }
 
 function makeParser() {
-  // No HTML of the model's, and no links that it did not write as links: Chinese text runs on after an address.
+  // No HTML from the model, and no automatic links: Chinese text may follow an address without a space.
   const parser = new markdownit({ html: false, linkify: false, typographer: false, breaks: true });
   useChineseEmphasis(parser);
   useMathAsText(parser);
@@ -58,7 +58,7 @@ function makeParser() {
   return parser;
 }
 
-/** The policy of the page forbids style attributes, with which markdown-it aligns the cells of tables. */
+/** The Content-Security-Policy forbids the style attributes with which markdown-it aligns table cells. */
 function alignByClass(tokens, i, options, env, renderer) {
   const token = tokens[i];
   const side = /text-align:(\w+)/.exec(token.attrGet("style") ?? "")?.[1];

@@ -1,4 +1,4 @@
-// Three rules of our own for markdown-it: emphasis beside Chinese marks, formulas as text, images as text.
+// Three additional rules for markdown-it: emphasis next to Chinese punctuation, formulas as text, images as text.
 import { say } from "./words.js";
 
 const SCRIPTS = ["Han", "Hiragana", "Katakana", "Hangul", "Bopomofo"].map((name) => `\\p{Script=${name}}`).join("");
@@ -10,10 +10,10 @@ const BACKSLASH = 0x5c;
 const ENDS = { "(": "\\)", "[": "\\]" };
 
 /**
- * Let `**“文字”**中文` be bold. CommonMark tells opening from closing marks by the blanks and the punctuation
- * around them; Chinese is written without blanks, so there `**` after a quotation mark opens something and never closes it.
- * Beside Chinese, a mark that punctuation keeps to one side may serve on both, and its partner decides. What cannot be
- * the other side stays: nothing bold ends after an opening bracket or begins with a comma.
+ * Make `**“文字”**中文` bold. CommonMark distinguishes opening from closing marks by the spaces and punctuation
+ * around them; Chinese has no spaces, so there `**` after a quotation mark can only open emphasis, never close it.
+ * Next to Chinese, a mark that punctuation limits to one side may serve as both, and its partner decides. Impossible
+ * sides stay excluded: nothing bold ends after an opening bracket or begins with a comma.
  */
 export function useChineseEmphasis(md) {
   const Plain = md.inline.State;
@@ -21,7 +21,7 @@ export function useChineseEmphasis(md) {
     scanDelims(start, canSplitWord) {
       const found = super.scanDelims(start, canSplitWord);
       const [before, after] = neighbours(this.src, start, start + found.length, this.posMax);
-      // Underscores keep the rule of CommonMark: they are parts of names.
+      // Underscores keep CommonMark's rule, because they occur in names.
       if (!canSplitWord || /^\s?$/u.test(before) || /^\s?$/u.test(after) || !CHINESE.test(before + after)) return found;
       const mayClose = MARK.test(before) && !OPENING.test(before);
       const mayOpen = OPENING.test(after) || /["']/.test(after);
@@ -30,7 +30,7 @@ export function useChineseEmphasis(md) {
   };
 }
 
-/** Keep formulas as they are written: markdown would take their underscores and backslashes for its own. */
+/** Keep formulas as written: Markdown would interpret their underscores and backslashes. */
 export function useMathAsText(md) {
   md.inline.ruler.before("escape", "math", (state, silent) => {
     const end = findMathEnd(state.src, state.pos, state.posMax);
@@ -42,7 +42,7 @@ export function useMathAsText(md) {
   md.renderer.rules.math = (tokens, i) => `<span class="math">${md.utils.escapeHtml(tokens[i].content)}</span>`;
 }
 
-/** Show images as their words and address: to load one would tell somebody else that it was read. */
+/** Show images as their alternative text and address: loading one would reveal to its server that it was read. */
 export function useImagesAsText(md) {
   md.renderer.rules.image = (tokens, i, options, env) => {
     const alt = md.renderer.renderInlineAsText(tokens[i].children ?? [], options, env);
@@ -57,7 +57,7 @@ function neighbours(text, start, end, max) {
   return [before, after];
 }
 
-/** Where a formula that begins here ends, or null. A dollar opens none before a blank, closes none before a digit. */
+/** The end of a formula that begins here, or null. A dollar before a space opens none, before a digit closes none. */
 function findMathEnd(text, start, max) {
   const first = text.charCodeAt(start);
   if (first === BACKSLASH) {

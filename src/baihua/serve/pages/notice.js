@@ -1,4 +1,4 @@
-// One line above the question box: something happened, and what can be done about it.
+// A one-line notice above the question box, with an optional action.
 import { iconButton, make } from "./dom.js";
 
 const SHOWN_MS = 12_000;
@@ -9,7 +9,7 @@ export class Notice {
     this.timer = null;
   }
 
-  /** Show a text, with a button where `action` is `{word, run}`; `isLasting` keeps it until it is closed. */
+  /** Show a text, with a button if `action` is `{word, run}`; `isLasting` keeps it until it is closed. */
   show(text, { action = null, isLasting = false } = {}) {
     clearTimeout(this.timer);
     const run = () => {

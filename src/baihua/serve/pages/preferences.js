@@ -1,11 +1,11 @@
-// The reader's language and colours: two buttons, the same on every page.
+// Language and colour scheme: two buttons, the same on every page.
 import { icon } from "./dom.js";
 import { say, sayAll, speaksChinese } from "./words.js";
 
 const SCHEMES = ["auto", "light", "dark"];
 const DRAWINGS = { auto: "half", light: "sun", dark: "moon" };
 
-/** Let the two buttons work; `onLanguage` draws what the page has made itself anew. */
+/** Set up the two buttons; `onLanguage` redraws what the page built itself. */
 export function usePreferences(languageButton, schemeButton, onLanguage) {
   const draw = () => {
     sayAll();
@@ -31,7 +31,7 @@ export function usePreferences(languageButton, schemeButton, onLanguage) {
   draw();
 }
 
-/** Keep the page above the keyboard of a phone where the browser does not do so itself. */
+/** Keep the page above the on-screen keyboard in browsers that do not do so themselves. */
 export function followKeyboard() {
   const view = window.visualViewport;
   if (!view) return;
@@ -55,6 +55,6 @@ function keep(name, value) {
   try {
     localStorage.setItem(name, value);
   } catch {
-    // Storage is forbidden or full; then the choice lasts as long as the page.
+    // Storage is blocked or full; then the choice lasts until the page is closed.
   }
 }

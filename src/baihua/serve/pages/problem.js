@@ -1,9 +1,9 @@
-// A calm box for an answer that did not come.
+// The box that explains why an answer failed.
 import { explain } from "./api.js";
 import { make } from "./dom.js";
 import { say } from "./words.js";
 
-/** The box; `problem` is `{status, code, message, retryAt}`, `onRetry` asks again. */
+/** The box; `problem` is `{status, code, message, retryAt}`, `onRetry` repeats the request. */
 export function problemBox(problem, onRetry) {
   const when = make("span", { class: "quiet" });
   const box = make(
@@ -16,7 +16,7 @@ export function problemBox(problem, onRetry) {
   return box;
 }
 
-/** Count the seconds down, for as long as the box is there; not read out again and again. */
+/** Count the seconds down while the box is shown; screen readers do not announce each second. */
 function count(place, until) {
   place.setAttribute("aria-live", "off");
   const tick = () => {

@@ -1,4 +1,4 @@
-// The table of ratings, with their intervals as bars.
+// The ranking table, with intervals as bars.
 import { make } from "./dom.js";
 import { count, say } from "./words.js";
 
@@ -16,7 +16,7 @@ const PAIR_COUNTS = [
   ["both_bads", "both_bad"],
 ];
 
-/** Draw what the server answers to GET /arena/table. */
+/** Draw the response to GET /arena/table. */
 export function drawTable(root, { num_votes: numVotes, rows, pairs, note }) {
   const head = make(
     "div",
@@ -63,7 +63,7 @@ function drawPairs(pairs) {
   return drawFrame(["model", ...PAIR_COUNTS.map(([word]) => word)], 1, lines);
 }
 
-/** A table that scrolls sideways; from column `numTexts` on there are numbers. */
+/** A table that scrolls sideways; the columns from `numTexts` on are numbers. */
 function drawFrame(words, numTexts, lines) {
   const heads = words.map((word, i) =>
     make("th", { scope: "col", class: i >= numTexts || word === "rank" ? "number" : null }, say(word)),
@@ -79,7 +79,7 @@ function drawCounts(row, counts) {
   return counts.map(([, field]) => make("td", { class: "number" }, count(row[field])));
 }
 
-/** The lowest and the highest value that a bar has to show, with a little air. */
+/** The lowest and highest value of the bars, with some margin. */
 function findRange(rows) {
   const values = rows.flatMap(({ low, rating, high }) => [low, rating, high]).filter((value) => value !== null);
   const [least, most] = [Math.min(...values), Math.max(...values)];
@@ -93,7 +93,7 @@ function drawRating({ rating, low, high }, { least, width }) {
   const bar = make("span", { class: "track", "aria-hidden": "true" });
   if (low !== null && high !== null) {
     const span = make("span", { class: "span" });
-    // Set through the object model, which the policy of the page allows; it forbids attributes.
+    // Set through the DOM, which the Content-Security-Policy allows; style attributes are forbidden.
     span.style.left = share(low);
     span.style.width = `${((high - low) / width) * 100}%`;
     bar.append(span);

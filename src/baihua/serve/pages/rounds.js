@@ -1,4 +1,4 @@
-// The turns of a battle: a question, and below it two columns.
+// The turns of a battle: each question with two columns of answers.
 import { copyText } from "./copy.js";
 import { iconButton, languageOf, make } from "./dom.js";
 import { LiveText } from "./live.js";
@@ -14,13 +14,13 @@ export class Rounds {
     this.onGrow = onGrow;
   }
 
-  /** Draw a battle as it is. */
+  /** Draw a battle. */
   show(battle) {
     this.cells = [];
     this.root.replaceChildren(...battle.turns.map((turn, i) => this.drawTurn(battle, turn, i)));
   }
 
-  /** Draw what the last turn has gained. */
+  /** Draw the new text of the last turn. */
   update(battle) {
     const turn = battle.turns.at(-1);
     for (const [i, side] of SIDES.entries()) {

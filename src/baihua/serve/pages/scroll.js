@@ -1,8 +1,8 @@
-// Keeping the end in view, as long as the reader is there.
+// Keeps the end in view while the reader is at the end.
 const NEAR_PX = 48;
 
 export class Follower {
-  /** Watches a box that scrolls; the button brings the reader back to its end. */
+  /** Watches a scrolling box; the button jumps to its end. */
   constructor(box, button) {
     this.box = box;
     this.button = button;
@@ -13,7 +13,7 @@ export class Follower {
     this.look();
   }
 
-  /** Something was added. */
+  /** Call after content was added. */
   grow() {
     if (this.isAtEnd) this.box.scrollTop = this.box.scrollHeight;
     else this.look();

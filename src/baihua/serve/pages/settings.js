@@ -1,4 +1,4 @@
-// The panel of a conversation's settings; every change is in force at once.
+// The settings panel of a conversation; changes apply at once.
 import { announce } from "./announce.js";
 import { byId } from "./dom.js";
 import { PLAIN_SETTINGS } from "./store.js";
@@ -7,7 +7,7 @@ import { say } from "./words.js";
 const NUMBERS = ["temperature", "top_p", "max_tokens", "seed"];
 
 export class SettingsPanel {
-  /** `onChange` gets the new settings, `onDefaults` those that new conversations shall begin with. */
+  /** `onChange` gets the new settings, `onDefaults` those for new conversations. */
   constructor({ onChange, onDefaults }) {
     this.dialog = byId("settings");
     this.onChange = onChange;
@@ -42,7 +42,7 @@ export class SettingsPanel {
     for (const name of NUMBERS) this.field(name).value = settings[name] ?? "";
   }
 
-  /** Take what is right; a value out of its range is marked by the stylesheet and left out. */
+  /** Take the valid values; one out of range is marked by the stylesheet and left out. */
   read() {
     const settings = {
       ...this.settings,

@@ -1,12 +1,12 @@
-// Keys of a page, and the table that tells them.
+// Keyboard shortcuts, and the table that lists them.
 import { iconButton, isComposing, make } from "./dom.js";
 import { say } from "./words.js";
 
 const FIELDS = "input, textarea, select, [contenteditable]";
 
 /**
- * Listen for `keys`: each `{code | key, alt, run, isEverywhere}`. A key without Alt works outside of fields alone,
- * unless `isEverywhere`. Nothing works while a dialog is open or an input method composes.
+ * Listen for `keys`: each `{code | key, alt, run, isEverywhere}`. A key without Alt works only outside of input fields,
+ * unless `isEverywhere`. None works while a dialog is open or an input method is composing.
  */
 export function useShortcuts(keys) {
   document.addEventListener("keydown", (event) => {
@@ -22,7 +22,7 @@ export function useShortcuts(keys) {
   });
 }
 
-/** Show the table of shortcuts: rows of `[keys, word]`, where keys that are pressed together are joined by "+". */
+/** Show the table of shortcuts: rows of `[keys, word]`; keys pressed together are joined by "+". */
 export function showShortcuts(rows) {
   const close = () => dialog.close();
   const list = rows.map(([keys, word]) =>

@@ -1,4 +1,4 @@
-// The list of conversations beside the page, or over it where the window is narrow.
+// Showing and hiding the conversation list: next to the page, or over it in a narrow window.
 const isNarrow = window.matchMedia("(max-width: 760px)");
 
 export class SideToggle {
@@ -10,7 +10,7 @@ export class SideToggle {
     this.set(!isNarrow.matches);
   }
 
-  /** Whether it lies over the page now. */
+  /** Whether it covers the page. */
   isOver() {
     return isNarrow.matches && this.isShown;
   }
@@ -23,13 +23,13 @@ export class SideToggle {
     this.set(false);
   }
 
-  /** Show it, and put the focus on an element of it. */
+  /** Show it and focus one of its elements. */
   show(element) {
     this.set(true);
     element.focus();
   }
 
-  /** Something in it was chosen; where it covers the page it goes. */
+  /** Something in it was chosen: hide it if it covers the page. */
   leave() {
     if (this.isOver()) this.hide();
   }

@@ -1,4 +1,4 @@
-// The list of conversations: find, open, rename, delete.
+// The conversation list: search, open, rename, delete.
 import { icon, iconButton, isComposing, make } from "./dom.js";
 import { search, titleOf } from "./store.js";
 import { say } from "./words.js";
@@ -12,11 +12,11 @@ export class Sidebar {
     this.box = box;
     this.store = store;
     this.actions = actions;
-    this.open = null; // id of the conversation that is shown
+    this.open = null; // id of the open conversation
     box.addEventListener("input", () => this.draw());
   }
 
-  /** Draw the list; `open` is the id of the conversation shown. */
+  /** Draw the list; `open` is the id of the open conversation. */
   draw(open = this.open) {
     this.open = open;
     const all = this.store.list();
@@ -79,7 +79,7 @@ export class Sidebar {
     input.addEventListener("keydown", (event) => {
       if (isComposing(event) || (event.key !== "Enter" && event.key !== "Escape")) return;
       event.preventDefault();
-      event.stopPropagation(); // Escape would stop an answer too
+      event.stopPropagation(); // Escape would also stop an answer
       end(event.key === "Enter");
     });
     input.addEventListener("blur", () => end(true));
@@ -88,7 +88,7 @@ export class Sidebar {
   }
 }
 
-/** The word of the group that a conversation's age puts it in. */
+/** The heading for conversations of this age. */
 function age(conversation) {
   const midnight = new Date().setHours(0, 0, 0, 0);
   if (conversation.updated >= midnight) return "today";
@@ -101,7 +101,7 @@ function groupBy(items, wordOf) {
   return groups;
 }
 
-/** The button in the head of the list; for both widths of window. */
+/** The toggle button of the list, for wide and narrow windows. */
 export function drawNewButton(button) {
   button.replaceChildren(icon("plus"), make("span", {}, say("new_chat")));
 }

@@ -1,4 +1,4 @@
-// Conversations, kept in the browser. Each has a place of its own, so that two tabs do not write over each other.
+// Conversations in the browser's storage, each under its own key, so that two tabs do not overwrite each other.
 const PLACE = "baihua.chat.";
 const DEFAULTS = "baihua.defaults";
 export const PLAIN_SETTINGS = { system: "", temperature: null, top_p: null, max_tokens: null, seed: null, stop: [] };
@@ -6,18 +6,18 @@ const TITLE_CHARS = 40;
 
 /**
  * All conversations: `{id, title, created, updated, model, settings, messages, asides}`. A message is
- * `{role, content}`; an answer also has `model`, `finish` (null while it is being written), `usage`, `seconds`, `error`. `asides` are what
- * edits and new answers have replaced (versions.js).
+ * `{role, content}`; an answer also has `model`, `finish` (null until it ends), `usage`, `seconds`, `error`.
+ * `asides` are what edits and regenerated answers have replaced (versions.js).
  */
 export class Store {
-  /** `storage` is a Storage, or null where the browser forbids it: then everything lasts as long as the page. */
+  /** `storage` is a Storage, or null if the browser blocks it; then nothing outlives the page. */
   constructor(storage) {
     this.storage = storage;
     this.found = new Map();
     for (const place of storage ? Object.keys(storage) : []) this.read(place);
   }
 
-  /** Conversations, the latest first. */
+  /** Conversations, newest first. */
   list() {
     return [...this.found.values()].sort((a, b) => b.updated - a.updated || a.id.localeCompare(b.id));
   }
@@ -26,7 +26,7 @@ export class Store {
     return this.found.get(id) ?? null;
   }
 
-  /** Keep a conversation; false where the browser's storage is full, and then it lasts as long as the page. */
+  /** Store a conversation; false if the storage is full, then it does not outlive the page. */
   save(conversation) {
     this.found.set(conversation.id, conversation);
     return this.write(PLACE + conversation.id, conversation);
@@ -37,14 +37,14 @@ export class Store {
     this.storage?.removeItem(PLACE + id);
   }
 
-  /** Take over what another tab wrote or removed. True where the place is one of a conversation. */
+  /** Apply what another tab wrote or removed. True if the key is that of a conversation. */
   refresh(place) {
     if (!place?.startsWith(PLACE)) return false;
     if (!this.read(place)) this.found.delete(place.slice(PLACE.length));
     return true;
   }
 
-  /** The settings that a new conversation begins with, and the model. */
+  /** The default settings and model of new conversations. */
   defaults() {
     return { model: null, settings: PLAIN_SETTINGS, ...parse(this.storage?.getItem(DEFAULTS) ?? "null") };
   }
@@ -56,7 +56,7 @@ export class Store {
   read(place) {
     if (!place.startsWith(PLACE)) return false;
     const found = parse(this.storage.getItem(place) ?? "null");
-    // What this version cannot read stays where it is.
+    // Entries that this version cannot read are left alone.
     if (!Array.isArray(found?.messages) || PLACE + found.id !== place) return false;
     this.found.set(found.id, { ...newConversation(), ...found });
     return true;
@@ -73,7 +73,7 @@ export class Store {
   }
 }
 
-/** The browser's storage, or null where it is forbidden. */
+/** The browser's storage, or null if it is blocked. */
 export function openStorage() {
   try {
     localStorage.getItem(DEFAULTS);
@@ -83,7 +83,7 @@ export function openStorage() {
   }
 }
 
-/** An empty conversation; it is kept from its first question on. */
+/** An empty conversation; it is stored from its first question on. */
 export function newConversation({ model = null, settings = PLAIN_SETTINGS } = {}) {
   const now = Date.now();
   const id = Array.from(crypto.getRandomValues(new Uint8Array(9)), (byte) => byte.toString(36).padStart(2, "0")).join(
@@ -93,7 +93,7 @@ export function newConversation({ model = null, settings = PLAIN_SETTINGS } = {}
   return { id, title: "", created: now, updated: now, model, settings: copy, messages: [], asides: [] };
 }
 
-/** The name that somebody gave, else the beginning of the first question; empty where there is neither. */
+/** The given title, otherwise the beginning of the first question; empty without either. */
 export function titleOf(conversation) {
   if (conversation.title) return conversation.title;
   const first = conversation.messages.find((message) => message.role === "user")?.content ?? "";
@@ -101,7 +101,7 @@ export function titleOf(conversation) {
   return line.length > TITLE_CHARS ? `${line.slice(0, TITLE_CHARS).join("")}…` : line.join("");
 }
 
-/** Conversations that hold a text in their name or messages, whatever its case and width. */
+/** Conversations with a text in title or messages, ignoring case and width. */
 export function search(conversations, text) {
   const wanted = fold(text.trim());
   const holds = (conversation) =>
@@ -111,7 +111,7 @@ export function search(conversations, text) {
   return wanted ? conversations.filter(holds) : conversations;
 }
 
-/** What the model is sent: the system prompt and every turn with words; questions without an answer are joined. */
+/** The messages to send: the system prompt and every non-empty turn; questions without an answer are joined. */
 export function toRequest(conversation, messages) {
   const turns = conversation.settings.system.trim() ? [{ role: "system", content: conversation.settings.system }] : [];
   for (const { role, content } of messages) {

@@ -1,9 +1,9 @@
-// Server-sent events over fetch: EventSource can neither post nor send a key.
+// Server-sent events over fetch: EventSource can neither POST nor send a key.
 import { Problem } from "./api.js";
 
 const END = "[DONE]";
 
-/** The JSON of each event until the end; a stream that breaks off, or tells an error, is thrown as a Problem. */
+/** The JSON of each event until the end; an interrupted stream or an error event is thrown as a Problem. */
 export async function* readEvents(response) {
   for await (const text of readData(response.body)) {
     if (text === END) return;
@@ -15,7 +15,7 @@ export async function* readEvents(response) {
   throw new Problem(response.status, "the stream ended early", { code: "broken" });
 }
 
-/** The data of each event; a line may come in any number of pieces, cut within a character too. */
+/** The data of each event; a line may arrive in any number of chunks, cut even within a character. */
 export async function* readData(body) {
   let data = [];
   for await (const line of readLines(body)) {
@@ -25,7 +25,7 @@ export async function* readData(body) {
       yield data.join("\n");
       data = [];
     }
-    // Comments, which keep the line alive, and other fields are passed over.
+    // Keep-alive comments and other fields are ignored.
   }
   if (data.length > 0) yield data.join("\n");
 }
@@ -35,14 +35,14 @@ async function* readLines(body) {
   let rest = "";
   try {
     for (let part = await next(reader); part !== null; part = await next(reader)) {
-      // A carriage return at the end may be half of a line break, so it waits.
+      // A carriage return at the end may be half of a line break, so wait for more.
       const lines = (rest + part).split(/\r\n|\n|\r(?!$)/);
       rest = lines.pop();
       yield* lines;
     }
     if (rest !== "") yield rest.replace(/\r$/, "");
   } finally {
-    reader.cancel().catch(() => {}); // whoever stops reading lets the server stop too
+    reader.cancel().catch(() => {}); // stopping to read lets the server stop, too
   }
 }
 

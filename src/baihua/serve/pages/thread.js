@@ -1,4 +1,4 @@
-// The messages of the conversation that is shown.
+// The messages of the open conversation.
 import { copyText } from "./copy.js";
 import { fitHeight, iconButton, isComposing, languageOf, make } from "./dom.js";
 import { LiveText } from "./live.js";
@@ -22,7 +22,7 @@ export class Thread {
     this.actions.grown();
   }
 
-  /** Draw what the last answer has gained, at the next frame; the rest stays as it is. */
+  /** Draw the new text of the last answer at the next frame; the rest is unchanged. */
   update(look) {
     const { message, live } = this.last;
     this.last.look = look;
@@ -93,7 +93,7 @@ export class Thread {
     return turn;
   }
 
-  /** What is below an answer: how it ended, its numbers, and what can be done. */
+  /** The line below an answer: how it ended, its figures, and its actions. */
   drawFoot(message, isLast, look) {
     if (isLast && look.isRunning)
       return [drawMeta([say(message.content ? "answering" : "thinking"), ...speeds(message)])];
@@ -120,7 +120,7 @@ export class Thread {
     return make("div", { class: "hint" }, make("span", {}, say("cut")), isLast ? button : null);
   }
 
-  /** Turn a question into a box; Escape gives up. */
+  /** Turn a question into a text box; Escape cancels. */
   edit(turn, at) {
     const { content } = this.conversation.messages[at];
     const box = make("textarea", { class: "edit-box", rows: 1, "aria-label": say("edit"), lang: languageOf(content) });
@@ -134,7 +134,7 @@ export class Thread {
       else if (event.key === "Enter" && !event.shiftKey) send();
       else return;
       event.preventDefault();
-      event.stopPropagation(); // Escape would stop an answer too
+      event.stopPropagation(); // Escape would also stop an answer
     });
     const buttons = make(
       "div",
@@ -152,7 +152,7 @@ export class Thread {
 
 function speeds({ content, seconds, usage }) {
   const num = Array.from(content).length;
-  // A rate of a single piece says nothing.
+  // The rate of a single chunk is meaningless.
   const rate = (n) => (seconds > 0.05 ? count(n / seconds, n / seconds < 10 ? 1 : 0) : null);
   const tokens = usage?.completion_tokens;
   const [tokenRate, charRate] = [tokens ? rate(tokens) : null, rate(num)];
@@ -169,7 +169,7 @@ function context({ usage }, { contextLength }) {
   return [say("context", { used: count(usage.total_tokens), all: count(contextLength) })];
 }
 
-/** Facts in a row; the stylesheet puts dots between them, and breaks the line there alone. */
+/** Facts in a row; the stylesheet separates them by dots and breaks lines only there. */
 function drawMeta(facts) {
   return make("p", { class: "meta" }, ...facts.flatMap((fact) => [make("span", {}, fact), " "]));
 }

@@ -1,10 +1,10 @@
-// The four votes, and what follows them.
+// The vote buttons, and the result after a vote.
 import { icon, make } from "./dom.js";
 import { say } from "./words.js";
 
 const VOTES = ["a", "b", "tie", "both_bad"]; // the order of their keys, 1 to 4
 
-/** Draw the votes, the names after one, or the way on where an answerer failed; nothing before the first question. */
+/** Draw the buttons, the names after a vote, or the next step if a model failed; nothing before the first question. */
 export function drawVerdict(box, battle, hasMore, actions) {
   box.hidden = battle.turns.length === 0;
   if (battle.names) box.replaceChildren(...drawNames(battle, hasMore, actions.next));

@@ -1,8 +1,8 @@
-// Earlier versions of a conversation's end: an edit or a new answer replaces what follows, and nothing is lost.
+// Earlier versions of a conversation's end: an edit or a regenerated answer replaces what follows without losing it.
 //
-// An aside is `{at, messages, asides}`: what stood from message `at` on, with the asides that lay deeper in it.
+// An aside is `{at, messages, asides}`: the messages from `at` on, with the asides among them.
 
-/** Put everything from a message on aside; a lone answer without a word is dropped. */
+/** Set aside everything from a message on; a single empty answer is dropped. */
 export function putAside(conversation, at) {
   const messages = conversation.messages.slice(at);
   conversation.messages = conversation.messages.slice(0, at);
@@ -12,7 +12,7 @@ export function putAside(conversation, at) {
   conversation.asides = isWorthy ? [...kept, { at, messages, asides: deeper }] : [...kept, ...deeper];
 }
 
-/** Bring an aside back; what stands there now is put aside instead, as the latest one. */
+/** Restore an aside; the current messages are set aside instead, as the newest one. */
 export function bringBack(conversation, aside) {
   conversation.asides = conversation.asides.filter((one) => one !== aside);
   putAside(conversation, aside.at);
@@ -20,7 +20,7 @@ export function bringBack(conversation, aside) {
   conversation.asides = [...conversation.asides, ...aside.asides];
 }
 
-/** The asides at a message, the oldest first. */
+/** The asides at a message, oldest first. */
 export function asidesAt(conversation, at) {
   return conversation.asides.filter((aside) => aside.at === at);
 }
