@@ -1,11 +1,11 @@
-"""Which rows of a table are copies or near copies, and which row stands for them.
+"""Exact and near-duplicates among the rows of a table, and which row of each group is kept.
 
-Rows are handled by rank: 0 is the row that is kept before all others. A row is dropped only for a better one that
-stays itself, and that was compared with it exactly.
+Rows are ranked: rank 0 is kept before all others. A row is dropped only for a better row that is kept, and the two
+are compared exactly.
 
 Time and memory grow with the rows, not with their pairs: rows that share a band key are compared with the few best
-of them, not with each other. Price: of many rows that share a key without being near (a form letter), a pair may be
-missed under that key; it has the other keys.
+of them, not with each other. The cost: of many rows that share a key without being similar (a form letter), a pair may
+be missed under that key; the other keys remain.
 """
 
 import hashlib
@@ -21,21 +21,21 @@ from baihua.data.clean.contract import Duplicates, Part, RowTable
 from baihua.data.clean.grams import normalise
 from baihua.data.clean.minhash import NUM_BANDS, Grams, hash_grams, sketch
 
-# Among up to nine rows that share a key, all pairs are compared.
+# All pairs of up to nine rows that share a key are compared.
 NUM_LEADERS = 8
-# Two to six are enough, even for 20,000 copies of one row. Thousands of rows each a little further from the first
-# need one for every step; what is left of those is not worth the time.
+# Two to six rounds are enough, even for 20,000 copies of one row. A chain of thousands of rows, each a little less
+# similar to the first, needs one round per step, which is not worth the time.
 MAX_NUM_ROUNDS = 20
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
 
-Keep = Literal["first", "longest"]
-Judge = Callable[[np.ndarray, np.ndarray], np.ndarray]
+KeepRule = Literal["first", "longest"]
+Compare = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
 class Edges:
-    """Pairs of ranks found to be near, the better one and the worse, and how similar they are."""
+    """Pairs of ranks of similar rows, the better and the worse one, and their similarities."""
 
     better: np.ndarray
     worse: np.ndarray
@@ -52,8 +52,8 @@ class Edges:
 
 
 @dataclass(frozen=True, slots=True)
-class Ranked:
-    """What is known of each row: its keys and grams by row number, and the row number of each rank."""
+class RankedRows:
+    """The keys and grams of each row by row number, and the row number of each rank."""
 
     keys: np.ndarray
     grams: Grams
@@ -62,13 +62,13 @@ class Ranked:
     threshold: float
 
     def find(self, better: np.ndarray, worse: np.ndarray) -> tuple[np.ndarray, Edges]:
-        """Which of some pairs of ranks are near, and those as edges."""
+        """Whether each pair of ranks is similar, and the similar pairs as edges."""
         similarity = self.grams.compare(self.row_of[better], self.row_of[worse], self.threshold)
         is_near = similarity >= self.threshold
         return is_near, Edges(better[is_near], worse[is_near], similarity[is_near].astype(np.float32))
 
     def share_key(self, band: int, among: np.ndarray, concerns: np.ndarray) -> np.ndarray:
-        """Ranks `among` some, ascending within each key: (key << 32 | rank), where a rank of `concerns` has the key."""
+        """(key << 32 | rank) of the ranks in `among` whose key a rank in `concerns` has, ascending."""
         rank = np.flatnonzero(among).astype(np.uint32)
         keys = self.keys[self.row_of[rank], band]
         if not np.array_equal(among, concerns):
@@ -78,8 +78,8 @@ class Ranked:
         return _sort_packed(keys, rank)
 
 
-def find_exact(table: RowTable, *, part: Part, keep: Keep) -> Duplicates:
-    """Marks for rows whose letters and digits are those of another row."""
+def find_exact(table: RowTable, *, part: Part, keep: KeepRule) -> Duplicates:
+    """Duplicates with equal letters and digits."""
     (digests,) = table.map(digest, part)
     high, low, num_chars = digests[:, 0], digests[:, 1], digests[:, 2]
     # lexsort is stable: among equals, the first row comes first.
@@ -104,20 +104,20 @@ def digest(texts: list[str]) -> tuple[np.ndarray]:
 
 
 def find_near(
-    table: RowTable, *, part: Part, ngram: int, threshold: float, keep: Keep, is_dropping: bool
+    table: RowTable, *, part: Part, ngram: int, threshold: float, keep: KeepRule, is_dropping: bool
 ) -> Duplicates:
-    """Marks for rows that share at least `threshold` of their n-grams; only groups, unless `is_dropping`."""
+    """Duplicates that share at least `threshold` of their n-grams; only groups, unless `is_dropping`."""
     (sketches,) = table.map(partial(sketch, ngram=ngram), part)
     hashes, counts = table.map(partial(hash_grams, ngram=ngram), part)
     grams = Grams(hashes, np.concatenate([[0], counts]).cumsum())
     num_chars = sketches[:, 0]
     first = np.arange(table.num_rows, dtype=np.uint32)
     row_of = _sort_packed(~num_chars, first).astype(np.uint32) if keep == "longest" else first
-    rows = Ranked(sketches[:, 1:], grams, row_of, num_chars[row_of] > 0, threshold)
+    rows = RankedRows(sketches[:, 1:], grams, row_of, num_chars[row_of] > 0, threshold)
     edges = link_survivors(rows) if is_dropping else link_all(rows)
     group = _group(table.num_rows, row_of[edges.better], row_of[edges.worse])
     is_dropped = choose(edges, table.num_rows) if is_dropping else np.zeros(table.num_rows, dtype=bool)
-    # The edges are ordered: the first to a row that stays names the best of them.
+    # The edges are ordered: the first one to a kept row names the best of them.
     standing = np.flatnonzero(is_dropped[edges.worse] & ~is_dropped[edges.better])
     standing = standing[np.diff(edges.worse[standing].astype(np.int64), prepend=-1) > 0]
     standing = standing[np.argsort(row_of[edges.worse[standing]])]
@@ -130,8 +130,8 @@ def find_near(
     )
 
 
-def link_survivors(rows: Ranked) -> Edges:
-    """Pairs enough to drop by: repeated until no two rows that would stay are found near each other."""
+def link_survivors(rows: RankedRows) -> Edges:
+    """Similar pairs for dropping: rounds are repeated until no two rows that would be kept are similar."""
     edges = Edges.join([])
     survives = rows.is_text
     concerns = survives
@@ -141,29 +141,28 @@ def link_survivors(rows: Ranked) -> Edges:
         found = _link_once(rows, survives, concerns)
         edges = Edges.join([edges, found])
         now = rows.is_text & ~choose(edges, len(survives))
-        # Rows that lost to one that did not stay have missed later comparisons; the others have had all of them.
+        # A row that lost to a row that was then dropped has missed later comparisons; the others have had all of them.
         missed = ~survives
         missed[found.worse] = True
         survives, concerns = now, now & missed
     if concerns.any():
         logger.info(
-            "near_duplicate stopped after %s rounds; up to %s of the rows that stay may be near another",
-            MAX_NUM_ROUNDS,
-            f"{concerns.sum():,}",
+            "near_duplicate stopped after %s rounds; up to %s kept rows may be near-duplicates of another kept row",
+            *(MAX_NUM_ROUNDS, f"{concerns.sum():,}"),
         )
     return edges
 
 
-def _link_once(rows: Ranked, among: np.ndarray, concerns: np.ndarray) -> Edges:
-    """Near pairs of ranks, at least one of them in `concerns`; after a pair, a row is compared with better ones only.
+def _link_once(rows: RankedRows, among: np.ndarray, concerns: np.ndarray) -> Edges:
+    """Similar pairs of ranks with at least one in `concerns`; after a pair, a row is compared with better rows only.
 
-    It is not done with after the first: that better row may go itself, and of a thousand copies all but one would
-    have to be compared again, a thousand times.
+    It is still compared after its first pair: that better row may be dropped itself, and then, of a thousand copies,
+    all but one would have to be compared again, a thousand times.
     """
     best = np.full(len(among), len(among), dtype=np.uint32)
     found: list[Edges] = []
 
-    def judge(better: np.ndarray, worse: np.ndarray) -> np.ndarray:
+    def compare(better: np.ndarray, worse: np.ndarray) -> np.ndarray:
         is_near = best[worse] <= better
         is_open = ~is_near & (concerns[better] | concerns[worse])
         is_near[is_open], edges = rows.find(better[is_open], worse[is_open])
@@ -172,12 +171,12 @@ def _link_once(rows: Ranked, among: np.ndarray, concerns: np.ndarray) -> Edges:
         return is_near
 
     for band in range(NUM_BANDS):
-        follow_leaders(rows.share_key(band, among, concerns), judge)
+        follow_leaders(rows.share_key(band, among, concerns), compare)
     return Edges.join(found)
 
 
-def link_all(rows: Ranked) -> Edges:
-    """Pairs enough to group by: a row is compared under all its keys, but not with rows it is already joined to."""
+def link_all(rows: RankedRows) -> Edges:
+    """Similar pairs for grouping: a row is compared under all its keys, but not with rows of its own group."""
     edges = Edges.join([])
     group = np.arange(len(rows.row_of))
     for band in range(NUM_BANDS):
@@ -186,28 +185,28 @@ def link_all(rows: Ranked) -> Edges:
     return edges
 
 
-def _join_groups(rows: Ranked, band: int, group: np.ndarray) -> list[Edges]:
-    """Near pairs of ranks that share a key and are not of one group yet."""
+def _join_groups(rows: RankedRows, band: int, group: np.ndarray) -> list[Edges]:
+    """Similar pairs of ranks that share a key and are not in one group yet."""
     found: list[Edges] = []
 
-    def judge(better: np.ndarray, worse: np.ndarray) -> np.ndarray:
+    def compare(better: np.ndarray, worse: np.ndarray) -> np.ndarray:
         is_near = group[better] == group[worse]
         is_near[~is_near], edges = rows.find(better[~is_near], worse[~is_near])
         found.append(edges)
         return is_near
 
-    follow_leaders(rows.share_key(band, rows.is_text, rows.is_text), judge)
+    follow_leaders(rows.share_key(band, rows.is_text, rows.is_text), compare)
     return found
 
 
-def follow_leaders(keyed: np.ndarray, judge: Judge) -> None:
-    """Compare the rows of each key with the best of them, those not near it with the best of those, and so on."""
+def follow_leaders(keyed: np.ndarray, compare: Compare) -> None:
+    """Compare the rows of each key with the best of them, those not similar to it with the best of those, and so on."""
     key_starts = np.searchsorted(keyed, keyed[:: 1 << 18] & ~_LOW)
     for block in np.split(keyed, np.unique(key_starts)):
-        _follow_leaders(block, judge)
+        _follow_leaders(block, compare)
 
 
-def _follow_leaders(keyed: np.ndarray, judge: Judge) -> None:
+def _follow_leaders(keyed: np.ndarray, compare: Compare) -> None:
     for _ in range(NUM_LEADERS):
         is_leader = np.ones(len(keyed), dtype=bool)
         is_leader[1:] = (keyed[1:] ^ keyed[:-1]) > _LOW
@@ -215,14 +214,14 @@ def _follow_leaders(keyed: np.ndarray, judge: Judge) -> None:
         if not len(member):
             return
         leader = np.maximum.accumulate(np.where(is_leader, np.arange(len(keyed)), 0))[member]
-        is_near = judge(keyed[leader].astype(np.uint32), keyed[member].astype(np.uint32))
+        is_near = compare(keyed[leader].astype(np.uint32), keyed[member].astype(np.uint32))
         keyed = keyed[member[~is_near]]
 
 
 def choose(edges: Edges, num_rows: int) -> np.ndarray:
-    """Whether each rank is dropped: best first, a row goes if it is near one that stays."""
+    """Whether each rank is dropped: from the best on, a row is dropped if it is similar to a kept one."""
     is_dropped = bytearray(num_rows)
-    # By the worse rank: whether the better one stays is known by then. Blocks, as Python's numbers are large.
+    # Ordered by the worse rank, so the fate of the better one is known. In blocks, since Python's numbers are large.
     for start in range(0, len(edges.worse), 1 << 18):
         block = slice(start, start + (1 << 18))
         for better, worse in zip(edges.better[block].tolist(), edges.worse[block].tolist(), strict=True):
@@ -232,7 +231,7 @@ def choose(edges: Edges, num_rows: int) -> np.ndarray:
 
 
 def _group(num_rows: int, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """The smallest row of those that each row is connected to by pairs, itself included."""
+    """The smallest row number among the rows that each row is connected to by pairs, including itself."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -241,13 +240,13 @@ def _group(num_rows: int, one: np.ndarray, other: np.ndarray) -> np.ndarray:
     num_labels, labels = connected_components(graph, directed=False)
     row = np.arange(num_rows - 1, -1, -1)
     smallest = np.empty(num_labels, dtype=np.int64)
-    # From the last row to the first: of several assignments to one place, the last holds.
+    # From the last row to the first: of several assignments to one index, the last one counts.
     smallest[labels[::-1]] = row
     return smallest[labels]
 
 
 def _sort_packed(high: np.ndarray, low: np.ndarray) -> np.ndarray:
-    """Two columns of 32 bits as one of 64, ascending: several times as fast as sorting by two keys."""
+    """Two 32-bit columns packed into 64 bits and sorted: several times as fast as sorting by two keys."""
     packed = high.astype(np.uint64)
     packed <<= _HALF
     packed |= low

@@ -1,7 +1,7 @@
-"""Daft expressions over a column of texts that is at hand.
+"""Daft expressions evaluated on a column of texts in memory.
 
-Daft 0.7 cannot map an expression over the messages inside a row (`list_map` fails on lists that were cut), so texts
-are laid flat first and the expression is evaluated on them: the same native code, one column at a time.
+Daft 0.7 cannot map an expression over the messages of a row (`list_map` fails on sliced lists), so texts are flattened
+first and the expression is evaluated on them: the same native code, one column at a time.
 """
 
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ def text_column() -> "Expression":
 
 
 def evaluate(expression: "Expression", texts: pa.StringArray) -> pa.Array:
-    """An expression over `text_column()`, one value per text."""
+    """The value of an expression over `text_column()` for each text."""
     from daft import Series
     from daft.expressions import ExpressionsProjection
     from daft.recordbatch import RecordBatch

@@ -1,4 +1,4 @@
-"""Texts as small keys that near copies share, and the exact similarity of chosen pairs.
+"""MinHash band keys that similar texts share, and the exact similarity of chosen pairs.
 
 N rows, B bands. Texts are compared as sets of character n-grams after normalising.
 """
@@ -15,13 +15,13 @@ from baihua.data.clean.grams import normalise
 NUM_BANDS = 32
 NUM_HASHES_PER_BAND = 4
 
-# Large odd numbers, drawn once with secrets.randbits(64): any would do, but a change makes other keys.
+# Large odd numbers, drawn once with secrets.randbits(64): any would do, but other numbers give other keys.
 _MIXERS = np.array([0xD1B2A3F58C6E4971, 0x9C3F71E5A84D2B67], dtype=np.uint64)
 _BASE = np.uint64(0xB5297A4D3F84C2E9)
 
 
 def sketch(texts: list[str], ngram: int) -> tuple[np.ndarray]:
-    """A text's number of characters (0 if no letter or digit is among them), then its band keys: uint32_N(1+B)."""
+    """The number of characters of each text (0 without any letter or digit) and its band keys: uint32_N(1+B)."""
     normal = [normalise(text) for text in texts]
     num_chars = [len(text) if left else 0 for text, left in zip(texts, normal, strict=True)]
     sketches = np.empty((len(texts), 1 + NUM_BANDS), dtype=np.uint32)
@@ -32,7 +32,7 @@ def sketch(texts: list[str], ngram: int) -> tuple[np.ndarray]:
 
 def hash_grams(texts: list[str], ngram: int) -> tuple[np.ndarray, np.ndarray]:
     """Each text's distinct n-grams as ascending 32-bit hashes, and how many each text has."""
-    # A text shorter than n is one gram: the padding is no letter, so it equals no other text's gram.
+    # A text shorter than n is one gram; the padding is not a letter, so the gram differs from those of longer texts.
     padded = [text.ljust(ngram, "\0") if text else "" for text in map(normalise, texts)]
     num_chars = np.fromiter(map(len, padded), dtype=np.int64, count=len(padded))
     codes = np.frombuffer("".join(padded).encode("utf-32-le"), dtype="<u4")
@@ -44,7 +44,7 @@ def hash_grams(texts: list[str], ngram: int) -> tuple[np.ndarray, np.ndarray]:
     starts = np.flatnonzero(is_start)
     keys = (row[starts] << np.uint64(32)) | _roll(codes, starts, ngram)
     keys.sort()
-    # Not np.unique: of NumPy 2.4's hashing, 1 million rows take 42 s, of sorting 1 s.
+    # Not np.unique: for 1 million rows, NumPy 2.4's hashing takes 42 s, sorting 1 s.
     keys = keys[np.diff(keys, prepend=~keys[:1]) != 0]
     counts = np.bincount((keys >> np.uint64(32)).astype(np.int64), minlength=len(texts))
     return keys.astype(np.uint32), counts
@@ -72,14 +72,14 @@ class Grams:
         return self.offsets[rows + 1] - self.offsets[rows]
 
     def _count_common(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        """How many grams both rows of a pair have: equal neighbours once a pair's hashes are sorted together."""
+        """The number of grams that both rows of a pair have: equal neighbours in their sorted hashes."""
         keys = np.concatenate([self._numbered(left), self._numbered(right)])
         keys.sort()
         common = keys[:-1][keys[1:] == keys[:-1]]
         return np.bincount((common >> np.uint64(32)).astype(np.int64), minlength=len(left))
 
     def _numbered(self, rows: np.ndarray) -> np.ndarray:
-        """The hashes of some rows, the row's place among them in the upper half."""
+        """The hashes of some rows, with the position of the row among them in the upper half."""
         counts = self._count(rows)
         ends = np.cumsum(counts)
         places = np.arange(ends[-1]) + np.repeat(self.offsets[rows] - ends + counts, counts)
@@ -87,7 +87,7 @@ class Grams:
 
 
 def _band_keys(normal: list[str], ngram: int) -> np.ndarray:
-    """One uint32 key per band: equal if all MinHashes of the band are, by chance once in 4 billion otherwise."""
+    """One uint32 key per band: equal if all MinHashes of the band are equal, otherwise by chance once in 4 billion."""
     import pyarrow as pa
 
     # Daft's n-grams are of words: with a space after each character, characters are words.
@@ -107,12 +107,12 @@ def _roll(codes: np.ndarray, starts: np.ndarray, ngram: int) -> np.ndarray:
 
 
 def _scramble(values: np.ndarray) -> np.ndarray:
-    """Every bit made to depend on every other (without it, similar sums share their upper halves)."""
+    """Mix the bits, so that similar sums do not share their upper halves."""
     values = (values ^ (values >> np.uint64(31))) * _BASE
     return (values ^ (values >> np.uint64(29))) * _MIXERS[0]
 
 
 def _blocks(pairs: np.ndarray, num_hashes: np.ndarray) -> list[np.ndarray]:
-    """Pairs in blocks of about a million hashes, which stay in a processor's cache and take 30 MB of memory."""
+    """Pairs in blocks of about a million hashes, which fit into the processor's cache and take 30 MB of memory."""
     block = np.cumsum(num_hashes) >> 20
     return np.split(pairs, np.flatnonzero(np.diff(block)) + 1) if len(pairs) else []
