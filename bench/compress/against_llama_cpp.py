@@ -1,4 +1,4 @@
-"""Our quantizer beside llama.cpp's own on the same f16 file: sizes, tensors, and the loss on the same texts.
+"""Our quantizer compared with llama.cpp's own on the same f16 file: sizes, tensors, and the loss on the same texts.
 
 Usage: python bench/compress/against_llama_cpp.py MODEL DATA WORK --llama-cpp PYTHON [--levels q8_0 ...]
        [--texts 60] [--threads N]

@@ -1,11 +1,11 @@
-"""Does a 7B model go through the quantizer in little memory, and near the speed of ggml's own function?
+"""Memory and speed of quantizing a 7B model, compared with ggml's own function.
 
 Usage: python bench/compress/big.py FOLDER [--level q4_k_m] [--kills 2] [--shape 7b|tiny]
 
-FOLDER/model is a random model of that shape (made where it is missing, see merge.py). Each step runs in a process of
-its own: model to f16, f16 to the level, and `ggml_quantize_chunk` alone on all cores, on rows that lie in memory, for
-every type that the level has. The share of the speed is the time that this alone would take over what the step took.
-Then the step is killed at random moments and run again: the file must have the same hash.
+FOLDER/model is a random model of that shape (created if missing, see merge.py). Each step runs in a separate process:
+model to f16, f16 to the level, and `ggml_quantize_chunk` alone on all cores, on rows in memory, for every type of the
+level. The share of the speed is the time of that function divided by the time of the step. Then the step is killed at
+random moments and run again: the file must have the same hash.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""Is the memory that `baihua doctor --fit` names what llama.cpp then takes? Each combination in a fresh process.
+"""The memory estimate of `baihua doctor --fit` compared with the peak of llama.cpp in a fresh process.
 
 Usage: python bench/compress/fit.py [--only N ...]      (with OMP_NUM_THREADS=1 where other work is running; Linux)
 
-Models of true shapes whose weights are all zero: memory does not depend on values. The product's own ChatModel reads a
-text that fills the context, or 2,048 tokens of a longer one, and answers. The peak is that of the whole process
-(VmHWM), less the pages of weights that llama.cpp has copied into another order ("repacked" below, from its own log):
-those the system may drop.
+The models have real shapes and zero weights: memory does not depend on values. The product's own ChatModel reads a text
+that fills the context, or 2,048 tokens of a longer one, and answers. The peak is that of the whole process (VmHWM),
+less the weights that llama.cpp has rearranged in a second copy ("repacked" below, from its own log), whose mapped
+pages the system may drop.
 """
 
 import argparse
@@ -165,7 +165,7 @@ def _tensors(shape: dict[str, int]) -> dict[str, tuple[int, ...]]:
 
 
 def estimate(file: Path, num_ctx: int, num_slots: int) -> Any:
-    """What fit.py says."""
+    """The estimate of fit.py."""
     from baihua.compress.fit import memory_of
     from baihua.modelfiles.gguf_header import read_model_header
     from baihua.modelfiles.shape import shape_of_header
@@ -195,7 +195,7 @@ def measure(file: Path, num_ctx: int, num_slots: int) -> int:
 
 
 def run_one(number: int, file: Path) -> tuple[int, int]:
-    """Peak of a fresh process, and bytes that llama.cpp says it has copied into another order."""
+    """Peak of a fresh process, and bytes of llama.cpp's second copy of weights."""
     command = [sys.executable, __file__, "--one", str(number), "--file", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -1,4 +1,4 @@
-"""Does an importance matrix from the user's own Chinese text lower the loss on other Chinese text?
+"""The effect of an importance matrix from Chinese text on the loss on other Chinese text.
 
 Usage: python bench/compress/importance.py MODEL DATA HELDOUT WORK [--levels q4_0 q3_k_m] [--tokens 32768]
        [--texts 100] [--threads N]

@@ -1,9 +1,9 @@
-"""What merging a large model needs: a random model of its shape, a random adapter, the stage in a process of its own.
+"""Memory and time of merging a large model: random weights, a random adapter, the stage in a separate process.
 
 Usage: python bench/compress/merge.py FOLDER [--shape 7b|tiny] [--dtype base|float32|bfloat16|float16]
 
-Makes FOLDER/model and FOLDER/adapter if they are not there; FOLDER/merged is removed at the end. Prints the peak of
-memory of the process (VmHWM, mapped files included), seconds, and the figures of the stage, as one JSON object.
+Creates FOLDER/model and FOLDER/adapter if they are missing; FOLDER/merged is removed at the end. Prints the peak memory
+of the process (VmHWM, mapped files included), seconds, and the figures of the stage, as one JSON object.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""Where does a level's loss come from: its weights, or the activations that llama.cpp rounds to 8 bits?
+"""The loss of a level, split between its weights and the activations that llama.cpp rounds to 8 bits.
 
 Usage: python bench/compress/perplexity.py MODEL DATA WORK [--levels q8_0 q4_0] [--texts 40] [--threads N]
 
 MODEL is a model folder, DATA conversations or documents, as `import_data` leaves them. Perplexity and bits a character
-of the same texts: transformers in float32; llama.cpp on f16; then for each level transformers in float32 on
-the weights multiplied out again (import back), and llama.cpp on the file itself. The last two differ by the rounding
-of activations alone.
+of the same texts: transformers in float32; llama.cpp on f16; then for each level transformers in float32 on the
+dequantized weights (imported back), and llama.cpp on the file itself. The last two differ only by the rounding of
+activations.
 """
 
 import argparse

@@ -1,14 +1,14 @@
-"""Does a model run where memory is short? A cgroup with a limit (page cache included), and what is read from the disk.
+"""Speed and disk reads of a model in a memory cgroup, page cache included.
 
 Usage (as root, cgroup v1 or v2): python bench/compress/small_memory.py FILE.gguf --context N [--limit-gib 4]
                                   [--tokens 16] [--second-copy]
 
-With --second-copy llama.cpp may keep some weights in another order too, as it does unless told otherwise.
+With --second-copy llama.cpp keeps a rearranged copy of some weights, which is its default.
 
-FILE is read out of the page cache first (its pages are dropped). A child process in the cgroup loads it with llama.cpp,
-reads a prompt and generates tokens; major faults and bytes read from the disk are counted between the first tokens and
-the last. Beside it: the memory bandwidth of this machine (a sum over a large array on all cores), and with it the most
-tokens a second that reading all weights once a token allows.
+FILE is dropped from the page cache first. A child process in the cgroup loads it with llama.cpp, reads a prompt and
+generates tokens; major faults and bytes read from the disk are counted between the first tokens and the last. For
+comparison: the memory bandwidth of this machine (a sum over a large array on all cores), and the tokens per second
+that it allows if all weights are read once per token.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Are the token ids and logits of a model folder those of llama.cpp on its GGUF file, and of the folder made of that?
+"""Token ids and logits of a model folder, of llama.cpp on its GGUF file, and of the folder imported from that file.
 
 Usage: python bench/compress/token_ids.py MODEL_FOLDER ... [--text ROWS.jsonl.gz] [--lines 20000] [--seed 0]
 

@@ -1,4 +1,4 @@
-"""An adapter that llama.cpp adds while it answers says what the merged model says."""
+"""An adapter that llama.cpp adds while it answers predicts what the merged model predicts."""
 
 import json
 from pathlib import Path

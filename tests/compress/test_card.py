@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from baihua.compress.card import (
-    Origin,
+    ModelOrigin,
     read_origin,
     write_card,
     write_checksums,
@@ -21,14 +21,14 @@ ROWS: list[dict[str, Any]] = [
     {"level": "f16", "file": "model-f16.gguf", "file_bytes": 2_000_000, "bits_per_weight": 16.0},
     {"level": "q4_k_m", "file": "model-q4_k_m.gguf", "file_bytes": 600_000, "bits_per_weight": 4.83},
 ]
-ORIGIN = Origin(
+ORIGIN = ModelOrigin(
     base_model="org/base@1",
     sources={"对话": "CC0-1.0", "b": None},
     steps=["quantize 0123456789abcdef", "import_model fedcba9876543210 org/base@1"],
 )
 
 
-def card(folder: Path, rows: list[dict[str, Any]] = ROWS, origin: Origin = ORIGIN) -> str:
+def card(folder: Path, rows: list[dict[str, Any]] = ROWS, origin: ModelOrigin = ORIGIN) -> str:
     """The text of a card."""
     write_card(folder, name="小白", rows=rows, origin=origin)
     return (folder / "README.md").read_text(encoding="utf-8")
@@ -55,7 +55,7 @@ def test_the_front_matter_is_yaml_with_what_is_known(tmp_path: Path) -> None:
 
 
 def test_what_is_not_known_is_not_claimed(tmp_path: Path) -> None:
-    text = card(tmp_path, origin=Origin())
+    text = card(tmp_path, origin=ModelOrigin())
     found = yaml.safe_load(text.split("---\n")[1])
     assert "license" not in found and "base_model" not in found
     assert "base model: not recorded" in text and "steps" not in text
@@ -98,7 +98,7 @@ def test_origin_come_from_the_manifests_behind_a_model(tmp_path: Path) -> None:
     found = read_origin(model)
     assert (found.base_model, found.sources) == ("pip:b==1", {"starter": "CC0-1.0"})
     assert found.steps == [f"merge {'b' * 16}", f"import_model {'a' * 16} pip:b==1"]
-    assert read_origin(tmp_path) == Origin()
+    assert read_origin(tmp_path) == ModelOrigin()
 
 
 @pytest.mark.skipif(shutil.which("sha256sum") is None, reason="sha256sum is not installed")

@@ -123,7 +123,7 @@ def test_bits_are_those_of_the_counted_tokens(tmp_path: Path) -> None:
     assert level_figures(compare(reference, [even]))["bits_per_char_zh"] == pytest.approx(3.0)
 
 
-def test_a_disk_that_is_too_small_is_said_before_work_begins(tmp_path: Path) -> None:
+def test_too_little_disk_space_is_reported_before_work_begins(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"needs 1000000000\.00 GB of disk (?s:.*) are free(?s:.*)lower `num_texts`"):
         check_space(tmp_path, 10**18)
 
@@ -233,7 +233,7 @@ def test_speed_is_measured_in_a_process_of_its_own(gguf: Path) -> None:
     assert (found["num_prompt_tokens"], found["num_new_tokens"], found["num_repetitions"]) == (12, 4, 3)
 
 
-def test_a_process_that_fails_says_why(gguf: Path) -> None:
+def test_the_error_of_a_failed_process_gives_its_reason(gguf: Path) -> None:
     with pytest.raises(
         RunError, match=r"ended with status 1: (?s:.*)do not fit into the model's context of 1024(?s:.*)fix"
     ):
@@ -327,7 +327,7 @@ def test_a_single_file_is_refused(gguf: Path) -> None:
         find_levels(gguf / "model-q8_0.gguf", None)
 
 
-# What is said about it
+# Advice, tables and chart
 
 MB = 1_000_000
 
@@ -351,7 +351,7 @@ def test_advice_names_the_smallest_level_of_small_loss_and_what_the_next_costs()
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "wanted"),
     [
         ([level("f16", 9), level("q8_0", 5, 1.0)], r"Take q8_0 \(5\.0 MB\).*; no file is smaller\."),
         ([level("f16", 9), level("q8_0", 5, 0.999)], "0.1% .* fewer bits"),
@@ -364,9 +364,9 @@ def test_advice_names_the_smallest_level_of_small_loss_and_what_the_next_costs()
     ],
     ids=["last", "better by chance", "all are far", "English only", "nothing measured"],
 )
-def test_advice_in_other_cases(rows: list[dict[str, Any]], said: str | None) -> None:
+def test_advice_in_other_cases(rows: list[dict[str, Any]], wanted: str | None) -> None:
     found = advise(rows)
-    assert found is None if said is None else re.search(said, found or "")
+    assert found is None if wanted is None else re.search(wanted, found or "")
 
 
 def test_markdown_shows_errors_and_leaves_missing_figures_out() -> None:

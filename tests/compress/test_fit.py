@@ -82,7 +82,7 @@ def test_the_cache_of_llama_3_is_128_kib_a_token(llama: Description) -> None:
     assert memory(llama, "q8_0", 8192, num_slots=4).kv_cache == 4 * memory(llama, "q8_0", 8192).kv_cache
 
 
-def test_working_memory_is_what_llama_cpp_said_it_allocates() -> None:
+def test_working_memory_is_what_llama_cpp_logs() -> None:
     # llama.cpp's log (xllamacpp 2026.10) for 512-token pieces with logits of one token, in MiB.
     for (width, mlp_width, num_tokens), num_ctx, wanted in [
         ((384, 1024, 32768), 512, 10.27),
@@ -174,11 +174,11 @@ def test_doctor_shows_every_level_on_every_machine(tiny_folder: Path, capsys: Ca
         for cell in row["contexts"]:
             assert list(cell["fits"]) == names and set(cell["fits"].values()) == {"yes"}
             assert cell["memory_bytes"] == sum(cell["memory"].values())
-    # float32 would fit too, but says nothing that float16 does not.
+    # float32 would fit too, but predicts nothing that float16 does not.
     assert found.json["best"] == {"level": "f16", "num_ctx": 1024}
 
 
-def test_doctor_says_what_it_assumes_and_ends_with_an_answer(
+def test_doctor_shows_its_assumptions_and_ends_with_an_answer(
     tiny_folder: Path, capsys: Capture, tmp_path: Path
 ) -> None:
     words = ("doctor", "--fit", str(tiny_folder), "--context", "256", "--runs", str(tmp_path))
@@ -199,7 +199,7 @@ def test_a_quantized_file_is_looked_at_as_it_is(levels: Path, capsys: Capture) -
     assert {row["level"] for row in could_be.json["levels"]} == set(LEVELS)
 
 
-def test_what_is_no_model_says_what_would_be(capsys: Capture, tmp_path: Path) -> None:
+def test_the_error_without_a_model_names_what_would_be_one(capsys: Capture, tmp_path: Path) -> None:
     what, where, fix = run_here(capsys, "doctor", "--fit", str(tmp_path)).errors()
     assert what == "error: no model found"
     assert str(tmp_path) in where
@@ -264,7 +264,7 @@ def test_help_names_the_model(tmp_path: Path) -> None:
     assert "--fit" in run_apart("doctor", "--help", cwd=tmp_path).out
 
 
-def test_check_says_what_quantize_will_write(tmp_path: Path, capsys: Capture, tiny_folder: Path) -> None:
+def test_check_shows_the_disk_that_quantize_will_need(tmp_path: Path, capsys: Capture, tiny_folder: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     small = "{stage: quantize, inputs: {model: base}, levels: [q4_k_m]}"
     recipe.write_text(

@@ -130,7 +130,7 @@ def test_it_is_not_collected_for_nothing(
     assert not (tmp_path / "imatrix.gguf").exists()
 
 
-def test_the_stage_says_why_there_is_none(folder: Path, data: Path, tmp_path: Path, caplog: Any) -> None:
+def test_the_log_gives_the_reason_for_no_matrix(folder: Path, data: Path, tmp_path: Path, caplog: Any) -> None:
     config = quantize.Config(levels=["q4_0", "q3_k_m"])
     with caplog.at_level(logging.INFO, logger="baihua"):
         quantize.run(config, {"model": folder}, tmp_path / "a")

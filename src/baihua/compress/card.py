@@ -23,7 +23,7 @@ COLUMNS: Sequence[Column] = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
+class ModelOrigin:
     """The known origin of a model; unknown facts stay out of its card."""
 
     base_model: str | None = None
@@ -43,14 +43,14 @@ def write_companions(folder: Path, model: Path, rows: Sequence[Row]) -> None:
     write_checksums(folder)
 
 
-def read_origin(model: Path) -> Origin:
+def read_origin(model: Path) -> ModelOrigin:
     """The origin of a model by the manifests behind it; empty for a model outside any artifact."""
     artifact = find_artifact(model)
     if artifact is None:
-        return Origin()
+        return ModelOrigin()
     nodes = list(_flatten(lineage(artifact)))
     bases = [node["content"] for node in nodes if node["stage"] == "import_model" and node["content"]]
-    return Origin(
+    return ModelOrigin(
         base_model=bases[0] if bases else None,
         sources=artifact.sources,
         steps=[" ".join(filter(None, (node["stage"], node["id"][:16], node["content"]))) for node in nodes],
@@ -63,7 +63,7 @@ def write_modelfile(folder: Path, file_name: str, end_tokens: Sequence[str]) -> 
     _write_lines(folder / "Modelfile", [f"FROM ./{file_name}", *stops])
 
 
-def write_card(folder: Path, *, name: str, rows: Sequence[Row], origin: Origin) -> None:
+def write_card(folder: Path, *, name: str, rows: Sequence[Row], origin: ModelOrigin) -> None:
     """Write README.md for a folder of GGUF files: the levels, how to run them, and their origin."""
     smallest = min(rows, key=lambda row: row["file_bytes"])["file"]
     base = f", made from `{origin.base_model}`" if origin.base_model else ""

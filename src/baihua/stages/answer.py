@@ -25,7 +25,7 @@ OUTPUT = ("answers",)
 
 
 class Config(Base):
-    """How many questions, and how the answers are sampled."""
+    """The number of questions, and the sampling of the answers."""
 
     label: str = execution("")
     """Name of the column in the before/after table."""

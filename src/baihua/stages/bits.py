@@ -24,7 +24,7 @@ OUTPUT = ("figures",)
 
 
 class Config(Base):
-    """What to measure on."""
+    """The rows to measure, and their template."""
 
     template: TemplateName = "model"
     """Chat template: `model` for the model's own, or the name of one of ours."""

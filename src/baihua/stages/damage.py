@@ -19,7 +19,7 @@ OUTPUT = ("figures",)
 
 
 class Config(Base):
-    """How much to measure."""
+    """The levels to measure, and how many texts, replies and tokens."""
 
     levels: list[str] | None = None
     """Levels to compare with f16 (else bf16, else f32), as in the names of their files; all by default."""

@@ -23,7 +23,7 @@ OUTPUT = ("model",)
 
 
 class Config(Base):
-    """How the merged model is written and checked. `adapter_2` is merged into the result of `adapter`, and so on."""
+    """Writing and checking of the merged model. `adapter_2` is merged into the result of `adapter`, and so on."""
 
     num_texts: int = Field(default=50, ge=1)
     """Conversations of `data`, from the first, on which each merged model is compared with its base and adapter."""

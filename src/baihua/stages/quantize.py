@@ -13,15 +13,12 @@ from baihua.modelfiles.folder import find_source
 from baihua.train.plan.machines import TrainingMachine, known_shape
 
 VERSION = 2
-INPUTS = {
-    "model": Input(("model", "gguf")),
-    "data": Input(("conversations", "documents"), is_required=False),
-}
+INPUTS = {"model": Input(("model", "gguf")), "data": Input(("conversations", "documents"), is_required=False)}
 OUTPUT = ("gguf",)
 
 
 class Config(Base):
-    """Which levels to write."""
+    """The levels to write, and how f16 is checked."""
 
     levels: list[str] = Field(default=["f16", "q8_0"], min_length=1)
     """GGUF levels: f32, f16, bf16, q8_0, q6_k, q5_k_m, q5_0, q4_k_m, q4_k_s, q4_0, iq4_xs, iq4_nl, q3_k_m, q2_k; f16
@@ -46,10 +43,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]
         source, data, out / "imatrix.gguf", levels=config.levels, num_tokens=config.importance_tokens
     )
     levels = export.write_levels(
-        *(source, out, config.levels),
-        importance=matrix,
-        is_forced=config.requantize,
-        num_threads=config.num_threads,
+        source, out, config.levels, importance=matrix, is_forced=config.requantize, num_threads=config.num_threads
     )
     figures = {"num_importance_matrices": len(matrix)} if matrix else {}
     if source.is_dir():

@@ -1,1 +1,1 @@
-"""What a quantization level costs, measured through llama.cpp."""
+"""The cost of quantization levels, measured through llama.cpp."""
