@@ -256,7 +256,7 @@ def test_check_prints_a_stage_whose_disk_alone_is_known(tmp_path: Path, capsys: 
         text = run_here(capsys, *words).out
     finally:
         fakes.take_back(folder)
-    assert "  disk    2.0 GB\n  assumed q8_0: runs in 3 GB" in text
+    assert "  disk    2.00 GB\n  assumed q8_0: runs in 3 GB" in text
     assert "memory" not in text
 
 
