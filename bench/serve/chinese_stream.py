@@ -6,8 +6,8 @@ Starts `baihua serve` and asks one thing at a time, each twice with one seed: as
 force characters that most models would not write: CJK extensions B and G, emoji joined from several, skin tones,
 variation selectors, full-width marks. Which of its request's characters comes next is the model's choice, so that seeds
 matter; every twentieth question is asked once more with another seed to show it. About half of the answers are cut by
-`max_tokens`, often within a character. Requests with a seed read their prompt anew (`cache_prompt` is false in
-`backends/llama_cpp.py`), so nothing is left of the one before.
+`max_tokens`, often within a character. Requests with a seed read their whole prompt again (`cache_prompt` is false in
+`backends/llama_cpp/server.py`), so nothing is left of the one before.
 
 Must hold, else the exit status is 1: stream and whole answer are equal, with the same finish reason and usage; the
 bytes of each event are UTF-8 by themselves and JSON without halves of characters; U+FFFD is nowhere; the text is made

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import openai
 from openai.types.chat import ChatCompletionChunk
 
-from baihua.chat.types import FinishReason, Message, Piece, Sampling, Usage
+from baihua.chat.types import Message, Piece, Sampling, Usage
 from baihua.core.errors import BaihuaError, InputError, RunError, TooLongError
 from baihua.core.log import logger
 
@@ -48,7 +48,14 @@ class HttpChat:
                 if text := chunk.choices[0].delta.content:
                     num_chars += len(text)
                     yield Piece(text)
-        yield Piece("", self._checked(finish_reason, num_chars), usage)
+        if finish_reason not in ("stop", "length"):
+            raise RunError(
+                f"the answer ended after {num_chars:,} characters with finish reason {finish_reason!r}, "
+                "expected stop or length",
+                where=f"{self._url}, model {self.name!r}",
+                fix="try again; if it happens every time, see the server's log",
+            )
+        yield Piece("", finish_reason, usage)
 
     def close(self) -> None:
         """Close the connections."""
@@ -82,15 +89,6 @@ class HttpChat:
                 self._knows_extras = False
                 logger.info("%s supports neither top_k nor repeat_penalty; requests go without them", self._url)
         return create({})
-
-    def _checked(self, reason: str | None, num_chars: int) -> FinishReason:
-        if reason == "stop" or reason == "length":
-            return reason
-        raise RunError(
-            f"the answer ended after {num_chars:,} characters with finish reason {reason!r}, expected stop or length",
-            where=f"{self._url}, model {self.name!r}",
-            fix="try again; if it happens every time, see the server's log",
-        )
 
 
 def open_chat(url: str, *, model: str | None = None, api_key: str | None = None) -> HttpChat:
