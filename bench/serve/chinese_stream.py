@@ -1,17 +1,16 @@
-"""Do emoji and rare characters arrive whole, however their bytes fall on tokens?
+"""Streaming of emoji and rare characters whose bytes are split between tokens.
 
 Usage: python bench/serve/chinese_stream.py MODEL.gguf [--num 500] [--seed 0] [--threads 1]
 
-Starts `baihua serve` and asks one thing at a time, each twice with one seed: as a stream and in one piece. Grammars
-force characters that most models would not write: CJK extensions B and G, emoji joined from several, skin tones,
-variation selectors, full-width marks. Which of its request's characters comes next is the model's choice, so that seeds
-matter; every twentieth question is asked once more with another seed to show it. About half of the answers are cut by
-`max_tokens`, often within a character. Requests with a seed read their whole prompt again (`cache_prompt` is false in
-`backends/llama_cpp/server.py`), so nothing is left of the one before.
+Starts `baihua serve` and sends one request at a time, each twice with the same seed: streamed and whole. Grammars
+force characters that most models would not generate: CJK extensions B and G, joined emoji, skin tones, variation
+selectors, full-width punctuation. The model chooses among the request's characters, so seeds matter; every twentieth
+request is repeated with another seed to prove it. About half of the answers are cut off by `max_tokens`, often within a
+character. Requests with a seed do not use the prompt cache, so no state is left from the previous one.
 
-Must hold, else the exit status is 1: stream and whole answer are equal, with the same finish reason and usage; the
-bytes of each event are UTF-8 by themselves and JSON without halves of characters; U+FFFD is nowhere; the text is made
-of the alphabet alone; another seed changes some answers.
+Required, otherwise the exit status is 1: streamed and whole answers are equal, with the same finish reason and usage;
+each event is valid UTF-8 and JSON without lone surrogates; there is no U+FFFD; the text consists of the alphabet;
+another seed changes some answers.
 """
 
 import argparse
@@ -45,13 +44,13 @@ RARE = "extension B and later"
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A request, and what its answer may be made of."""
+    """A request, and the characters allowed in its answer."""
 
     units: list[str]
     body: dict[str, Any]
 
     def admits(self, text: str, *, is_cut: bool) -> bool:
-        """Whether a text is units alone; a cut one may end within a unit."""
+        """Whether a text consists of units; one that was cut off may end within a unit."""
         units = sorted(self.units, key=len, reverse=True)
         begun = {unit[:end] for unit in units for end in range(1, len(unit))} if is_cut else set()
         either = "|".join(map(re.escape, units))
@@ -61,7 +60,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer, however it came."""
+    """An answer, streamed or not."""
 
     text: str
     finish_reason: str
@@ -104,23 +103,23 @@ def main() -> int:
 
 
 def make_case(rng: random.Random, *, seed: int) -> Case:
-    """A request with an alphabet of its own; each answer has something of an extension, unless it is cut before."""
+    """A request with its own alphabet; each answer has a character of an extension, unless it is cut off before."""
     rare = sorted(rng.sample(ALPHABETS[RARE], 3))
     joined = sorted(rng.sample(ALPHABETS["joined"], 1))
     pool = [unit for name, units in ALPHABETS.items() if name != RARE for unit in units]
     units = sorted({*rng.sample(pool, rng.randint(3, 12)), *joined})
     either = " | ".join(json.dumps(one, ensure_ascii=False) for one in units)
-    # In GBNF llama.cpp would let overlong forms pass (F0 84 BD A0 for 你), which no decoder takes for a character.
+    # GBNF in llama.cpp would allow overlong forms (F0 84 BD A0 for 你), which are invalid UTF-8.
     grammar = f"%llguidance {{}}\nstart: rare unit{{1,3}} rare unit{{0,2}}\nrare: /[{''.join(rare)}]/\nunit: {either}"
     max_tokens = rng.choice([rng.randint(3, 30), 300])
     question = rng.choice(["写几个字", "Draw something.", "来点表情", "接着写"])
-    # Hot, and over the whole vocabulary: the model's own habits would always choose the same character.
+    # A high temperature over the whole vocabulary; otherwise the model would always choose the same character.
     body = ask(question, grammar=grammar, max_tokens=max_tokens, seed=seed, temperature=1.5, top_k=0, top_p=1.0)
     return Case([*rare, *units], body)
 
 
 def compare(client: httpx.Client, case: Case, counts: collections.Counter[str]) -> Iterator[str]:
-    """Ask both ways; whatever is wrong."""
+    """Request both ways; yield what is wrong."""
     parts: list[str] = []
     try:
         streamed = ask_streamed(client, case.body, parts)
@@ -147,7 +146,7 @@ def compare(client: httpx.Client, case: Case, counts: collections.Counter[str]) 
 
 
 def ask_whole(client: httpx.Client, body: dict[str, Any]) -> Reply:
-    """The answer in one piece."""
+    """The answer without streaming."""
     answer = client.post(CHAT, json=body)
     answer.raise_for_status()
     found = json.loads(answer.content.decode("utf-8"))
@@ -157,7 +156,7 @@ def ask_whole(client: httpx.Client, body: dict[str, Any]) -> Reply:
 
 
 def ask_streamed(client: httpx.Client, body: dict[str, Any], parts: list[str]) -> Reply:
-    """The answer as a stream, each text added to `parts`; a ValueError where an event is no text by itself."""
+    """The streamed answer, each text added to `parts`; a ValueError if an event is not valid by itself."""
     more = {"stream": True, "stream_options": {"include_usage": True}}
     with client.stream("POST", CHAT, json=body | more) as answer:
         data = answer.read()
@@ -179,7 +178,7 @@ def ask_streamed(client: httpx.Client, body: dict[str, Any], parts: list[str]) -
 
 
 def read_event(raw: bytes) -> dict[str, Any]:
-    """One event, whose bytes are UTF-8 by themselves; a comment is empty."""
+    """One event, which must be valid UTF-8; a comment is empty."""
     text = raw.decode("utf-8")
     if text.startswith(":"):
         return {}

@@ -1,10 +1,10 @@
-"""Does any request make the server fail? Thousands of requests, made from good ones by spoiling them.
+"""Fuzzing of the server with thousands of mutated and malformed requests.
 
 Usage: python bench/serve/fuzz.py MODEL [--cases 5000] [--seed 0] [--engine transformers]
 
-Starts `baihua serve` on the loopback, and asks it. What may come back: 200, or an error of 400, 401, 404, 405, 413,
-415 or 431 in OpenAI's form, or 429 and 503 of the queue; on bytes that are no HTTP the server may close. Anything else
-is printed, and the exit status is 1. At the end the server must still answer a good request.
+Allowed responses are 200, the errors 400, 401, 404, 405, 413, 415 and 431 in OpenAI's form, and 429 and 503 from the
+queue; after bytes that are not HTTP the server may close the connection. Anything else is printed, and the exit status
+is 1. At the end the server must still answer a valid request.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import httpx
 from odd_requests import odd_request
 from server import serving
 
-# 100 is what comes first where a client waits for leave to send its body.
+# 100 comes first if a client waits for permission to send its body.
 ALLOWED = {100, 200, 400, 401, 404, 405, 413, 415, 429, 431, 503}
 QUEUE = {"queue_full", "queue_timeout", "stopping", "timeout"}
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}}
@@ -117,7 +117,7 @@ HEADERS: list[dict[str, str]] = [
 
 
 def main() -> int:
-    """Start the server, ask, and report."""
+    """Start the server, send requests and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("--cases", type=int, default=5000)
@@ -139,7 +139,7 @@ def main() -> int:
 
 
 def is_answering(url: str) -> bool:
-    """Whether a good request is answered."""
+    """Whether a valid request is answered."""
     path, body = GOOD[0]
     try:
         return httpx.post(url + path, json=body, timeout=60).status_code == 200
@@ -148,7 +148,7 @@ def is_answering(url: str) -> bool:
 
 
 def ask_all(url: str, *, num_cases: int, rng: random.Random) -> tuple[collections.Counter[str], list[str]]:
-    """Ask; how often each status came, and whatever should not have come."""
+    """Send requests; counts by status, and a line for each response that is not allowed."""
     counts: collections.Counter[str] = collections.Counter()
     wrong: list[str] = []
     with httpx.Client(base_url=url, timeout=60) as client:
@@ -169,7 +169,7 @@ def ask_all(url: str, *, num_cases: int, rng: random.Random) -> tuple[collection
 
 
 def send(client: httpx.Client, request: httpx.Request) -> tuple[str, str | None]:
-    """The status, and what is wrong with the answer."""
+    """The status, and what is wrong with the response."""
     try:
         answer = client.send(request)
     except httpx.TransportError as error:
@@ -178,7 +178,7 @@ def send(client: httpx.Client, request: httpx.Request) -> tuple[str, str | None]
 
 
 def send_raw(url: str, data: bytes) -> tuple[str, str | None]:
-    """The same for bytes that need not be HTTP."""
+    """The same for arbitrary bytes."""
     host, _, port = url.removeprefix("http://").partition(":")
     answer = b""
     with socket.create_connection((host, int(port)), timeout=30) as connection:
@@ -188,7 +188,7 @@ def send_raw(url: str, data: bytes) -> tuple[str, str | None]:
             while part := connection.recv(65536):
                 answer += part
         except (ConnectionError, TimeoutError) as error:
-            # Closed while we were still writing: fine, where there is an answer or the bytes were no HTTP.
+            # Closed while still writing: allowed after a response, or if the bytes were not HTTP.
             answer = answer or type(error).__name__.encode()
     if not answer.startswith(b"HTTP/1.1 "):
         return "closed", "no answer in 30 s" if answer == b"TimeoutError" else None
@@ -198,7 +198,7 @@ def send_raw(url: str, data: bytes) -> tuple[str, str | None]:
 
 
 def judge(answer: httpx.Response) -> str | None:
-    """What is wrong with an answer."""
+    """What is wrong with a response."""
     if answer.status_code not in ALLOWED:
         return f"status {answer.status_code}: {answer.text[:200]}"
     kind = answer.headers.get("content-type", "")
@@ -207,20 +207,20 @@ def judge(answer: httpx.Response) -> str | None:
         if not error.get("message"):
             return f"no message in {answer.text[:200]}"
         if answer.status_code == 503 and error.get("code") not in QUEUE:
-            return f"503 that is not the queue's: {answer.text[:200]}"
+            return f"503 that is not from the queue: {answer.text[:200]}"
     if "Traceback" in answer.text or "/src/baihua" in answer.text:
-        return f"tells of itself: {answer.text[:200]}"
+        return f"reveals internals: {answer.text[:200]}"
     return None
 
 
 def odd_body(client: httpx.Client, rng: random.Random) -> httpx.Request:
-    """A request that is odd but may be allowed."""
+    """An unusual but valid request."""
     path, body = odd_request(rng)
     return client.build_request("POST", path, json=body)
 
 
 def spoiled_body(client: httpx.Client, rng: random.Random) -> httpx.Request:
-    """A good request with one to three changes somewhere in it."""
+    """A valid request with one to three mutations."""
     path, body = rng.choice(GOOD)
     spoiled: Any = json.loads(json.dumps(body))
     for _ in range(rng.choice([1, 1, 2, 3])):
@@ -230,7 +230,7 @@ def spoiled_body(client: httpx.Client, rng: random.Random) -> httpx.Request:
 
 
 def spoil(value: Any, rng: random.Random) -> Any:
-    """Another value in one place, or one place less, or one more."""
+    """Change, remove or add one value."""
     if isinstance(value, dict) and value and rng.random() < 0.85:
         name = rng.choice(sorted(value))
         action = rng.random()

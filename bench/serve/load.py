@@ -1,21 +1,20 @@
-"""Does the server stay fair, clear and whole under load?
+"""Fairness, queueing and cleanup of the server under load.
 
 Usage: python bench/serve/load.py MODEL.gguf [--part streams|overload|vanish|all] [--slots 8]
            [--threads 1] [--seconds 60] [--clients 32] [--requests 500] [--bursts 3] [--leavers 200] [--wave 20]
 
-streams: 32 clients, each asking again and again for a minute. A grammar admits each one's own marker alone, so that a
-text that went astray is seen. Must hold: no errors, nothing mixed up, the slowest client has at least half as many
+streams: 32 clients that send requests for a minute. A grammar allows each client only its own marker, which reveals
+text sent to the wrong client. Required: no errors, no mixed-up text, and the slowest client has at least half as many
 answers as the fastest.
 
-overload: 500 requests at once, several times, against a queue of 16. Must hold: each is answered completely, or with
-429 or 503 and `Retry-After`; never more are let in than slots and queue hold; the last burst leaves at most 16 MiB more
-memory in use than the one before; afterwards the server answers and its log is empty. The requests are of 16 different
-kinds, because llama.cpp keeps conversations that left their slot, up to 1 GiB: each kind once, so that what grows on is
-no cache.
+overload: bursts of 500 simultaneous requests against a queue of 16. Required: each is answered completely, or with 429
+or 503 and `Retry-After`; never more are admitted than slots and queue hold; the last burst leaves at most 16 MiB more
+memory in use than the one before; afterwards the server responds and its log is empty. The requests are of 16 kinds,
+each sent once beforehand, because llama.cpp caches prompts up to 1 GiB, and that cache must not count as growth.
 
-vanish: 200 clients whose connections break off after the first text, every fifth of them while it still waits, in waves
-of 20. Must hold: at most one second after a wave's last client has left, /metrics tells of no running and no waiting
-requests; in the end no file of the server's process stays open.
+vanish: 200 clients that disconnect after the first text, every fifth while still queued, in waves of 20. Required: at
+most one second after the last client of a wave has left, /metrics reports no running and no waiting requests; in the
+end the server has no more open files than before.
 """
 
 import argparse
@@ -43,7 +42,7 @@ EVERYBODY = httpx.Limits(max_connections=None, max_keepalive_connections=0)
 
 @dataclass(slots=True)
 class Report:
-    """Figures of one part, and what should not have been."""
+    """Figures of one part, and unmet requirements."""
 
     wrong: list[str] = field(default_factory=list)
 
@@ -52,18 +51,18 @@ class Report:
         print(f"{name:<44}{value}", flush=True)
 
     def must(self, is_met: bool, text: str) -> None:
-        """Note what is not as it must be."""
+        """Record an unmet requirement."""
         if not is_met:
             self.wrong.append(text)
 
 
 def main() -> int:
-    """Run the parts, each against a server of its own."""
+    """Run the parts, each against a new server."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("--part", choices=[*PARTS, "all"], default="all")
     parser.add_argument("--slots", type=int, default=8)
-    # llama.cpp's threads wait for each other busily: the other cores are left to the front and to the clients.
+    # llama.cpp's threads busy-wait; the other cores are for the front and the clients.
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--clients", type=int, default=32)
@@ -80,25 +79,25 @@ def main() -> int:
 
 
 def run_part(name: str, arguments: argparse.Namespace) -> int:
-    """One part; how much was wrong."""
+    """Run one part; the number of unmet requirements."""
     part, max_waiting = PARTS[name]
     words = ["--slots", str(arguments.slots), "--threads", str(arguments.threads), "--context", "1024"]
     report = Report()
     with serving(f"m={arguments.model}", *words, "--max-waiting", str(max_waiting)) as server:
         asyncio.run(part(server, arguments, report))
-        report.must(server.is_alive(), "the server does not answer afterwards")
+        report.must(server.is_alive(), "the server does not respond afterwards")
         report.must(not server.complaints(), f"the server's log: {server.complaints()[-5:]}")
     print(*[f"wrong: {one}" for one in report.wrong[:20]], f"{len(report.wrong)} wrong", sep="\n", flush=True)
     return len(report.wrong)
 
 
 def opened(server: Server) -> httpx.AsyncClient:
-    """A client with as many connections as it likes."""
+    """A client with unlimited connections."""
     return httpx.AsyncClient(base_url=server.url, timeout=300, limits=EVERYBODY)
 
 
 async def run_streams(server: Server, arguments: argparse.Namespace, report: Report) -> None:
-    """Many clients that ask again and again."""
+    """Many clients that send one request after another."""
     end = time.monotonic() + arguments.seconds
     async with opened(server) as client:
         done = await asyncio.gather(*[keep_asking(client, number, end, report) for number in range(arguments.clients)])
@@ -111,7 +110,7 @@ async def run_streams(server: Server, arguments: argparse.Namespace, report: Rep
 
 
 async def keep_asking(client: httpx.AsyncClient, number: int, end: float, report: Report) -> int:
-    """Ask for streams until the time is over; how many came."""
+    """Request streams until the time is over; the number received."""
     marker = f"编号-{number:04d};"
     rng = random.Random(number)
     num_done = 0
@@ -150,7 +149,7 @@ async def run_overload(server: Server, arguments: argparse.Namespace, report: Re
 
 
 async def burst(server: Server, client: httpx.AsyncClient, arguments: argparse.Namespace, report: Report) -> float:
-    """Requests at once; by how much memory grew, in MiB."""
+    """Simultaneous requests; the growth of memory in MiB."""
     before, peaks = server.rss_mib(), collections.Counter[str]()
     started = time.monotonic()
     watching = asyncio.create_task(watch(server, client, peaks))
@@ -168,11 +167,11 @@ async def burst(server: Server, client: httpx.AsyncClient, arguments: argparse.N
         "  memory before, peak, after, growth MiB", f"{before:.0f} {peaks['rss']} {after:.0f} {after - before:+.1f}"
     )
     room = arguments.slots + MAX_WAITING
-    report.show("  most that were let in, room", f"{peaks['let in']} {room}")
-    report.must(peaks["let in"] <= room, f"{peaks['let in']} were let in, there is room for {room}")
+    report.show("  peak admitted, room", f"{peaks['admitted']} {room}")
+    report.must(peaks["admitted"] <= room, f"{peaks['admitted']} were admitted, with room for {room}")
     for outcome, num in outcomes.items():
         report.must(outcome in CLEAN, f"{num} x {outcome}")
-    report.must(outcomes["200 complete"] > 0, "nobody got an answer")
+    report.must(outcomes["200 complete"] > 0, "no request was answered")
     return after - before
 
 
@@ -180,7 +179,7 @@ CLEAN = ("200 complete", "429 with Retry-After", "503 with Retry-After")
 
 
 async def ask_once(client: httpx.AsyncClient, number: int) -> str:
-    """Ask, every second time for a stream; what came, in words."""
+    """Send a request, every second one streamed; a description of the response."""
     marker = f"第{number % NUM_KINDS:04d}号。"
     body = ask("在吗？", grammar=marker_grammar(marker, num_least=4), max_tokens=24, temperature=0)
     try:
@@ -197,27 +196,27 @@ async def ask_once(client: httpx.AsyncClient, number: int) -> str:
 
 
 def judge(status: int, text: str, marker: str) -> str:
-    """What an answer is."""
+    """Describe an answer."""
     return f"{status} complete" if is_repeated(text, marker) else f"{status} with {text!r} instead of {marker!r}"
 
 
 async def watch(server: Server, client: httpx.AsyncClient, peaks: collections.Counter[str]) -> None:
-    """Note the most memory and the most who ran or waited, until cancelled."""
+    """Record peak memory and peak running and waiting requests, until cancelled."""
     while True:
         peaks["rss"] = max(peaks["rss"], round(server.rss_mib()))
-        peaks["let in"] = max(peaks["let in"], sum((await read_gauges(client)).values()))
+        peaks["admitted"] = max(peaks["admitted"], sum((await read_gauges(client)).values()))
         await asyncio.sleep(0.05)
 
 
 async def read_gauges(client: httpx.AsyncClient) -> dict[str, int]:
-    """How many answers are being written, and how many requests wait."""
+    """Running answers and waiting requests."""
     text = (await client.get("/metrics")).text
     rows = [line.split() for line in text.splitlines() if line.startswith(("baihua_running{", "baihua_waiting{"))]
     return {name.partition("{")[0].removeprefix("baihua_"): int(float(value)) for name, value in rows}
 
 
 async def run_vanish(server: Server, arguments: argparse.Namespace, report: Report) -> None:
-    """Waves of clients that leave."""
+    """Waves of clients that disconnect."""
     async with opened(server) as client:
         await asyncio.gather(*[ask_once(client, number) for number in range(arguments.slots)])
         num_files = server.process.num_fds()
@@ -229,7 +228,7 @@ async def run_vanish(server: Server, arguments: argparse.Namespace, report: Repo
         outcome = await ask_once(client, 1)
         report.must(outcome == "200 complete", f"afterwards an answer is {outcome}")
         report.show("a new answer of 24 tokens afterwards, s", f"{time.monotonic() - started:.2f}")
-    # uvicorn closes the last connections at its next look at them.
+    # uvicorn closes the last connections at its next tick.
     await asyncio.sleep(1)
     report.show("clients, waves", f"{arguments.leavers}, {len(waits)}")
     report.show("seconds from a wave's last drop to free", " ".join(f"{wait:.3f}" for wait in waits))
@@ -240,7 +239,7 @@ async def run_vanish(server: Server, arguments: argparse.Namespace, report: Repo
 
 
 async def vanish(client: httpx.AsyncClient, num_clients: int, report: Report) -> float:
-    """One wave; seconds from its last drop until nothing runs or waits."""
+    """One wave; seconds from its last disconnect until nothing runs or waits."""
     leaving = [asyncio.create_task(leave(client, number)) for number in range(num_clients)]
     busiest = 0
     while not all(one.done() for one in leaving):
@@ -248,7 +247,7 @@ async def vanish(client: httpx.AsyncClient, num_clients: int, report: Report) ->
         busiest = max(busiest, gauges["running"])
         await asyncio.sleep(0.02)
     dropped = max([await one for one in leaving])
-    report.must(busiest > 0, "nothing was seen running, so nothing was proved")
+    report.must(busiest > 0, "no request was seen running, so nothing was proved")
     while sum((await read_gauges(client)).values()):
         if time.monotonic() > dropped + 60:
             return 60.0
@@ -257,7 +256,7 @@ async def vanish(client: httpx.AsyncClient, num_clients: int, report: Report) ->
 
 
 async def leave(client: httpx.AsyncClient, number: int) -> float:
-    """Ask for a long answer, and break off after the first text, or at once; when that was."""
+    """Request a long answer and disconnect after the first text or a short time; the time of that."""
     body = ask("数数", grammar=marker_grammar(f"{number}、", num_least=500), max_tokens=900, stream=True)
     patience = 0.2 if number % 5 == 4 else 300
     with suppress(TimeoutError):

@@ -1,4 +1,4 @@
-"""Requests that are odd but allowed: what gets past validation and reaches renderer, tokenizer and engine."""
+"""Unusual but valid requests, which pass validation and reach renderer, tokenizer and engine."""
 
 import json
 import random
@@ -91,7 +91,7 @@ NUMBERS: dict[str, list[float]] = {
 
 
 def odd_request(rng: random.Random) -> tuple[str, dict[str, Any]]:
-    """A path and a body."""
+    """The path and body of a random request."""
     body: dict[str, Any] = {"model": "m", "max_tokens": 2, "stream": rng.random() < 0.4}
     body |= {name: rng.choice(NUMBERS[name]) for name in rng.sample(sorted(NUMBERS), rng.randint(0, 4))}
     if "top_logprobs" in body:

@@ -1,12 +1,12 @@
-"""What does our front cost? `baihua serve` beside llama.cpp's own HTTP server, in one run and in turn.
+"""Overhead of `baihua serve` compared with llama.cpp's own HTTP server, in alternating rounds of one run.
 
 Usage: python bench/serve/overhead.py MODEL.gguf [--rounds 7] [--tokens 128] [--streams 1 4]
        [--threads N] [--prompt-tokens 48]
 
-Both servers open the same file with the same slots and threads, and write greedy answers to the same prompts of token
-ids over streaming HTTP, one at a time and several at once; the prompt is read anew each time, as ours does for answers
-that must repeat. Printed are medians over the rounds of tokens a second and of the time to the first text, and the
-median of the ratios and differences within a round.
+Both servers load the same file with the same slots and threads, and stream greedy answers to the same prompts of token
+ids, one at a time and several at once. The prompt cache is off, as in our server for answers that must repeat. Printed
+are medians over the rounds of tokens per second and time to first text, and the median of the ratios and differences
+within each round.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def main() -> int:
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--prompt-tokens", type=int, default=48, help="few show the time to the first text best")
+    parser.add_argument("--prompt-tokens", type=int, default=48, help="few show the time to first text best")
     arguments = parser.parse_args()
     words = ("--slots", str(SLOTS), "--context", str(CONTEXT), "--threads", str(arguments.threads))
     with serving(f"m={arguments.model}", *words) as server:
@@ -60,7 +60,7 @@ def open_bare(model: Path, num_threads: int) -> "xllamacpp.Server":  # pyright: 
 
 
 def compare(ours: str, theirs: str, num_streams: int, arguments: argparse.Namespace) -> None:
-    """Rounds of both in turn, each first in every second round."""
+    """Alternate rounds of both; each goes first in every second round."""
     found: dict[str, list[tuple[float, float]]] = {ours: [], theirs: []}
     prompt = {"prompt": IDS[: arguments.prompt_tokens]}
     more = {ours: prompt, theirs: prompt | {"cache_prompt": False, "min_p": 0.0}}
@@ -83,7 +83,7 @@ def compare(ours: str, theirs: str, num_streams: int, arguments: argparse.Namesp
 
 
 def measure(url: str, num_streams: int, num_tokens: int, *, more: dict[str, Any]) -> tuple[float, float]:
-    """Tokens a second of all streams together, and the median time to the first text, in seconds."""
+    """Tokens per second of all streams together, and the median time to first text in seconds."""
     barrier = threading.Barrier(num_streams)
     with ThreadPoolExecutor(num_streams) as pool:
         done = list(pool.map(lambda _: ask(url, num_tokens, barrier, more), range(num_streams)))
@@ -93,7 +93,7 @@ def measure(url: str, num_streams: int, num_tokens: int, *, more: dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Moments of an answer, in seconds, and its length."""
+    """Times of an answer, in seconds, and its length."""
 
     begin: float
     first: float
@@ -102,7 +102,7 @@ class Done:
 
 
 def ask(url: str, num_tokens: int, barrier: threading.Barrier, more: dict[str, Any]) -> Done:
-    """Ask for an answer, and watch it come."""
+    """Request an answer and time its stream."""
     body = {"model": "m", "max_tokens": num_tokens, "temperature": 0, "stream": True}
     body |= {"stream_options": {"include_usage": True}} | more
     first, num_written = 0.0, 0

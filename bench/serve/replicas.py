@@ -1,11 +1,11 @@
-"""What does the death of a replica cost? Two on Ray Serve under load, one killed with `kill -9`.
+"""Recovery from the death of a replica: two on Ray Serve under load, one killed with `kill -9`.
 
 Usage: python bench/serve/replicas.py MODEL.gguf [--replicas 2] [--clients 8] [--seconds 60]
 
-Clients ask for streams one after another. At a third of the time one replica's process is killed. Printed are pieces a
-second before the kill and after it, second by second; how each request ended; and how long it took until the rate was
-back, over five seconds, at 0.9 of what it was before. It must be back within 30 s, and each request must end with an
-answer or with an error event.
+Clients request streams one after another. After a third of the time one replica's process is killed. Printed are pieces
+per second before the kill and for each second after it, how each request ended, and the time until the rate over five
+seconds is back at 0.9 of the rate before. That must be within 30 s, and each request must end with an answer or an
+error event.
 """
 
 import argparse
@@ -29,14 +29,14 @@ MAX_RECOVERY_SECONDS, WINDOW, SHARE = 30, 5, 0.9
 
 @dataclass
 class Seen:
-    """What the clients saw."""
+    """What the clients observed."""
 
     ends: Counter[str] = field(default_factory=Counter[str])
     tokens: list[float] = field(default_factory=list[float])
     """When each piece of text arrived."""
 
     def rate(self, begin: float, end: float) -> float:
-        """Pieces a second."""
+        """Pieces per second."""
         return sum(begin <= when < end for when in self.tokens) / (end - begin)
 
 
@@ -54,7 +54,7 @@ def main() -> int:
 
 
 def kill_one(front: int, url: str, arguments: argparse.Namespace) -> int:
-    """Load, a kill, and what became of it; 1 where it is not as it must be."""
+    """Load, a kill, and the report; 1 if a requirement is not met."""
     seen, is_over = Seen(), threading.Event()
     with ThreadPoolExecutor(arguments.clients) as threads:
         clients = [threads.submit(ask_until, is_over, url, seen) for _ in range(arguments.clients)]
@@ -79,7 +79,7 @@ def kill_one(front: int, url: str, arguments: argparse.Namespace) -> int:
 
 
 def ask_until(is_over: threading.Event, url: str, seen: Seen) -> None:
-    """Ask for one stream after another."""
+    """Request one stream after another."""
     with httpx.Client(timeout=120) as client:
         while not is_over.is_set():
             try:

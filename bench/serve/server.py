@@ -1,4 +1,4 @@
-"""A `baihua serve` in a process of its own, for as long as a bench measures it."""
+"""A `baihua serve` process for the duration of a benchmark."""
 
 import json
 import re
@@ -20,31 +20,31 @@ CHAT = "/v1/chat/completions"
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that runs, its address, and the file to which it writes what it has to say."""
+    """A running server: its address, process and log."""
 
     url: str
     process: psutil.Popen
     log: Path
 
     def is_alive(self) -> bool:
-        """Whether its process runs and answers."""
+        """Whether its process runs and responds."""
         if self.process.poll() is not None:
             return False
         return httpx.get(f"{self.url}/health", timeout=30).status_code == 200
 
     def rss_mib(self) -> float:
-        """Memory that it holds."""
+        """Resident memory of the process."""
         return self.process.memory_info().rss / 2**20
 
     def complaints(self) -> list[str]:
-        """Lines of its log after the address, which should be none."""
+        """Log lines after the startup message; there should be none."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         return [line for line in lines if not re.match(r"chat page|API|models|open to", line)]
 
 
 @contextmanager
 def serving(*words: str) -> Iterator[Server]:
-    """Start `baihua serve` on a free port with these arguments, wait until it answers, and stop it at the end."""
+    """Start `baihua serve` on a free port with these arguments, wait until it responds, and stop it at the end."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
         with log.open("wb") as stream:
@@ -80,17 +80,17 @@ def ask(question: str, **more: Any) -> dict[str, Any]:
 
 
 def marker_grammar(marker: str, *, num_least: int = 1) -> str:
-    """A grammar that admits one marker alone, again and again; long answers end at their number of tokens."""
+    """A grammar that only allows repetitions of one marker; long answers end at their token limit."""
     return f"root ::= {json.dumps(marker, ensure_ascii=False)}{{{num_least},}}"
 
 
 def is_repeated(text: str, marker: str) -> bool:
-    """Whether a text is this marker over and over; it may end within one."""
+    """Whether a text consists of repetitions of a marker; the last may be incomplete."""
     return bool(text) and (marker * (len(text) // len(marker) + 1)).startswith(text)
 
 
 async def read_events(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
-    """The events of a stream; a ValueError where it ends without [DONE] or tells of an error."""
+    """The events of a stream; a ValueError if it ends without [DONE] or contains an error."""
     async for line in response.aiter_lines():
         if line == "data: [DONE]":
             return

@@ -303,7 +303,7 @@ def run(chat: Chat, *lines: str) -> list[str]:
 def test_clear_forgets_the_turns_and_keeps_the_system_message(chat: Chat) -> None:
     assert run(chat, "你好", "/clear")[-1] == "cleared"
     assert run(chat, "/system 说中文", "你好", "/clear")[-1] == "cleared; the system message stays"
-    assert chat.session.messages == [Message("system", "说中文")]
+    assert chat.session.sent(0) == [Message("system", "说中文")]
 
 
 def test_system_sets_shows_and_removes_the_system_message(chat: Chat) -> None:
@@ -381,7 +381,7 @@ def test_save_says_where_or_why_not(chat: Chat, tmp_path: Path) -> None:
 def test_load_goes_on_where_save_stopped(chat: Chat) -> None:
     run(chat, "/system 说中文", "你好", "/save a.jsonl", "/clear", "/system -")
     assert run(chat, "/load a.jsonl")[-1] == "loaded 2 messages, with a system message"
-    assert chat.session.messages[0] == Message("system", "说中文")
+    assert chat.session.sent(0)[0] == Message("system", "说中文")
     assert texts(chat) == ["你好", ANSWERS["你好"]]
     assert "expects a file" in run(chat, "/load")[-1]
     assert "cannot read the file" in run(chat, "/load b.jsonl")[-1]

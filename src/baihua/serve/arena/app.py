@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Annotated, Any, Literal
 
@@ -65,12 +66,12 @@ def make_arena(battles: Battles, *, key: str | None) -> Starlette:
     return make_app([*api.routes(), *page_routes("arena.html")], key=key, lifespan=lifespan)
 
 
+@dataclass(frozen=True, slots=True)
 class ArenaApi:
     """The handlers of all calls."""
 
-    def __init__(self, battles: Battles, threads: ThreadPoolExecutor) -> None:
-        self._battles = battles
-        self._threads = threads
+    battles: Battles
+    threads: Executor
 
     def routes(self) -> list[Route]:
         """All calls by their paths."""
@@ -85,34 +86,34 @@ class ArenaApi:
 
     async def state(self, request: Request) -> Response:
         """Numbers of models and votes, and the progress through the question set."""
-        known, following = self._battles.questions, self._battles.next_question
+        known, following = self.battles.questions, self.battles.next_question
         shown = {"id": following.id, "category": following.category, "text": following.text} if following else None
-        questions = {"num": len(known), "next": shown, "num_done": len(self._battles.done)} if known else None
-        numbers = {"num_models": len(self._battles.models), "num_votes": len(self._battles.votes.rows)}
+        questions = {"num": len(known), "next": shown, "num_done": len(self.battles.done)} if known else None
+        numbers = {"num_models": len(self.battles.models), "num_votes": len(self.battles.votes.rows)}
         return JSONResponse(numbers | {"questions": questions})
 
     async def table(self, request: Request) -> Response:
         """Ratings from all votes in the file."""
-        found = await run_in_threadpool(make_table, list(self._battles.votes.rows), list(self._battles.models))
+        found = await run_in_threadpool(make_table, list(self.battles.votes.rows), list(self.battles.models))
         return JSONResponse(found)
 
     async def begin(self, request: Request) -> Response:
         """Begin a battle."""
         wanted = await read_model(request, BeginRequest)
-        return JSONResponse({"battle": self._battles.begin(wanted.question_id).id})
+        return JSONResponse({"battle": self.battles.begin(wanted.question_id).id})
 
     async def ask(self, request: Request) -> Response:
         """Stream both answers, interleaved as they arrive."""
         wanted = await read_model(request, AskRequest)
-        battle = self._battles.find(request.path_params["id"])
-        self._battles.ask(battle, wanted.text)
+        battle = self.battles.find(request.path_params["id"])
+        self.battles.ask(battle, wanted.text)
         return EventStream(self._answer(battle))
 
     async def vote(self, request: Request) -> Response:
         """Record a vote and reveal the models."""
         wanted = await read_model(request, VoteRequest)
-        battle = self._battles.find(request.path_params["id"])
-        return JSONResponse(await run_in_threadpool(self._battles.vote, battle, wanted.vote))
+        battle = self.battles.find(request.path_params["id"])
+        return JSONResponse(await run_in_threadpool(self.battles.vote, battle, wanted.vote))
 
     async def health(self, request: Request) -> Response:
         """Report that the arena runs."""
@@ -141,7 +142,7 @@ class ArenaApi:
         side = battle.sides[name]
         started, text = perf_counter(), ""
         pieces = iterate_in_thread(
-            lambda: side.model.stream(list(side.turns), self._battles.sampling), threads=self._threads
+            lambda: side.model.stream(list(side.turns), self.battles.sampling), threads=self.threads
         )
         try:
             async with aclosing(pieces):

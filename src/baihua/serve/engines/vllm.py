@@ -33,19 +33,6 @@ STOP_SECONDS = 30
 SEE_OUTPUT = "see vLLM's own output above"
 
 
-def command(folder: Path, *, port: int, num_slots: int, num_ctx: int) -> list[str]:
-    """The command that starts vLLM's server; its key is passed in the environment, which process lists do not show."""
-    return [
-        *("vllm", "serve", str(folder), "--served-model-name", "model"),
-        *("--host", "127.0.0.1", "--port", str(port)),
-        *("--max-num-seqs", str(num_slots), "--max-model-len", str(num_ctx)),
-        # Sampling defaults are ours, not those of the folder's generation_config.json.
-        *("--generation-config", "vllm"),
-        # Prompts stay out of the log.
-        "--no-enable-log-requests",
-    ]
-
-
 class VllmEngine:
     """A client of vLLM's completion API, for a server that runs the model of a folder."""
 
@@ -63,12 +50,8 @@ class VllmEngine:
     def generate(self, ids: Sequence[int], sampling: Sampling, guidance: Guidance) -> Iterator[Piece]:
         """Yield the continuation of these tokens; closing the iterator disconnects, at which vLLM stops."""
         usage, finish_reason = Usage(len(ids), 0), None
-        request = _request(ids, sampling, guidance)
-        more = _vllm_fields(sampling, guidance) | {"stop_token_ids": self._end_ids}
-        with (
-            explained(str(self._client.base_url)),
-            self._client.completions.create(**request, extra_body=more) as chunks,
-        ):
+        request = _request(ids, sampling, guidance, end_ids=self._end_ids)
+        with explained(str(self._client.base_url)), self._client.completions.create(**request) as chunks:
             for chunk in chunks:
                 if chunk.usage:
                     usage = Usage(chunk.usage.prompt_tokens, chunk.usage.completion_tokens)
@@ -128,11 +111,19 @@ def open_engine(folder: Path, *, num_slots: int, num_ctx: int) -> VllmEngine:
         )
     port, key = free_port(), secrets.token_urlsafe(32)
     engine = VllmEngine(folder, make_client(f"http://127.0.0.1:{port}/v1", key), num_ctx=num_ctx, num_slots=num_slots)
-    engine.process = subprocess.Popen(
-        command(folder, port=port, num_slots=num_slots, num_ctx=num_ctx),
-        stdout=sys.stderr,
-        env=variables_for_child(VLLM_API_KEY=key, VLLM_NO_USAGE_STATS="1", VLLM_DO_NOT_TRACK="1", HF_HUB_OFFLINE="1"),
-    )
+    command = [
+        *("vllm", "serve", str(folder), "--served-model-name", "model"),
+        *("--host", "127.0.0.1", "--port", str(port)),
+        *("--max-num-seqs", str(num_slots), "--max-model-len", str(num_ctx)),
+        # Sampling defaults are ours, not those of the folder's generation_config.json.
+        *("--generation-config", "vllm"),
+        # Prompts stay out of the log.
+        "--no-enable-log-requests",
+    ]
+    # The key is passed in the environment, which process lists do not show.
+    switches = {"VLLM_NO_USAGE_STATS": "1", "VLLM_DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
+    environment = variables_for_child(VLLM_API_KEY=key, **switches)
+    engine.process = subprocess.Popen(command, stdout=sys.stderr, env=environment)
     try:
         engine.wait_until_ready()
     except (RunError, KeyboardInterrupt):
@@ -141,9 +132,13 @@ def open_engine(folder: Path, *, num_slots: int, num_ctx: int) -> VllmEngine:
     return engine
 
 
-def _request(ids: Sequence[int], sampling: Sampling, guidance: Guidance) -> dict[str, Any]:
-    """The fields of OpenAI's completion API."""
+def _request(ids: Sequence[int], sampling: Sampling, guidance: Guidance, *, end_ids: Sequence[int]) -> dict[str, Any]:
+    """The fields of OpenAI's completion API, and those that vLLM adds in `extra_body`."""
+    if guidance.grammar is not None:
+        raise InputError("the vLLM engine does not support grammars", fix="send a JSON schema, or serve a GGUF file")
     optional = {"seed": sampling.seed, "stop": list(sampling.stop) or None, "logprobs": guidance.num_top_logprobs}
+    added = {"top_k": sampling.top_k, "min_p": guidance.min_p, "repetition_penalty": sampling.repeat_penalty}
+    schema = {} if guidance.json_schema is None else {"structured_outputs": {"json": guidance.json_schema}}
     return {
         "model": "model",
         "prompt": list(ids),
@@ -154,17 +149,9 @@ def _request(ids: Sequence[int], sampling: Sampling, guidance: Guidance) -> dict
         "top_p": sampling.top_p,
         "presence_penalty": guidance.presence_penalty,
         "frequency_penalty": guidance.frequency_penalty,
+        "extra_body": {**added, **schema, "stop_token_ids": list(end_ids)},
         **{name: value for name, value in optional.items() if value is not None},
     }
-
-
-def _vllm_fields(sampling: Sampling, guidance: Guidance) -> dict[str, Any]:
-    """The fields that vLLM adds to OpenAI's API."""
-    if guidance.grammar is not None:
-        raise InputError("the vLLM engine does not support grammars", fix="send a JSON schema, or serve a GGUF file")
-    schema = {} if guidance.json_schema is None else {"structured_outputs": {"json": guidance.json_schema}}
-    penalty = sampling.repeat_penalty
-    return {"top_k": sampling.top_k, "min_p": guidance.min_p, "repetition_penalty": penalty} | schema
 
 
 def _likelihoods(logprobs: "Logprobs | None") -> Iterator[Likelihood]:

@@ -22,11 +22,6 @@ class Session:
         self._replaced: Message | None = None
 
     @property
-    def messages(self) -> list[Message]:
-        """The whole conversation."""
-        return [*self._head(), *self.turns]
-
-    @property
     def question(self) -> str | None:
         """The last question."""
         starts = self._starts()
@@ -38,7 +33,7 @@ class Session:
         return max(0, len(self._starts()) - 1)
 
     def sent(self, num_left_out: int | None = None) -> list[Message]:
-        """The messages that are sent: all but the oldest questions and their answers."""
+        """The messages to send: all but this many of the oldest questions and their answers."""
         number = min(self.num_left_out if num_left_out is None else num_left_out, self.most_left_out)
         return [*self._head(), *self.turns[self._starts()[number] if number else 0 :]]
 
