@@ -51,7 +51,7 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_cached_data_set_opens_without_a_network(offline: Path, folder: Path, tmp_path: Path) -> None:
     cache_snapshot(offline, folder)
-    (origin,) = find_origins([f"hub:{NAME}:data"], tmp_path)
+    (origin,) = find_origins([f"hub:{NAME}:data"], tmp_path, source=None, licence=None)
     assert [file.name for file in origin.files] == ["test.jsonl", "train.jsonl"]
     assert origin.source == NAME
 
@@ -62,7 +62,7 @@ def test_a_catalogue_entry_brings_its_name_and_licence(
     entry = catalog.find("belle_1m").model_copy(update={"hub": NAME, "path": "data", "licence": "CC-BY-4.0"})
     monkeypatch.setattr(catalog, "load", lambda: {"talks": entry})
     cache_snapshot(offline, folder)
-    (origin,) = find_origins(["catalog:talks"], tmp_path)
+    (origin,) = find_origins(["catalog:talks"], tmp_path, source=None, licence=None)
     assert (origin.source, origin.licence, len(origin.files)) == ("talks", "CC-BY-4.0", 2)
 
 

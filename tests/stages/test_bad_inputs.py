@@ -82,14 +82,18 @@ def test_a_missing_recipe_is_refused(tmp_path: Path) -> None:
     ("rows", "parts"),
     [
         ([], ["none of 0 records can be used", "talks.jsonl", "fix:   the files are empty"]),
-        ([*GOOD, talk("没有回答")], ["no_assistant_turn", "talks.jsonl:21", "fix:   mend the row"]),
+        ([*GOOD, talk("没有回答")], ["no_assistant_turn", "talks.jsonl:21", "fix:   correct the record"]),
         (
             [*GOOD, {"messages": [{"role": "robot", "content": "x"}]}],
-            ["unknown_role ('robot'; the roles are: system, user, assistant)", "talks.jsonl:21", "fix:   mend the row"],
+            [
+                "unknown_role ('robot'; the roles are: system, user, assistant)",
+                "talks.jsonl:21",
+                "fix:   correct the record",
+            ],
         ),
         (
             [*GOOD, '{"messages": [{"role": "us'],
-            ["not_json (Unterminated string", "talks.jsonl:21", "fix:   mend the row"],
+            ["not_json (Unterminated string", "talks.jsonl:21", "fix:   correct the record"],
         ),
     ],
 )

@@ -27,6 +27,8 @@ _ORIGIN = [("id", pa.string()), ("source", pa.string()), ("file", pa.string()), 
 SCHEMA = pa.schema([*_ORIGIN, ("group", pa.string()), ("messages", pa.list_(MESSAGE)), ("meta", pa.string())])
 DOCUMENTS_SCHEMA = pa.schema([*_ORIGIN, ("group", pa.string()), ("text", pa.string()), ("meta", pa.string())])
 DROPPED_SCHEMA = pa.schema([*_ORIGIN, ("reason", pa.string()), ("detail", pa.string()), ("row", pa.string())])
+# Columns and file name of conversations (False) and documents (True).
+LAYOUTS = {False: (SCHEMA, FILE), True: (DOCUMENTS_SCHEMA, DOCUMENTS_FILE)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +96,8 @@ def write_no_dropped(folder: Path) -> None:
 
 def find_table(path: Path) -> Path:
     """The Parquet file of a data artifact's folder, or the file itself; its columns are checked."""
-    names = (FILE, DOCUMENTS_FILE)
-    file = path if path.is_file() else next((path / name for name in names if (path / name).is_file()), None)
+    files = [path, *(path / name for _, name in LAYOUTS.values())]
+    file = next((file for file in files if file.is_file()), None)
     if file is None:
         parts = sorted(p.name for p in path.iterdir() if p.is_dir()) if path.is_dir() else []
         fix = f"name one of its parts: {', '.join(parts)}" if parts else "use the output of import_data or split"
@@ -108,7 +110,7 @@ def find_table(path: Path) -> Path:
             where=str(file),
             fix="import other files first: baihua do import_data files=[FILE] --out DIR",
         ) from error
-    expected = DOCUMENTS_SCHEMA if "text" in schema.names else SCHEMA
+    expected, _ = LAYOUTS["text" in schema.names]
     missing = sorted(set(expected.names) - set(schema.names))
     if missing:
         raise InputError(f"columns are missing: {', '.join(missing)}", where=str(file), fix="import the data again")

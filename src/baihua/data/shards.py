@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from baihua.core.files import appearing
-from baihua.data.rows import DOCUMENT, DOCUMENTS_FILE, DOCUMENTS_SCHEMA, DROPPED_FILE, DROPPED_SCHEMA, FILE, SCHEMA
+from baihua.data.rows import DOCUMENT, DOCUMENTS_SCHEMA, DROPPED_FILE, DROPPED_SCHEMA, LAYOUTS, SCHEMA
 
 # A worker holds one shard in memory, and a kill costs at most the shards that were being worked on.
 NUM_SHARD_ROWS = 20_000
@@ -70,7 +70,7 @@ def publish(stems: Sequence[Sequence[Path]], out: Path, *, numbers_ids: bool = F
     `numbers_ids` gives the second of equal ids the ending `-2`, the third `-3`. Returns counts of the kept rows.
     """
     is_document = _hold_documents(stems[-1])
-    schema, file = (DOCUMENTS_SCHEMA, DOCUMENTS_FILE) if is_document else (SCHEMA, FILE)
+    schema, file = LAYOUTS[is_document]
     repeats = _repeats(stems[-1]) if numbers_ids else None
     num_chars, num_rows, sources = 0, 0, Counter[str]()
     waiting: list[pa.Table] = []

@@ -48,11 +48,4 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]
     """Write conversations.parquet, about a quarter of it contrast rows, and an empty dropped.parquet."""
     from baihua.data.made.identity_rows import write_identity
 
-    return write_identity(
-        out,
-        name=config.name,
-        maker=config.maker,
-        languages=config.languages,
-        num_answers=config.num_answers,
-        seed=config.seed,
-    )
+    return write_identity(out, **config.model_dump())

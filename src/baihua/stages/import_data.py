@@ -11,7 +11,7 @@ from baihua.core import artifact
 from baihua.core.config import Base, content, execution, located
 from baihua.core.kinds import OneOf
 from baihua.core.stage import Input
-from baihua.data.read.files import CATALOG, STARTER, Origin, check_name, find_files, find_origins, hub_address, is_path
+from baihua.data.read.files import CATALOG, STARTER, check_name, find_files, find_origins, hub_address, is_path
 
 VERSION = 2
 INPUTS: dict[str, Input] = {}
@@ -63,10 +63,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]
     from baihua.data.read.convert import convert, cut
 
     work = out / "work"
-    origins = [
-        Origin(origin.files, config.source or origin.source, config.licence or origin.licence)
-        for origin in find_origins(config.files, work / "download")
-    ]
+    origins = find_origins(config.files, work / "download", source=config.source, licence=config.licence)
     cut(
         origins,
         work / "raw",

@@ -47,12 +47,4 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]
     from baihua.data.draw.mix import mix_rows
 
     ordered = {role: inputs[role] for role in INPUTS if role in inputs}
-    return mix_rows(
-        ordered,
-        out,
-        weights=config.weights,
-        caps=config.caps,
-        num_rows=config.num_rows,
-        repeat=config.repeat,
-        seed=config.seed,
-    )
+    return mix_rows(ordered, out, **config.model_dump())

@@ -27,4 +27,4 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]
     """Write the folders train and heldout, each with its rows in their old order."""
     from baihua.data.draw.split import split_rows
 
-    return split_rows(inputs["data"], out, heldout_share=config.heldout_share, seed=config.seed)
+    return split_rows(inputs["data"], out, **config.model_dump())

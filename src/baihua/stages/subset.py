@@ -38,6 +38,4 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]
     """Write conversations.parquet in the order of the input, and dropped.parquet with the rows that were not drawn."""
     from baihua.data.draw.subset import take_subset
 
-    return take_subset(
-        inputs["data"], out, num_rows=config.num_rows, share=config.share, seed=config.seed, by=config.by
-    )
+    return take_subset(inputs["data"], out, **config.model_dump())

@@ -16,16 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from baihua.core.errors import InputError
-from baihua.data.rows import (
-    DOCUMENTS_FILE,
-    DOCUMENTS_SCHEMA,
-    DROPPED_FILE,
-    DROPPED_SCHEMA,
-    FILE,
-    SCHEMA,
-    find_table,
-    holds_documents,
-)
+from baihua.data.rows import DROPPED_FILE, DROPPED_SCHEMA, LAYOUTS, find_table, holds_documents
 
 NUM_ROWS_PER_BATCH = 4096
 NUM_BATCHES_PER_GROUP = 4
@@ -60,7 +51,7 @@ class Index:
     @property
     def schema(self) -> pa.Schema:
         """The columns of its rows."""
-        return DOCUMENTS_SCHEMA if self.holds_documents else SCHEMA
+        return LAYOUTS[self.holds_documents][0]
 
     def count_sources(self, rows: np.ndarray) -> dict[str, int]:
         """How many of these rows each source has; `rows` are row numbers."""
@@ -78,8 +69,7 @@ class Index:
 
     def write(self, batches: Iterable[pa.RecordBatch], folder: Path) -> None:
         """Write rows with the columns of this index into an artifact's folder."""
-        file = folder / (DOCUMENTS_FILE if self.holds_documents else FILE)
-        _write(batches, self.schema, file, self.num_rows_per_group)
+        _write(batches, self.schema, folder / LAYOUTS[self.holds_documents][1], self.num_rows_per_group)
 
     def write_chosen(self, is_chosen_N: np.ndarray, folder: Path) -> None:
         """Write the chosen rows, in their old order."""

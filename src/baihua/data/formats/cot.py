@@ -13,11 +13,7 @@ from baihua.core.config import Base
 from baihua.data.drafts import Bad, Draft, has_texts, text_under, turn_pair
 from baihua.data.draw.hashed import hashed_number
 
-EXAMPLE = {
-    "question": "一盒铅笔有12支，3盒共有多少支？",
-    "rationale": "每盒12支，3盒就是12乘以3。",
-    "answer": "36支",
-}
+EXAMPLE = {"question": "一盒铅笔有12支，3盒共有多少支？", "rationale": "每盒12支，3盒就是12乘以3。", "answer": "36支"}
 
 TEMPLATES: dict[str, tuple[tuple[str, str], ...]] = {
     "zh": (

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from baihua.chat.types import Message
-from baihua.chat.zh import is_han
+from baihua.chat.zh import HAN
 from baihua.core.files import read_jsonl
 from baihua.data.draw.hashed import hashed_number
 from baihua.data.rows import Row, message_id, number_repeats, row_counts, write_no_dropped, write_rows
@@ -21,6 +21,9 @@ from baihua.data.rows import Row, message_id, number_repeats, row_counts, write_
 FOLDER = Path(__file__).parent / "identity"
 LICENCE = "CC0-1.0"
 PLACEHOLDER = re.compile(r"\{(name|maker|other)\}")
+# Both ends of a filled-in name: names have no control characters. A border is an end at which Han and Latin meet.
+MARK = "\0"
+BORDER = re.compile(rf"(?<=[{HAN}]){MARK}(?=[A-Za-z0-9])|(?<=[A-Za-z0-9]){MARK}(?=[{HAN}])")
 
 Language = Literal["zh", "en"]
 
@@ -106,25 +109,10 @@ def _choose(wordings: Sequence[str], key: str, draw: int) -> str:
 
 def _message(place: int, text: str, names: Mapping[str, str]) -> Message:
     """A turn with the names filled in. Answers have a space between Han and Latin; people who ask rarely type it."""
-    if place % 2 == 0:
-        return Message("user", PLACEHOLDER.sub(lambda found: names[found[1]], text))
-    return Message("assistant", PLACEHOLDER.sub(lambda found: _spaced(found, names[found[1]]), text))
-
-
-def _spaced(found: re.Match[str], value: str) -> str:
-    """A name with a space on each side where Han and Latin would touch."""
-    before, after = found.string[: found.start()][-1:], found.string[found.end() :][:1]
-    left = " " if _is_border(before, value[0]) else ""
-    right = " " if _is_border(value[-1], after) else ""
-    return f"{left}{value}{right}"
-
-
-def _is_border(left: str, right: str) -> bool:
-    return (is_han(left) and _is_latin(right)) or (_is_latin(left) and is_han(right))
-
-
-def _is_latin(char: str) -> bool:
-    return char.isalnum() and char.isascii()
+    filled = PLACEHOLDER.sub(lambda found: f"{MARK}{names[found[1]]}{MARK}", text)
+    if place % 2 == 1:
+        filled = BORDER.sub(" ", filled)
+    return Message("assistant" if place % 2 else "user", filled.replace(MARK, ""))
 
 
 def _overlap(one: str, other: str) -> bool:

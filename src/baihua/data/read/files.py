@@ -43,9 +43,13 @@ def check_name(name: str) -> None:
         find_files([name])
 
 
-def find_origins(names: list[str], cache: Path) -> list[Origin]:
-    """The files of each name; data sets of hubs are downloaded, those of ModelScope into `cache`."""
-    return [_origin(name, cache) for name in names]
+def find_origins(names: list[str], cache: Path, *, source: str | None, licence: str | None) -> list[Origin]:
+    """The files of each name; data sets of hubs are downloaded, those of ModelScope into `cache`.
+
+    `source` and `licence` take precedence over those that are known.
+    """
+    found = (_origin(name, cache) for name in names)
+    return [Origin(one.files, source or one.source, licence or one.licence) for one in found]
 
 
 def find_files(names: list[str]) -> list[Path]:

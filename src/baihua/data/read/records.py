@@ -11,7 +11,6 @@ import json
 import re
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,9 +62,12 @@ def read_records(file: Path, *, columns: Sequence[str] = (), encoding: str = "ut
 
 def _read(file: Path, columns: Sequence[str], encoding: str) -> Iterator[Record]:
     kind = Path(file.name.removesuffix(".gz").removesuffix(".zst")).suffix.lower()
-    with _open(file) as stream:
+    packed: Any = gzip.GzipFile(file) if file.suffix == ".gz" else pa.OSFile(str(file))
+    unpacked = pa.CompressedInputStream(packed, "zstd") if file.suffix == ".zst" else packed
+    with packed, unpacked, io.BufferedReader(unpacked, NUM_BUFFER_BYTES) as stream:
         if kind == ".parquet":
-            yield from _read_parquet(stream, is_compressed=file.suffix != ".parquet")
+            # Parquet is read from its end, so a compressed file must be decompressed first.
+            yield from _read_parquet(packed if file.suffix == ".parquet" else pa.BufferReader(stream.read()))
         elif kind in (".csv", ".tsv"):
             yield from _read_table(stream, columns, encoding, delimiter="\t" if kind == ".tsv" else ",")
         elif kind == ".json" and stream.peek(4096)[:4096].removeprefix(BOM).lstrip().startswith(b"["):
@@ -74,17 +76,10 @@ def _read(file: Path, columns: Sequence[str], encoding: str) -> Iterator[Record]
             yield from _read_lines(stream, encoding)
 
 
-@contextmanager
-def _open(file: Path) -> Iterator[io.BufferedReader]:
-    with ExitStack() as stack:
-        stream: Any
-        if file.suffix == ".gz":
-            stream = stack.enter_context(gzip.open(file, "rb"))
-        else:
-            stream = stack.enter_context(pa.OSFile(str(file), "rb"))
-            if file.suffix == ".zst":
-                stream = stack.enter_context(pa.CompressedInputStream(stream, "zstd"))
-        yield stack.enter_context(io.BufferedReader(stream, NUM_BUFFER_BYTES))
+def _read_parquet(source: pa.NativeFile) -> Iterator[Record]:
+    batches = pq.ParquetFile(source).iter_batches(NUM_PARQUET_ROWS)
+    for number, value in enumerate((value for batch in batches for value in batch.to_pylist()), start=1):
+        yield Record(number, json.dumps(value, ensure_ascii=False, default=str))
 
 
 def _read_lines(stream: io.BufferedReader, encoding: str) -> Iterator[Record]:
@@ -175,14 +170,6 @@ def _row(names: Sequence[str], fields: list[str], line: int) -> Record:
         detail = f"{len(fields)} columns, expected {len(names)}: {', '.join(names)}"[:300]
         return Record(line, json.dumps(fields, ensure_ascii=False), "wrong_columns", detail)
     return Record(line, json.dumps(dict(zip(names, fields, strict=True)), ensure_ascii=False))
-
-
-def _read_parquet(stream: io.BufferedReader, *, is_compressed: bool) -> Iterator[Record]:
-    # Parquet is read from its end, so a compressed file must be decompressed first.
-    source = pa.BufferReader(stream.read()) if is_compressed else stream.raw
-    batches = pq.ParquetFile(source).iter_batches(NUM_PARQUET_ROWS)  # type: ignore[arg-type]
-    for number, value in enumerate((value for batch in batches for value in batch.to_pylist()), start=1):
-        yield Record(number, json.dumps(value, ensure_ascii=False, default=str))
 
 
 def read_objects(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
