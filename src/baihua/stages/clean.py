@@ -22,14 +22,14 @@ OUTPUT = ("conversations", "documents")
 
 
 class Config(Base):
-    """Which filters, in order."""
+    """The filters, in order."""
 
     filters: list[OneOf(FILTERS)] = Field(min_length=1)  # type: ignore[valid-type]
     """Filters in the order in which they run; the `kind` of each is a file of data/filters."""
     template: TemplateName = "model"
-    """Chat template with which `split_long` counts tokens: `model` for the model's own, or one of ours."""
+    """Chat template with which `split_long` counts tokens: `model` for that of the model, or one of ours."""
     cluster: str | None = execution(None)
-    """Address of a Ray cluster to work on, `local` for one of this machine; see --cluster."""
+    """Address of a Ray cluster to work on, `local` for one on this machine; see --cluster."""
 
 
 def fingerprint(config: Config) -> list[Any]:
@@ -40,7 +40,7 @@ def fingerprint(config: Config) -> list[Any]:
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
     """Write the kept rows and dropped.parquet; rows in + rows added = rows kept + rows dropped."""
-    from baihua.data.clean.pipeline import Tools, clean
+    from baihua.data.clean.pipeline import clean
 
-    tools = Tools({role: str(path) for role, path in inputs.items()}, config.template)
-    return clean(inputs["data"], config.filters, out, tools=tools, cluster=config.cluster)
+    tools = {role: str(path) for role, path in inputs.items()} | {"template": config.template}
+    return clean(config.filters, tools, out, cluster=config.cluster)

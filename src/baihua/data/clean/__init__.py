@@ -1,1 +1,1 @@
-"""The filter pipeline: run filters over rows, find duplicates, count what was dropped."""
+"""The filter contract, the pipeline that runs filters over rows, and the search for duplicates."""

@@ -6,7 +6,7 @@ must see the whole table (duplicates) stands between two such steps: it finds ro
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -26,27 +26,22 @@ from baihua.data.rows import DROPPED_SCHEMA, find_table
 from baihua.data.shards import RowGroup, kept_file, publish, row_groups, write_shard
 from baihua.data.workers import WorkPiece, run_pieces
 
-
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """The sources of what filters need beyond their config: input folders by role, and a chat template's name."""
-
-    inputs: Mapping[str, str] = field(default_factory=dict)
-    template: str = "model"
+Tools = Mapping[str, str]
+"""The sources of what filters need: the input folders of the stage by role, and under `template` a template's name."""
 
 
-def clean(data: Path, filters: Sequence[Base], out: Path, *, tools: Tools, cluster: str | None) -> dict[str, Any]:
-    """Write the kept rows of a data artifact and dropped.parquet; returns the metrics of the stage."""
+def clean(filters: Sequence[Base], tools: Tools, out: Path, *, cluster: str | None) -> dict[str, Any]:
+    """Filter the rows of the input `data`, and write the kept ones and dropped.parquet; returns metrics."""
     opened = [Filter(config) for config in filters]
     for item in opened:
         needs = open_needs(item, tools)
         if item.check_config:
             item.check_config(item.config, **needs)
-    sources = row_groups(find_table(data))
+    sources = row_groups(find_table(Path(tools["data"])))
     if not sources:
         raise InputError(
             "there are no rows to clean",
-            where=str(data),
+            where=tools["data"],
             fix="the stage before dropped them all; find out why with: baihua show PATH --stats",
         )
     shards, counts = _run_steps(sources, opened, out / "work", tools=tools, cluster=cluster)
@@ -64,30 +59,26 @@ def open_needs(item: Filter, tools: Tools) -> dict[str, Any]:
         if need not in NEEDS:
             raise InputError(kinds.unknown(need, sorted(NEEDS), what="need"), where=f"filters: {item.kind}: NEEDS")
         role, open_need = NEEDS[need]
-        if role not in tools.inputs:
+        if role not in tools:
             raise InputError(
                 f"the filter {item.kind!r} needs the input {role!r}",
                 where=f"filters: {item.kind}",
                 fix=f"add {role} to the stage's inputs (--in {role}=PATH)",
             )
-        found[need] = open_need(tools.inputs[role], tools.template)
+        found[need] = open_need(Path(tools[role]), template=tools["template"])
     return found
 
 
 @cache
-def _count_tokens(model: str, template: str) -> Callable[[Sequence[Any]], int]:
-    return token_counter(Path(model), template=template)
-
-
-@cache
-def _read_topics(folder: str, _template: str) -> Mapping[str, str]:
-    table = pq.read_table(Path(folder) / "topics.parquet")
+def _read_topics(folder: Path, *, template: str) -> Mapping[str, str]:
+    del template
+    table = pq.read_table(folder / "topics.parquet")
     return dict(zip(table["id"].to_pylist(), table["topic"].to_pylist(), strict=True))
 
 
-# The names for `NEEDS`, each with the input of the stage that it comes from.
-NEEDS: dict[str, tuple[str, Callable[[str, str], Any]]] = {
-    "count_tokens": ("model", _count_tokens),
+# The names that a filter file may list in NEEDS, with the input each comes from and the function that opens it.
+NEEDS: dict[str, tuple[str, Callable[..., Any]]] = {
+    "count_tokens": ("model", cache(token_counter)),
     "topics": ("topics", _read_topics),
 }
 
@@ -103,7 +94,7 @@ def _run_steps(
         folder = work / f"step-{number}"
         folder.mkdir(parents=True, exist_ok=True)
         settings = [item.config.model_dump() for item in row_filters]
-        filter_shard = partial(filter_piece, filters=settings, tools=asdict(tools))
+        filter_shard = partial(filter_piece, filters=settings, tools=tools)
         pieces = [
             WorkPiece(
                 folder / f"{n:05}",
@@ -138,7 +129,7 @@ def _steps(filters: Sequence[Filter]) -> Iterator[tuple[list[Filter], Filter | N
 
 
 def filter_piece(
-    *, out: Path, source: dict[str, Any], duplicates: str | None, filters: list[dict[str, Any]], tools: dict[str, Any]
+    *, out: Path, source: dict[str, Any], duplicates: str | None, filters: list[dict[str, Any]], tools: Tools
 ) -> dict[str, Any]:
     """Run row filters over one shard and write it; returns the number of rows kept and the counts."""
     shard = Shard(Batch(RowGroup(**source).read()))
@@ -146,7 +137,7 @@ def filter_piece(
         shard.drop_duplicates(duplicates)
     for settings in filters:
         item = Filter(kinds.find(FILTERS, settings["kind"]).Config.model_validate(settings))
-        shard.run(item, open_needs(item, Tools(**tools)))
+        shard.run(item, open_needs(item, tools))
     if shard.counts["changed"]:
         shard.drop_emptied()
     write_shard(out, shard.batch.table, pa.concat_tables([DROPPED_SCHEMA.empty_table(), *shard.dropped_rows]))

@@ -1,1 +1,1 @@
-"""One file per filter; the file's name is the filter's `kind` in a recipe. See `data/verdicts.py` for their forms."""
+"""One file per filter; its name is the `kind` in a recipe. `data/clean/contract.py` lists what it may define."""

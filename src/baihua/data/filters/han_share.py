@@ -1,5 +1,8 @@
 """Drops texts with too few Han characters among their letters: a fast test for Chinese."""
 
+# Daft's operators accept plain values, but its type hints only expressions.
+# pyright: reportOperatorIssue=false, reportArgumentType=false
+
 from typing import Literal
 
 from pydantic import Field

@@ -1,5 +1,8 @@
 """Drops texts that are too short or too long, counted in characters."""
 
+# Daft's operators accept plain values, but its type hints only expressions.
+# pyright: reportOperatorIssue=false, reportArgumentType=false
+
 from typing import Literal
 
 from pydantic import Field

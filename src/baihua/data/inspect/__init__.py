@@ -1,1 +1,1 @@
-"""Figures, topics, clusters of copies and outliers of a data set."""
+"""Figures, topics, clusters of copies and unusual rows of a data set."""

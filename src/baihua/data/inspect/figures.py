@@ -6,9 +6,9 @@ R rows of a batch.
 # ruff: noqa: N803, N806  (names of arrays end with their shape)
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import TypeAdapter
@@ -120,7 +120,7 @@ class Tally:
     num_rows: int = 0
     num_chars: int = 0
     han_share_sum: float = 0.0
-    counts: defaultdict[str, Counter[int | str]] = field(default_factory=lambda: defaultdict(Counter))
+    counts: defaultdict[str, Counter[Any]] = field(default_factory=lambda: defaultdict(Counter))
     odd: dict[str, list[Outlier]] = field(default_factory=dict)
 
 
@@ -133,6 +133,8 @@ def describe(path: Path) -> Figures:
     dropped = file.parent / DROPPED_FILE
     # A part of an artifact is at most two folders below its manifest.
     artifact = find_artifact(file.parent, max_depth=2)
+    licences = artifact.manifest.get("sources", {}) if artifact else {}
+    sources = sorted(tally.counts["sources"].items(), key=lambda item: (-item[1], item[0]))
     is_whole = artifact is not None and artifact.folder == file.parent.resolve()
     return Figures(
         num_rows=tally.num_rows,
@@ -141,7 +143,7 @@ def describe(path: Path) -> Figures:
         histograms={name: _bins(name, tally.counts[name]) for name in tally.sizes if tally.num_rows},
         scripts={name: tally.counts["scripts"][name] for name in SCRIPTS},
         languages={name: tally.counts["languages"][name] for name in LANGUAGES},
-        sources=_list_sources(tally.counts["sources"], artifact.manifest.get("sources", {}) if artifact else {}),
+        sources=[SourceShare(name, num_rows, licences.get(name)) for name, num_rows in sources],
         odd=tally.odd,
         counts=_balance(artifact) if artifact and is_whole else None,
         dropped=count_reasons(dropped),
@@ -174,7 +176,7 @@ def _add(tally: Tally, batch: Batch, found: RowMeasures) -> None:
     _add_outliers(tally.odd, batch, found, found.num_chars[tally.sizes[-1]])
 
 
-def _bins(name: str, num_rows: Counter[int | str]) -> list[Bin]:
+def _bins(name: str, num_rows: Counter[int]) -> list[Bin]:
     """The bins from the first to the last that have a row."""
     steps = [*STEPS.get(name, CHAR_STEPS), None]
     numbers = [number for number in range(len(steps) - 1) if num_rows[number]]
@@ -201,11 +203,6 @@ def _outlier(batch: Batch, number: int, value: float) -> Outlier:
     row = Batch(batch.table.slice(number, 1))
     row_id, file, line = (row.column(name)[0] for name in ("id", "file", "line"))
     return Outlier(row_id, file, line, value, excerpt(row.texts("all")[0].as_py()))
-
-
-def _list_sources(num_rows: Counter[int | str], licences: Mapping[str, str | None]) -> list[SourceShare]:
-    names = sorted(map(str, num_rows), key=lambda name: (-num_rows[name], name))
-    return [SourceShare(name, num_rows[name], licences.get(name)) for name in names]
 
 
 def _balance(artifact: Artifact) -> Balance | None:

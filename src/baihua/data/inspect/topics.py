@@ -36,7 +36,6 @@ MIN_NUM_ROWS_PER_TOPIC = 10
 # The first sentences tell what a row is about; reading the rest costs time.
 NUM_CHARS_READ = 500
 NUM_FEATURES, NUM_DIMENSIONS = 2**17, 64
-# Naming a topic needs fewer rows and fewer characters than finding it.
 NUM_ROWS_NAMED_BY, NUM_CHARS_NAMED_BY = 1000, 200
 NUM_WORDS, NUM_EXAMPLES = 3, 3
 UNNAMED = "其他"
@@ -129,10 +128,12 @@ def _fit(texts: Sequence[str], num_topics: int, seed: int) -> Any:
         return pipeline.fit(texts)
 
 
-def _name(texts: Sequence[str], distances_FK: np.ndarray) -> list[str]:
+def _name(texts: list[str], distances_FK: np.ndarray) -> list[str]:
     """A unique name of up to three words for each topic."""
     label_F = distances_FK.argmin(1)
-    rows = [_spread(np.flatnonzero(label_F == topic)) for topic in range(distances_FK.shape[1])]
+    labelled = [np.flatnonzero(label_F == topic) for topic in range(distances_FK.shape[1])]
+    # Naming a topic needs fewer rows than finding it, spread evenly over the data.
+    rows = [found[:: 1 + len(found) // NUM_ROWS_NAMED_BY].tolist() for found in labelled]
     counts = [count_words(texts[number][:NUM_CHARS_NAMED_BY] for number in chosen) for chosen in rows]
     everywhere = Counter[str]()
     for inside in counts:
@@ -142,11 +143,6 @@ def _name(texts: Sequence[str], distances_FK: np.ndarray) -> list[str]:
         words = choose_words(inside, len(chosen), everywhere, sum(map(len, rows)))
         names.append(_unused("·".join(words[:NUM_WORDS]) or UNNAMED, names))
     return names
-
-
-def _spread(rows: np.ndarray) -> list[int]:
-    """At most as many rows as a name needs, spread evenly over the data."""
-    return rows[:: 1 + len(rows) // NUM_ROWS_NAMED_BY].tolist()
 
 
 def _unused(name: str, names: Sequence[str]) -> str:
