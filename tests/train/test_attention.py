@@ -26,7 +26,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "qwen3 with norms": {"family": "qwen3"},
 }
 LENGTHS = [3, 1, 41, 8, 2, 30]
-# On both sides of where the way back changes its kernel.
+# On both sides of where the backward pass changes its kernel.
 LONG = [MAX_WHOLE_LENGTH + 30, 5, MAX_WHOLE_LENGTH, MAX_WHOLE_LENGTH + 1]
 
 
@@ -105,7 +105,7 @@ def test_a_window_shorter_than_a_document_changes_its_loss() -> None:
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_activations_computed_again_give_the_same_gradients(precision) -> None:
+def test_recomputed_activations_give_the_same_gradients(precision) -> None:
     model, documents = copy.deepcopy(PACKED), make_documents(LENGTHS)
     wanted = gradients(TargetLoss(model, precision=precision)(collate(documents)), model)
     model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
@@ -121,7 +121,7 @@ def test_whole_matrices_give_the_gradients_of_the_kernel(num_keys: int) -> None:
     q, g = (torch.randn(6, 50, 16) for _ in range(2))
     k, v = (torch.randn(num_keys, 50, 16) for _ in range(2))
     out, sums = attention.FORWARD(q[None], k[None], v[None], 0.0, True, scale=0.3)
-    others = (v, out[0], g, sums[0], 0.3)
-    wanted = attention._go_back_by_blocks(q, k, *others)
-    for found, one in zip(attention._go_back_by_matrices(q, k, *others), wanted, strict=True):
+    document = attention.Document(q, k, v, out[0], g, sums[0], 0.3)
+    wanted = attention.backward_by_blocks(document)
+    for found, one in zip(attention.backward_by_matrices(document), wanted, strict=True):
         torch.testing.assert_close(found, one, rtol=1e-4, atol=1e-5)

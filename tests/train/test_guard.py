@@ -1,10 +1,11 @@
-"""What stops a training, or makes it leave out a step, and what the user is told.
+"""Guards of a training: what stops it or skips a step, and the messages about it.
 
 T tokens, V vocabulary.
 """
 
 # ruff: noqa: N806  (names of tensors end with their shape)
 
+import functools
 import logging
 from pathlib import Path
 
@@ -49,13 +50,13 @@ UNEVEN = [1.0, 3.0] * NUM_NEEDED
         (100.0, [], False),
     ],
 )
-def test_a_jump_is_six_deviations_and_half_as_much_again_after_twenty_steps(
+def test_a_spike_is_six_deviations_and_half_as_much_again_after_twenty_steps(
     loss: float, recent: list[float], wanted: bool
 ) -> None:
     assert is_spike(loss, recent) == wanted
 
 
-def test_three_jumps_in_a_row_end_the_training() -> None:
+def test_three_consecutive_spikes_end_the_training() -> None:
     check_spikes(MAX_CONSECUTIVE_SPIKES - 1, 9.0, EVEN, 40)
     with pytest.raises(RunError) as error:
         check_spikes(MAX_CONSECUTIVE_SPIKES, 9.0, EVEN, 40)
@@ -66,7 +67,7 @@ def test_three_jumps_in_a_row_end_the_training() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_what_is_no_number_is_an_error_that_names_the_rows(value: float) -> None:
+def test_nan_and_infinity_are_errors_that_name_the_rows(value: float) -> None:
     batches = [collate(make_documents([5, 6]))]
     check_finite("loss", 1.0, 3, batches)
     with pytest.raises(RunError) as error:
@@ -131,7 +132,7 @@ def test_an_infinite_gradient_stops_the_run_before_the_weights_change() -> None:
     assert "rows row-0, row-0, row-1" in str(error.value)
 
 
-def test_a_step_that_jumps_leaves_the_weights_alone(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_spike_leaves_the_weights_unchanged(caplog: pytest.LogCaptureFixture) -> None:
     loss_of = Fixed(9.0)
     step = take(loss_of, EVEN)
     assert (step.is_skipped, step.loss) == (True, pytest.approx(9.0))
@@ -140,7 +141,7 @@ def test_a_step_that_jumps_leaves_the_weights_alone(caplog: pytest.LogCaptureFix
     assert "the loss spiked to 9.000 at step 7, which is skipped; its worst batch has rows row-" in caplog.text
 
 
-def test_a_step_as_usual_moves_them_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_ordinary_step_changes_them_without_a_message(caplog: pytest.LogCaptureFixture) -> None:
     loss_of = Fixed(2.5)
     step = take(loss_of, EVEN)
     # A gradient of 1 for each target, divided by their number.
@@ -156,9 +157,10 @@ def make_outspoken() -> nn.Module:
     return model
 
 
-def continue_text(model: nn.Module, start: int, *, is_easy: bool) -> Example:
-    """A text that always goes on as the model expects most, or least."""
-    ids = [start]
+@functools.cache
+def continue_text(start: int, *, is_easy: bool) -> Example:
+    """A text that always continues as such a model expects most, or least."""
+    model, ids = make_outspoken(), [start]
     for _ in range(12):
         with torch.inference_mode():
             logits_V = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1]
@@ -174,23 +176,22 @@ def train_with_hard_texts(
     hard_steps: list[int], out: Path, *, killed_after: int | None = None
 ) -> tuple[TrainingResult, list[str]]:
     """A training of one row a step, whose rows of some steps are hard; what came out, and the ids of these rows."""
-    model = make_outspoken()
     plan = make_plan(
         batches={"num_rows_per_step": 1}, schedule={"warmup_ratio": 0}, num_steps=NUM_STEPS, learning_rate=1e-6
     )
-    plan = change(plan, checkpoints={"save_steps": 1 if killed_after else 10})
+    plan = change(plan, checkpoints={"save_steps": killed_after or 10})
     rows = [row for [row] in plan_epoch([1] * NUM_STEPS, order_of(plan.config), epoch=0)]
     hard = [rows[step - 1] for step in hard_steps]
-    examples = [continue_text(model, row, is_easy=row not in hard) for row in range(NUM_STEPS)]
+    examples = [continue_text(row, is_easy=row not in hard) for row in range(NUM_STEPS)]
     if killed_after:
         dying = Interrupted(examples, 2 * killed_after + 1)
         with pytest.raises(KilledError):
-            train(model, dying, out=out, plan=plan)
+            train(make_outspoken(), dying, out=out, plan=plan)
     outcome = train(make_outspoken(), examples, out=out, plan=plan)
     return outcome, [f"row-{row}" for row in hard]
 
 
-def test_rows_that_jump_are_left_out_named_and_marked(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_steps_that_spike_are_skipped_named_and_marked(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     outcome, hard = train_with_hard_texts([24, 26, 27], tmp_path)
     lines = read_metrics(tmp_path)
     assert [line["step"] for line in lines if line.get("is_skipped")] == [24, 26, 27]
@@ -204,14 +205,14 @@ def test_a_hard_row_at_the_very_start_is_learnt(tmp_path: Path) -> None:
     assert not any("is_skipped" in line for line in read_metrics(tmp_path))
 
 
-def test_a_training_whose_steps_keep_jumping_stops(tmp_path: Path) -> None:
+def test_a_training_that_keeps_spiking_stops(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="the loss spiked in 3 consecutive steps") as error:
         train_with_hard_texts([25, 26, 27], tmp_path)
     assert "at step 27" in error.value.what
     assert (tmp_path / "checkpoints" / "checkpoint-20").is_dir()
 
 
-def test_jumps_before_and_after_a_break_are_counted_together(tmp_path: Path) -> None:
+def test_spikes_before_and_after_an_interruption_are_counted_together(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="the loss spiked in 3 consecutive steps"):
         train_with_hard_texts([25, 26, 27], tmp_path, killed_after=26)
     skipped = [line["step"] for line in read_metrics(tmp_path) if line.get("is_skipped")]

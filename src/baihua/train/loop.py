@@ -68,7 +68,6 @@ def train(
     session = _open_session(model, examples, out, plan)
     config, accelerator, is_main = plan.config, session.accelerator, session.accelerator.is_main_process
     progress = session.checkpoints.restore(session.trained, session.optimizer)
-    metrics = _open_metrics(out / METRICS, progress.step, is_main=is_main)
     trackers = config.running.trackers if is_main else ()
     lengths = [len(example.ids_T) for example in examples]
     with (
@@ -79,6 +78,7 @@ def train(
         StopRequest() as stop,
         progress_bar("training", plan.num_steps, done=progress.step, is_shown=is_main) as bar,
     ):
+        metrics = _open_metrics(out / METRICS, progress.step, is_main=is_main)
         for rows in iterate_rows(lengths, order_of(config), first_step=progress.step, num_steps=plan.num_steps):
             rate = plan.rate_at(progress.step)
             set_rate(session.optimizer, rate)

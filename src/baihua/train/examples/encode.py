@@ -8,7 +8,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -164,13 +164,7 @@ def _write(file: Path, examples: ExampleSet) -> None:
         if time.time() - old.stat().st_mtime > SECONDS_KEPT:
             old.unlink(missing_ok=True)
     kept = examples.kept
-    facts = {
-        "num_rows": examples.num_rows,
-        "num_dropped": examples.num_dropped,
-        "num_rows_split": examples.num_rows_split,
-        "num_turns_left_out": examples.num_turns_left_out,
-        "row_ids": [example.row_id for example in kept],
-    }
+    facts = asdict(replace(examples, kept=[])) | {"row_ids": [example.row_id for example in kept]}
     sizes = [(e.text.num_chars, e.text.num_bytes, e.target_text.num_chars, e.target_text.num_bytes) for e in kept]
     arrays = {
         "ids": np.concatenate([example.ids_T for example in kept]),
@@ -207,7 +201,7 @@ def _read(file: Path) -> ExampleSet | None:
         for row_id, ids_T, is_target_T, size in parts
     ]
     logger.info("%d tokenised examples read from the cache", len(kept))
-    return ExampleSet(kept, **facts)
+    return ExampleSet(**facts | {"kept": kept})
 
 
 def _hash(facts: str, arrays: Mapping[str, np.ndarray]) -> str:

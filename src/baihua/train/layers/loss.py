@@ -9,6 +9,7 @@ import math
 from typing import Any, cast
 
 import torch
+from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -16,15 +17,15 @@ from baihua.core.errors import RunError
 from baihua.modelfiles.folder import Precision
 from baihua.train.examples.batches import PackedBatch
 
-# Logits alive at once: 32 MiB of float32, which stay near the core. A whole batch at 49,152 tokens would take 200 MB
-# a thousand targets, three times over.
+# Logits in memory at once: 32 MiB of float32, which stay in the caches of the core. All logits of a batch with a
+# vocabulary of 49,152 would take 200 MB per thousand targets, three times.
 NUM_LOGITS_PER_SLICE = 2**23
-# A GPU wants long products, and a head that is trained adds to its whole gradient once a slice: 256 MiB.
+# A GPU is fast with long products only, and a trained head adds to its whole gradient once per slice: 256 MiB.
 NUM_LOGITS_PER_LONG_SLICE = 2**26
 
 
 class TargetLoss(nn.Module):
-    """A model together with its loss, so that what wraps modules for several processes wraps both."""
+    """A model together with its loss, so that DDP and FSDP wrap both."""
 
     def __init__(self, model: nn.Module, *, precision: Precision) -> None:
         super().__init__()
@@ -51,13 +52,13 @@ class TargetLoss(nn.Module):
 def target_loss(head: nn.Module, hidden_ND: Tensor, labels_N: Tensor) -> Tensor:
     """Cross entropy of a head's logits, summed, float32, without ever holding all the logits.
 
-    The head may be anything that gives logits: plain, tied, with added matrices or rows. The product runs in the
-    precision of autocast, the softmax in float32. Gradients are made slice by slice on the way forward, so nothing
-    is computed twice.
+    The head may be any module that returns logits: plain, tied, with added matrices or rows. The product runs in the
+    precision of autocast, the softmax in float32. Gradients are computed slice by slice in the forward pass, so that
+    nothing is computed twice.
     """
     trained = [parameter for parameter in head.parameters() if parameter.requires_grad]
     if len(labels_N) == 0:
-        # Nothing to learn here, but whoever waits for gradients must get some.
+        # Nothing is trained here, but the synchronization of gradients needs some.
         return (hidden_ND.sum() + sum(parameter.sum() for parameter in trained)).float() * 0.0
     return cast(Tensor, _Slices.apply(head, labels_N, hidden_ND, *trained))
 
@@ -69,13 +70,11 @@ class _Slices(torch.autograd.Function):
         nats = torch.zeros((), dtype=torch.float32, device=hidden_ND.device)
         g_hidden_ND = torch.empty_like(hidden_ND) if is_learning else None
         g_trained = [torch.zeros_like(parameter) for parameter in trained] if is_learning else []
-        start = 0
-        while start < len(labels_N):
+        length = _slice_length(head, hidden_ND)
+        for start in range(0, len(labels_N), length):
             with torch.set_grad_enabled(is_learning):
-                piece_ND = (
-                    hidden_ND[start : start + _slice_length(head, hidden_ND)].detach().requires_grad_(is_learning)
-                )
-                end = start + len(piece_ND)
+                end = min(start + length, len(labels_N))
+                piece_ND = hidden_ND[start:end].detach().requires_grad_(is_learning)
                 loss = nn.functional.cross_entropy(head(piece_ND).float(), labels_N[start:end], reduction="sum")
             nats += loss.detach()
             if g_hidden_ND is not None:
@@ -83,7 +82,6 @@ class _Slices(torch.autograd.Function):
                 g_hidden_ND[start:end] = first
                 for whole, part in zip(g_trained, others, strict=True):
                     whole += part
-            start = end
         if g_hidden_ND is not None:
             ctx.save_for_backward(g_hidden_ND, *g_trained)
         return nats
@@ -102,14 +100,12 @@ def _slice_length(head: nn.Module, hidden_ND: Tensor) -> int:
 
 def causal_model(model: nn.Module) -> PreTrainedModel:
     """The transformers model itself, below what PEFT puts around it."""
-    from peft import PeftModel
-
     inner = model.get_base_model() if isinstance(model, PeftModel) else model
     return cast(PreTrainedModel, inner)
 
 
 def bits_per_char(nats: float, num_chars: int) -> float:
-    """Bits that the model needs for a character; comparable across vocabularies, unlike perplexity."""
+    """Bits per character: comparable across vocabularies, unlike perplexity."""
     if num_chars == 0:
         raise RunError("the answers have no characters, so bits per character are not defined")
     return nats / math.log(2) / num_chars
