@@ -12,7 +12,6 @@ from oracles import load_adapted, merge
 from baihua.chat.templates import alpaca
 from baihua.core import kinds
 from baihua.core.artifact import MANIFEST, SCHEMA
-from baihua.model import tiny
 from baihua.model.load import load_model
 from baihua.model.merge import attach
 from baihua.modelfiles.folder import fingerprint, source_of
