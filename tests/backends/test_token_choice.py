@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from served_models import ByteTokenizer
+from scripted_engine import ByteTokenizer
 
 from baihua.backends.guidance import Guide, read_grammar, read_vocabulary
 from baihua.backends.token_choice import TokenChooser

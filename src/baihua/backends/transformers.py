@@ -65,21 +65,21 @@ class TransformersChat:
         self._check(ids, "the conversation", max_tokens=self.num_ctx - 1)
         choose = self._chooser(sampling, guidance)
         stream = TextStream(sampling.stop)
-        finish_reason: FinishReason = "length"
+        finish_reason: FinishReason = "stop"
         num_tokens = 0
         pending: list[Likelihood] = []
         for chosen in self._sample(list(ids), min(sampling.max_tokens, self.num_ctx - len(ids)), choose):
             num_tokens += 1
             if chosen.token_id in self._end_ids:
-                finish_reason = "stop"
                 break
             pending += chosen.likelihoods
             if text := stream.push(self.tokenizer.token_bytes(chosen.token_id)):
                 yield Piece(text, likelihoods=tuple(pending))
                 pending = []
             if stream.is_stopped:
-                finish_reason = "stop"
                 break
+        else:
+            finish_reason = "length"
         rest = stream.finish()
         yield Piece(rest, finish_reason, Usage(len(ids), num_tokens), tuple(pending) if rest else ())
 
