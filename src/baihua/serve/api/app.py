@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
 from time import perf_counter
@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from baihua.chat.types import Guidance, Likelihood, Piece, Sampling
+from baihua.chat.types import Guidance, Piece, Sampling
 from baihua.core.errors import BaihuaError
 from baihua.serve.api.engine import Engine, ServedModel, chat_ids, check_fits, text_ids
 from baihua.serve.api.metrics import CONTENT_TYPE, Metrics, RequestCounter
@@ -31,9 +31,6 @@ from baihua.serve.web.errors import HttpError, as_http_error
 from baihua.serve.web.pages import page_routes
 from baihua.serve.web.request_body import read_model
 from baihua.serve.web.streaming import DONE, EventStream, as_event, cancel_on_disconnect, run_in_thread
-
-# A comment in the event stream, sent while a long prompt is being processed.
-KEEP_ALIVE = b": reading\n\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,14 +134,17 @@ class Api:
         sampling = wanted.sampling(room=check_fits(ids, served.engine))
         guidance = wanted.guidance(served.adapter)
         pieces = self._generate(served, ids, sampling, guidance)
-        builder = ResponseBuilder(kind, wanted.model)
-        num_top = wanted.num_top_logprobs
+        builder = ResponseBuilder(
+            kind=kind,
+            model=wanted.model,
+            num_top=wanted.num_top_logprobs,
+            includes_usage=wanted.stream_options is not None and wanted.stream_options.include_usage,
+        )
         if not wanted.stream:
-            return JSONResponse(await cancel_on_disconnect(_collect(pieces, builder, num_top), request.receive))
+            return JSONResponse(await cancel_on_disconnect(_collect(pieces, builder), request.receive))
         # Wait for the first piece before sending a status, so that an error until then gets its own status.
         first = await cancel_on_disconnect(anext(pieces), request.receive)
-        includes_usage = wanted.stream_options is not None and wanted.stream_options.include_usage
-        return EventStream(_events(first, pieces, builder, num_top, includes_usage=includes_usage))
+        return EventStream(_events(first, pieces, builder))
 
     async def _generate(
         self, served: ServedModel, ids: Sequence[int], sampling: Sampling, guidance: Guidance
@@ -216,48 +216,29 @@ async def _embed_all(served: ServedModel, texts: Sequence[str | list[int]]) -> t
     return vectors, num_tokens
 
 
-async def _collect(pieces: AsyncGenerator[Piece], builder: ResponseBuilder, num_top: int | None) -> dict[str, object]:
+async def _collect(pieces: AsyncGenerator[Piece], builder: ResponseBuilder) -> dict[str, object]:
     text, likelihoods = "", []
     async with aclosing(pieces):
         async for piece in pieces:
             text += piece.text
-            likelihoods += _likelihoods(piece, num_top)
+            likelihoods += piece.likelihoods
             if piece.finish_reason and piece.usage:
                 return builder.whole(text, piece.finish_reason, piece.usage, likelihoods)
     raise HttpError(500, "the engine ended the answer before it was complete", code="engine_error")
 
 
-async def _events(
-    first: Piece, pieces: AsyncGenerator[Piece], builder: ResponseBuilder, num_top: int | None, *, includes_usage: bool
-) -> AsyncGenerator[bytes]:
+async def _events(first: Piece, pieces: AsyncGenerator[Piece], builder: ResponseBuilder) -> AsyncGenerator[bytes]:
     try:
         async with aclosing(pieces):
             if builder.kind == "chat":
-                yield as_event(builder.role_chunk())
-            piece: Piece | None = first
-            while piece is not None:
-                yield _event(piece, builder, num_top)
-                if piece.usage and includes_usage:
-                    yield as_event(builder.usage_chunk(piece.usage))
-                piece = await anext(pieces, None)
+                yield builder.role_event()
+            yield builder.event(first)
+            async for piece in pieces:
+                yield builder.event(piece)
     except (HttpError, BaihuaError) as error:
         yield as_event(as_http_error(error).as_json())
     else:
         yield DONE
-
-
-def _event(piece: Piece, builder: ResponseBuilder, num_top: int | None) -> bytes:
-    likelihoods = _likelihoods(piece, num_top)
-    if not piece.text and not piece.finish_reason and not likelihoods:
-        return KEEP_ALIVE
-    return as_event(builder.chunk(piece.text, piece.finish_reason, likelihoods))
-
-
-def _likelihoods(piece: Piece, num_top: int | None) -> list[Likelihood]:
-    """The log-probabilities to send; engines may return more alternatives than the client asked for."""
-    if num_top is None:
-        return []
-    return [replace(one, top=one.top[:num_top]) for one in piece.likelihoods]
 
 
 def _model_json(served: ServedModel) -> dict[str, object]:

@@ -9,35 +9,45 @@ from typing import Any, Literal
 
 import numpy as np
 
-from baihua.chat.types import FinishReason, Likelihood, Usage
+from baihua.chat.types import FinishReason, Likelihood, Piece, Usage
+from baihua.serve.web.streaming import as_event
 
 Kind = Literal["chat", "completion"]
+# A comment in the event stream, sent while a long prompt is being processed.
+KEEP_ALIVE = b": reading\n\n"
 PREFIXES = {"chat": "chatcmpl-", "completion": "cmpl-"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ResponseBuilder:
-    """Builds the JSON of one answer, whole or in chunks."""
+    """Builds the JSON of one answer, whole or as events."""
 
     kind: Kind
     model: str
+    num_top: int | None
+    """Alternatives per token; None for no log-probabilities. Engines may return more than that."""
+    includes_usage: bool
+    """Whether a stream ends with the usage."""
     id: str = field(default_factory=lambda: secrets.token_hex(12))
     created: int = field(default_factory=lambda: int(time.time()))
 
-    def role_chunk(self) -> dict[str, Any]:
-        """The first chunk of a chat stream, which names the role."""
+    def role_event(self) -> bytes:
+        """The first event of a chat stream, which names the role."""
         delta = {"role": "assistant", "content": ""}
-        return self._body({"index": 0, "delta": delta, "finish_reason": None}, is_chunk=True)
+        return as_event(self._body({"index": 0, "delta": delta, "finish_reason": None}, is_chunk=True))
 
-    def chunk(self, text: str, finish_reason: FinishReason | None, likelihoods: Sequence[Likelihood]) -> dict[str, Any]:
-        """A chunk of a stream."""
+    def event(self, piece: Piece) -> bytes:
+        """The event of a piece; the last one is followed by the event of the usage, if that is included."""
+        logprobs = self._logprobs(piece.likelihoods)
+        if not piece.text and not piece.finish_reason and logprobs is None:
+            return KEEP_ALIVE
+        text = piece.text
         added = {"text": text} if self.kind == "completion" else {"delta": {"content": text} if text else {}}
-        logprobs = {"logprobs": self._logprobs(likelihoods)} if likelihoods else {}
-        return self._body({"index": 0, **added, **logprobs, "finish_reason": finish_reason}, is_chunk=True)
-
-    def usage_chunk(self, usage: Usage) -> dict[str, Any]:
-        """The last chunk of a stream whose client asked for usage."""
-        return self._body(is_chunk=True) | {"usage": usage_json(usage)}
+        choice = {"index": 0, **added, **({"logprobs": logprobs} if logprobs else {})}
+        event = as_event(self._body(choice | {"finish_reason": piece.finish_reason}, is_chunk=True))
+        if piece.usage and self.includes_usage:
+            event += as_event(self._body(is_chunk=True) | {"usage": usage_json(piece.usage)})
+        return event
 
     def whole(
         self, text: str, finish_reason: FinishReason, usage: Usage, likelihoods: Sequence[Likelihood]
@@ -45,8 +55,7 @@ class ResponseBuilder:
         """A complete answer."""
         message = {"message": {"role": "assistant", "content": text, "refusal": None}}
         content = {"text": text} if self.kind == "completion" else message
-        logprobs = self._logprobs(likelihoods) if likelihoods else None
-        choice = {"index": 0, **content, "logprobs": logprobs, "finish_reason": finish_reason}
+        choice = {"index": 0, **content, "logprobs": self._logprobs(likelihoods), "finish_reason": finish_reason}
         return self._body(choice, is_chunk=False) | {"usage": usage_json(usage)}
 
     def _body(self, *choices: dict[str, Any], is_chunk: bool) -> dict[str, Any]:
@@ -61,14 +70,18 @@ class ResponseBuilder:
             "choices": list(choices),
         }
 
-    def _logprobs(self, likelihoods: Sequence[Likelihood]) -> dict[str, Any]:
+    def _logprobs(self, likelihoods: Sequence[Likelihood]) -> dict[str, Any] | None:
+        if self.num_top is None or not likelihoods:
+            return None
+        tops = [one.top[: self.num_top] for one in likelihoods]
         if self.kind == "chat":
-            tokens = [_token(one) | {"top_logprobs": [_token(top) for top in one.top]} for one in likelihoods]
+            pairs = zip(likelihoods, tops, strict=True)
+            tokens = [_token(one) | {"top_logprobs": [_token(other) for other in top]} for one, top in pairs]
             return {"content": tokens, "refusal": None}
         return {
             "tokens": [one.token for one in likelihoods],
             "token_logprobs": [one.log_prob for one in likelihoods],
-            "top_logprobs": [{top.token: top.log_prob for top in one.top} for one in likelihoods],
+            "top_logprobs": [{other.token: other.log_prob for other in top} for top in tops],
         }
 
 

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from baihua.chat.types import Message
+from baihua.chat.types import Message, Piece
 from baihua.core.errors import BaihuaError, TooLongError
 from baihua.core.log import logger
 from baihua.serve.arena.battles import SIDES, Battles, OpenBattle
@@ -148,10 +148,7 @@ class ArenaApi:
             async with aclosing(pieces):
                 async for piece in pieces:
                     text += piece.text
-                    if piece.text:
-                        events.put_nowait({"side": name, "delta": piece.text})
-                    if piece.finish_reason:
-                        events.put_nowait({"side": name, "finish_reason": piece.finish_reason})
+                    _put(piece, name, events)
         except BaihuaError as error:
             # The model's own message could reveal which model it is.
             logger.error("an answer failed: %s", error)
@@ -162,3 +159,10 @@ class ArenaApi:
             if text.strip():
                 side.turns.append(Message("assistant", text.strip()))
             events.put_nowait(None)
+
+
+def _put(piece: Piece, side: str, events: Events) -> None:
+    if piece.text:
+        events.put_nowait({"side": side, "delta": piece.text})
+    if piece.finish_reason:
+        events.put_nowait({"side": side, "finish_reason": piece.finish_reason})
