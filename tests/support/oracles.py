@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from baihua.model.adapter import check_base
+from baihua.model.adapter import check_order
 from baihua.model.compare import LogProbs, Parity, compare_pairs
 from baihua.model.load import load_model
 from baihua.model.merge import attach
@@ -36,7 +36,7 @@ def compare(first: LogProbs, second: LogProbs, texts: Iterable[Sequence[int]]) -
 
 def load_adapted(base: Path, adapter: Path) -> peft.PeftModel:
     """Base and adapter together in float32, not merged."""
-    check_base(base, adapter)
+    check_order(base, {"adapter": adapter})
     return attach(load_model(base), adapter)
 
 

@@ -1,4 +1,4 @@
-"""Model folders: safetensors in, safetensors out, and a fingerprint that says which weights these are."""
+"""Models loaded from folders and saved as folders, as safetensors."""
 
 import importlib.util
 import shutil
@@ -29,7 +29,7 @@ def load_model(
 ) -> PreTrainedModel:
     """A causal language model from a folder; only safetensors, no code from the folder, no network.
 
-    With `quantization` its linear layers are quantized while they are read, on `device`, where they then stay.
+    With `quantization` its linear layers are quantized while they are read, on `device`, where they stay.
     """
     refuse_hub_kernels()
     check_model_folder(folder)
@@ -50,12 +50,8 @@ def load_model(
     model, report = cast(tuple[PreTrainedModel, dict[str, Any]], loaded)
     wrong = sorted(report["missing_keys"]) + sorted(str(key[0]) for key in report["mismatched_keys"])
     if wrong:
-        raise InputError(
-            f"the weights do not fit config.json: {len(wrong)} tensors are missing or of another shape, "
-            f"the first is {wrong[0]!r}",
-            where=str(folder),
-            fix="import the model again",
-        )
+        what = f"{len(wrong)} tensors are missing or of another shape, the first is {wrong[0]!r}"
+        raise InputError(f"the weights do not fit config.json: {what}", where=str(folder), fix="import the model again")
     return model
 
 
@@ -67,9 +63,9 @@ def save_model(
     jinja: str | None,
     state: dict[str, torch.Tensor] | None = None,
 ) -> None:
-    """Write a model folder that chats: weights in the model's dtype, tokenizer, template and where a turn ends.
+    """Write a model folder that can chat: weights in the model's dtype, tokenizer, template and end-of-turn tokens.
 
-    `state` gives the weights where those in the model are only shards of them.
+    `state` gives the weights where the model holds only shards of them.
     """
     folder.mkdir(parents=True, exist_ok=True)
     model.generation_config = GenerationConfig()
@@ -78,7 +74,7 @@ def save_model(
 
 
 def save_changed(base: Path, folder: Path, tensors: Mapping[str, torch.Tensor], *, jinja: str | None) -> None:
-    """Write a copy of a model folder that chats, with some weights replaced; the others keep their bits."""
+    """Write a copy of a model folder that can chat, with some weights replaced; the others stay bit-identical."""
     folder.mkdir(parents=True, exist_ok=True)
     copy_weights(base, folder, tensors)
     shutil.copyfile(base / "config.json", folder / "config.json")
@@ -86,10 +82,18 @@ def save_changed(base: Path, folder: Path, tensors: Mapping[str, torch.Tensor], 
 
 
 def save_chat_files(folder: Path, *, tokenizer_from: Path, jinja: str | None) -> None:
-    """Tokenizer, template and where a turn ends."""
+    """Write tokenizer, chat template, and a generation_config.json with the tokens that end an answer."""
     copy_tokenizer(tokenizer_from, folder, jinja=jinja)
     tokenizer = FolderTokenizer(folder)
-    ends = dict.fromkeys([*_ends_of_turn(folder, tokenizer, is_own=jinja is None), tokenizer.eos_token])
+    ends = [tokenizer.eos_token]
+    if (folder / TEMPLATE_FILE).is_file():
+        try:
+            ends = list(dict.fromkeys([end_of_turn(load_template(OWN, folder, tokenizer)), *ends]))
+        except InputError as error:
+            # A base model may have a template that we cannot train with; that matters only to its users.
+            if jinja is not None:
+                raise
+            logger.warning("the model's own chat template cannot be used: %s", error.what)
     settings = GenerationConfig(
         bos_token_id=tokenizer.controls.get(tokenizer.bos_token),
         eos_token_id=[tokenizer.controls[name] for name in ends if name in tokenizer.controls] or None,
@@ -98,38 +102,20 @@ def save_chat_files(folder: Path, *, tokenizer_from: Path, jinja: str | None) ->
 
 
 def import_bitsandbytes(what: str, *, where: str) -> ModuleType:
-    """What holds numbers in 8 or 4 bits; an InputError where it is not installed."""
+    """The package for weights in 8 or 4 bits; an InputError where it is not installed."""
     try:
         import bitsandbytes  # pyright: ignore[reportMissingImports]  (the extra `gpu`)
     except ImportError as error:
-        raise InputError(
-            f"{what} needs bitsandbytes, which is not installed", where=where, fix="pip install 'baihua[gpu]'"
-        ) from error
+        missing = f"{what} needs bitsandbytes, which is not installed"
+        raise InputError(missing, where=where, fix="pip install 'baihua[gpu]'") from error
     return bitsandbytes
 
 
 def refuse_hub_kernels() -> None:
-    """With both packages there, bitsandbytes 0.50 fetches compiled code from the hub when peft imports it."""
+    """Refuse `kernels`: with it, bitsandbytes 0.50 fetches compiled code from the hub when peft imports it."""
     if importlib.util.find_spec("bitsandbytes") and importlib.util.find_spec("kernels"):
         raise InputError(
             "the package `kernels` is installed, with which bitsandbytes loads and runs code from the hub",
             where="this Python environment",
             fix="pip uninstall kernels",
         )
-
-
-def _ends_of_turn(folder: Path, tokenizer: FolderTokenizer, *, is_own: bool) -> list[str]:
-    if not _has_template(folder):
-        return []
-    try:
-        return [end_of_turn(load_template(OWN, folder, tokenizer))]
-    except InputError as error:
-        # A base model may bring a template that we cannot train with; it matters only to who uses it.
-        if not is_own:
-            raise
-        logger.warning("the model's own chat template cannot be used: %s", error.what)
-        return []
-
-
-def _has_template(folder: Path) -> bool:
-    return (folder / TEMPLATE_FILE).is_file()

@@ -1,7 +1,7 @@
-"""An adapter becomes part of its base model, only if it is its base; layer by layer, so that a large model fits."""
+"""Merging of an adapter into its base model, layer by layer, so that a large model needs little memory."""
 
 import hashlib
-import json
+import itertools
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +21,7 @@ from baihua.model.adapter import WEIGHTS, read_config
 from baihua.model.load import save_chat_files
 from baihua.model.streamed import EMBEDDINGS, HEAD, Skeleton, open_skeleton, stream
 from baihua.model.weights import ShardWriter
+from baihua.modelfiles.folder import read_json
 
 Written = Literal["base", "float32", "bfloat16", "float16"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -36,12 +37,12 @@ def open_adapted(base: Path, adapter: Path) -> PreTrainedModel:
 
 
 def attach(model: PreTrainedModel, adapter: Path, **settings: Any) -> peft.PeftModel:
-    """A model in memory with an adapter beside it; one that lacks some of its tensors is refused."""
+    """A model in memory with an adapter attached, not merged; an adapter that lacks tensors is refused."""
     config = read_config(adapter)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message="Found missing adapter keys")
-            # A tied output layer follows the trained input rows and has no tensors of its own; peft warns all the same.
+            # A tied output layer follows the trained input rows and has no tensors itself; peft warns all the same.
             warnings.filterwarnings("ignore", message=rf"Found missing adapter keys [^']*\['{TIED_ROWS}'\]")
             warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`")
             return peft.PeftModel.from_pretrained(model, str(adapter), config=config, **settings)
@@ -50,11 +51,10 @@ def attach(model: PreTrainedModel, adapter: Path, **settings: Any) -> peft.PeftM
 
 
 def merge_into(folder: Path, base: Path, adapter: Path, *, dtype: Written = "base", jinja: str | None) -> None:
-    """Write the merged model as a folder that chats; needs memory for one shard and the widest layer.
+    """Write the merged model as a folder that can chat; needs memory for one shard and the widest layer.
 
-    Merges in float32, then rounds to what the base is stored in, or to another dtype; a result that is not a number
-    is an InputError, a shard that reads back with another bit a RunError. `config.json` comes last: without it the
-    folder is no model.
+    Merges in float32, then rounds to the base's dtype or to another; a NaN or infinite result is an InputError, a shard
+    that reads back differently a RunError. `config.json` is written last: without it the folder is not a model.
     """
     skeleton = open_skeleton(base)
     adapted = _attach_to(skeleton, adapter)
@@ -73,14 +73,9 @@ def merge_into(folder: Path, base: Path, adapter: Path, *, dtype: Written = "bas
             writer.add(path, stored)
     writer.close()
     save_chat_files(folder, tokenizer_from=base, jinja=jinja)
-    _write_config(folder, base, dtype=dtype, is_tied=is_tied)
-
-
-def _write_config(folder: Path, base: Path, *, dtype: Written, is_tied: bool) -> None:
-    settings = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    settings = read_json(base / "config.json") | {"tie_word_embeddings": is_tied}
     # Code that comes with a model is neither run nor copied.
     settings.pop("auto_map", None)
-    settings["tie_word_embeddings"] = is_tied
     if dtype != "base":
         settings.pop("torch_dtype", None)
         settings["dtype"] = dtype
@@ -88,22 +83,17 @@ def _write_config(folder: Path, base: Path, *, dtype: Written, is_tied: bool) ->
 
 
 def _merged_weights(skeleton: Skeleton, adapted: PreTrainedModel) -> Iterator[tuple[str, torch.Tensor]]:
-    """The parameters of the base by name, in its order, each merged in float32 when it is asked for."""
-    names: dict[str, list[str]] = {}
-    for path in skeleton.names:
-        owner, _, key = path.rpartition(".")
-        names.setdefault(owner, []).append(key)
-    for owner, keys in names.items():
+    """The parameters of the base by name, in its order, each merged in float32 as the iterator advances."""
+    for owner, paths in itertools.groupby(skeleton.names, key=lambda path: path.rpartition(".")[0]):
         layer = adapted.get_submodule(owner)
-        with skeleton.weights.brought(layer):
+        with skeleton.weights.loaded(layer):
             plain = _merge_layer(layer)
-            for key in keys:
-                yield f"{owner}.{key}", plain.get_parameter(key).detach()
+            yield from ((path, plain.get_parameter(path.rpartition(".")[2]).detach()) for path in paths)
 
 
 @torch.no_grad()
 def _merge_layer(layer: nn.Module) -> nn.Module:
-    """A layer of the base with what its adapter adds, as PeftModel.merge_and_unload does it for all layers at once."""
+    """A layer of the base with its adapter merged, as PeftModel.merge_and_unload does it for all layers at once."""
     if isinstance(layer, AuxiliaryTrainingWrapper):
         return layer.unload_and_optionally_merge_module(merge=True, safe_merge=False, adapter_names=None)
     if not isinstance(layer, BaseTunerLayer):
@@ -113,34 +103,30 @@ def _merge_layer(layer: nn.Module) -> nn.Module:
 
 
 def _attach_to(skeleton: Skeleton, adapter: Path) -> PreTrainedModel:
-    """The skeleton's model with an adapter in memory beside each layer."""
+    """The skeleton's model with an adapter in memory attached to each layer."""
     adapted = attach(skeleton.model, adapter, low_cpu_mem_usage=True, torch_device="cpu")
     known = set(peft.get_peft_model_state_dict(adapted, save_embedding_layers=False))
     # Trained biases, and rows of a vocabulary that grew: they replace the base's. If the output layer is tied to the
-    # rows, nothing says for which of the two they are.
+    # rows, it is unknown which of the two they belong to.
     known |= set() if skeleton.is_tied else {f"base_model.model.{path}" for path in skeleton.names}
     with safe_open(adapter / WEIGHTS, framework="pt") as file:
         unknown = sorted(set(file.keys()) - known)
     if unknown:
-        raise InputError(
-            f"the adapter has {len(unknown)} tensors for which the model has no place, the first is {unknown[0]!r}",
-            where=str(adapter),
-            fix="give the model that the adapter was trained on",
-        )
+        what = f"the adapter has {len(unknown)} tensors that the model does not have, the first is {unknown[0]!r}"
+        raise InputError(what, where=str(adapter), fix="give the model that the adapter was trained on")
     return adapted.get_base_model()  # pyright: ignore[reportReturnType]  (the class that it was given)
 
 
 def _not_finite(path: str, merged: torch.Tensor, skeleton: Skeleton, adapter: Path) -> InputError:
-    """Whose fault it is that a weight is no number."""
+    """The error for a non-finite weight: base, adapter or dtype."""
     if torch.isfinite(merged).all():
         return InputError(f"{path!r} has numbers too large for float16", where="dtype", fix="give bfloat16 or float32")
     files, name = skeleton.weights.files, skeleton.names[path]
-    is_base = not torch.isfinite(files.read(name)).all()
-    return InputError(
-        f"{path!r} of the {'base' if is_base else 'merged model'} has values that are not numbers",
-        where=str(files.places[name].file if is_base else adapter),
-        fix="import the base again" if is_base else "the adapter is broken: train it again",
-    )
+    if not torch.isfinite(files.read(name)).all():
+        what, where, fix = "base", files.places[name].file, "import the base again"
+    else:
+        what, where, fix = "merged model", adapter, "the adapter is damaged: train it again"
+    return InputError(f"{path!r} of the {what} has NaN or infinite values", where=str(where), fix=fix)
 
 
 def _digest(tensor: torch.Tensor) -> bytes:
