@@ -225,7 +225,7 @@ def test_verify_finds_a_flipped_byte(built: Path, capsys: Capture) -> None:
     found, as_json = run_here(capsys, *words), run_here(capsys, *words, "--json")
     assert (found.status, as_json.status, as_json.json["ok"]) == (1, 1, False)
     assert "train/conversations.parquet: " in found.out
-    assert "the manifest says" in found.out
+    assert "the manifest has" in found.out
 
 
 def test_clean_says_what_would_go_and_removes_it_only_when_told(built: Path, capsys: Capture) -> None:

@@ -58,7 +58,7 @@ def test_licences_travel_with_the_rows_and_leave_with_them(project: Path, capsys
 def test_an_inspection_has_a_page(project: Path, capsys: Capture) -> None:
     build(project, capsys)
     page = (project / "runs" / "talks" / "look.html").read_text(encoding="utf-8")
-    assert "A look at few" in page
+    assert "Report of few" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
 
 

@@ -8,7 +8,7 @@ import pytest
 from cli_runs import run_here
 
 from baihua.cli.models import as_gguf, named_models
-from baihua.cli.verbs.serve import EngineName, EngineSettings, _split
+from baihua.cli.verbs.serve import EngineName, _split, open_model
 from baihua.core.env import Environment
 from baihua.core.errors import InputError
 from baihua.core.run import given_path
@@ -129,8 +129,7 @@ def test_an_engine_that_switches_no_adapters_says_so(
 
 @pytest.mark.parametrize("engine", [EngineName.transformers, EngineName.vllm])
 def test_replicas_run_llama_cpp_alone(engine: EngineName, tmp_path: Path) -> None:
-    wanted = EngineSettings(
-        engine=engine, level="q8_0", num_slots=1, num_ctx=64, num_threads=1, replicas=ReplicaSettings(num_replicas=2)
-    )
+    sizes = {"num_slots": 1, "num_ctx": 64, "num_threads": 1}
+    replicas = ReplicaSettings(num_replicas=2)
     with pytest.raises(InputError, match=f"replicas run llama.cpp, not {engine}"):
-        wanted.open(tmp_path, tmp_path, adapters={})
+        open_model(tmp_path, tmp_path, engine, level="q8_0", adapters={}, replicas=replicas, **sizes)

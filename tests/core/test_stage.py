@@ -176,5 +176,5 @@ def test_a_changed_missing_or_added_file_is_found(tmp_path: Path) -> None:
     (artifact.folder / "note.txt").write_text("y", encoding="utf-8")
     (artifact.folder / "parts" / "note.txt").rename(artifact.folder / "added.txt")
     found = [line.partition(":")[0] for line in differences(artifact)]
-    assert found == ["parts/note.txt", "added.txt", "note.txt"]
+    assert found == ["added.txt", "note.txt", "parts/note.txt"]
     assert json.loads((artifact.folder / MANIFEST).read_text(encoding="utf-8")) == artifact.manifest

@@ -25,7 +25,7 @@ def test_the_first_signal_asks_and_ends_nothing(number: int, caplog: pytest.LogC
         assert not stop.is_requested
         send(number)
         assert stop.is_requested
-    assert "stopping after this step; what is done will be saved" in caplog.text
+    assert "stopping after this step; progress will be saved" in caplog.text
 
 
 @pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])

@@ -56,7 +56,7 @@ def test_the_page_stands_alone_and_data_stays_text(page: str) -> None:
 
 
 def test_the_page_says_what_data_it_is_and_that_the_counts_add_up(page: str) -> None:
-    assert "<h1>A look at 清洗/train</h1>" in page
+    assert "<h1>Report of 清洗/train</h1>" in page
     assert "3 conversations, 1,234 characters; 50.0% Han among letters on average." in page
     assert "5 rows in + 1 added = 3 kept + 3 dropped." in page
 
@@ -87,7 +87,7 @@ def test_bare_figures_make_a_page(tmp_path: Path) -> None:
     empty = {"histograms": {}, "sources": [], "odd": {}, "counts": None, "dropped": {}, "clusters": []}
     write_json(tmp_path / "figures.json", FIGURES | empty | {"num_rows": 0, "mean_han_share": None})
     page = data.write(tmp_path, tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "A look at the data" in page
+    assert "Report of the data" in page
     assert "0 conversations, 1,234 characters." in page
 
 

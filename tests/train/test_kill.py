@@ -129,7 +129,7 @@ def test_a_killed_stage_never_counts_as_done(story: Story) -> None:
 def test_sigterm_saves_the_step_it_came_in_and_leaves_with_130(story: Story) -> None:
     assert story.status == 130
     log = " ".join(story.broken.log.split())
-    assert "stopping after this step; what is done will be saved" in log
+    assert "stopping after this step; progress will be saved" in log
     assert "interrupted; run the same command again to resume" in log
     assert "Traceback" not in log
     assert f"resumed at step {story.steps_when_stopped[-1]} " in " ".join(story.last_messages.split())

@@ -150,7 +150,7 @@ def test_a_run_that_is_asked_to_stop_finishes_its_step_saves_and_goes_on_later(
     with pytest.raises(KeyboardInterrupt):
         train(make_lora(tiny_folder), asked, out=tmp_path / "b", plan=make_plan())
     assert [path.name for path in (tmp_path / "b" / CHECKPOINTS).iterdir()] == ["checkpoint-4"]
-    assert "stopping after this step; what is done will be saved" in caplog.text
+    assert "stopping after this step; progress will be saved" in caplog.text
     found = train(make_lora(tiny_folder), examples, out=tmp_path / "b", plan=make_plan()).state
     assert "resumed at step 4" in caplog.text
     assert is_equal(found, wanted)

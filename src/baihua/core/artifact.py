@@ -1,5 +1,6 @@
-"""An artifact is a folder that one stage wrote once, with a manifest that says what made it."""
+"""Artifacts: folders that a stage wrote once, each with a manifest of its files and of what it was made from."""
 
+import contextlib
 import hashlib
 import json
 import platform
@@ -90,7 +91,7 @@ def hash_json(value: Any) -> str:
 
 
 def list_files(folder: Path) -> list[dict[str, Any]]:
-    """Path, size and SHA-256 of every file below a folder but its manifest (or half of one), sorted by path."""
+    """Path, size and SHA-256 of every file below a folder except its manifest, sorted by path."""
     manifests = (folder / MANIFEST, folder / f"{MANIFEST}.partial")
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path not in manifests)
     return [
@@ -100,18 +101,19 @@ def list_files(folder: Path) -> list[dict[str, Any]]:
 
 
 def differences(artifact: Artifact) -> list[str]:
-    """What differs between an artifact's files and its manifest, one sentence each; empty when all is well."""
+    """The differences between an artifact's files and its manifest, a sentence each; empty if there are none."""
     wanted = {entry["path"]: entry for entry in artifact.manifest["files"]}
     found = {entry["path"]: entry for entry in list_files(artifact.folder)}
-    missing = [f"{path}: missing" for path in sorted(wanted.keys() - found.keys())]
-    added = [f"{path}: not in the manifest" for path in sorted(found.keys() - wanted.keys())]
-    changed = [
-        f"{path}: {found[path]['bytes']:,} bytes with SHA-256 {found[path]['sha256'][:12]}..., "
-        f"the manifest says {wanted[path]['bytes']:,} bytes with {wanted[path]['sha256'][:12]}..."
-        for path in sorted(wanted.keys() & found.keys())
-        if found[path] != wanted[path]
-    ]
-    return missing + added + changed
+    sentences: list[str] = []
+    for path in sorted(wanted | found):
+        if path not in found:
+            sentences.append(f"{path}: missing")
+        elif path not in wanted:
+            sentences.append(f"{path}: not in the manifest")
+        elif found[path] != wanted[path]:
+            now, before = (f"{e['bytes']:,} bytes with SHA-256 {e['sha256'][:12]}" for e in (found[path], wanted[path]))
+            sentences.append(f"{path}: {now}..., the manifest has {before}...")
+    return sentences
 
 
 def part_of(folder: Path, part: str) -> Path:
@@ -127,7 +129,7 @@ def part_of(folder: Path, part: str) -> Path:
 
 
 def machine() -> dict[str, Any]:
-    """What this machine is, for manifests: no names, no paths."""
+    """Facts about this machine for manifests: no names, no paths."""
     facts: dict[str, Any] = {
         "system": platform.system(),
         "machine": platform.machine(),
@@ -141,13 +143,9 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Installed versions of what can change a result."""
-    return {name: metadata.version(name) for name in VERSIONED if _is_installed(name)}
-
-
-def _is_installed(name: str) -> bool:
-    try:
-        metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
+    """Installed versions of the packages that can change a result."""
+    found: dict[str, str] = {}
+    for name in VERSIONED:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found

@@ -1,9 +1,9 @@
 """The frozen, strict base of every config, and dotted overrides.
 
-A field is described by one docstring sentence under it; that sentence is also its help text. Two marks
-say how a field counts towards an artifact's identity:
+The docstring sentence under a field is also its help text. Two marks decide how a field counts towards an artifact's
+identity:
 
-    execution(default)   how the work is done, not what comes out (threads, concurrency); kept out of the identity
+    execution(default)   how the work is done, not its result (threads, concurrency); not part of the identity
     content(default)     a path or name whose *content* counts; the stage's `fingerprint` gives its hash instead
 """
 
@@ -26,17 +26,17 @@ class Base(BaseModel):
 
 
 def is_config_class(value: object) -> TypeGuard[type[Base]]:
-    """Whether a field's type is a config of its own."""
+    """Whether a field's type is a config."""
     return isinstance(value, type) and issubclass(value, Base)
 
 
 def execution(default: Any = PydanticUndefined) -> Any:
-    """A field that changes how the work is done but not its result."""
+    """A field that changes how the work is done, but not its result."""
     return Field(default=default, json_schema_extra={"mark": "execution"})
 
 
 def content(default: Any = PydanticUndefined) -> Any:
-    """A field that names files or sources; what they hold counts, not what they are called."""
+    """A field that names files or sources; their content counts, not their names."""
     return Field(default=default, json_schema_extra={"mark": "content"})
 
 
@@ -87,13 +87,13 @@ def apply_override(tree: dict[str, Any], path: list[str], value: Any) -> dict[st
 
 
 def located(text: str, info: ValidationInfo) -> str:
-    """A validator: a path of a recipe is meant from the recipe's own folder, wherever one stands."""
+    """A validator: a relative path in a recipe starts at the recipe's folder, not at the working directory."""
     folder: Path = info.context["folder"] if info.context else Path()
     return str(folder / Path(text).expanduser())
 
 
 def _number(value: Any) -> Any:
-    """YAML 1.1 reads 2e-4 as text, because it has no dot; people mean the number."""
+    """YAML 1.1 reads 2e-4, which has no dot, as text; here it is a number."""
     if isinstance(value, str):
         try:
             return float(value) if "e" in value.lower() else value

@@ -1,24 +1,24 @@
-"""The only reader of the environment; what it read goes into manifests, except secrets."""
+"""Environment variables: the only module that reads them; what was read goes into manifests, except secrets."""
 
 import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
-# What can change a stage's numbers from outside its recipe.
+# Variables that can change a stage's numbers without a change of its recipe.
 NUMERIC = ("CUDA_VISIBLE_DEVICES", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 SECRET_ENDINGS = ("_KEY", "_TOKEN", "_SECRET", "_PASSWORD")
 
 
 class Environment:
-    """Environment variables, with a record of those that were asked for."""
+    """Environment variables, with a record of those that were read."""
 
     def __init__(self, variables: Mapping[str, str] | None = None) -> None:
         self._variables = os.environ if variables is None else variables
         self._read: dict[str, str] = {}
 
     def get(self, name: str, default: str = "") -> str:
-        """A variable's value; secrets are handed out but never recorded."""
+        """A variable's value; secrets are returned but never recorded."""
         value = self._variables.get(name, default)
         if not name.endswith(SECRET_ENDINGS):
             self._read[name] = value
@@ -26,7 +26,7 @@ class Environment:
 
     @property
     def record(self) -> dict[str, str]:
-        """What was read so far, without secrets."""
+        """The variables read so far, without secrets."""
         return dict(sorted(self._read.items()))
 
 
@@ -36,7 +36,7 @@ def numeric_settings(environment: Environment) -> dict[str, str]:
 
 
 def variables_for_child(**more: str) -> dict[str, str]:
-    """This process's variables and some more, for one that it starts."""
+    """This process's variables and some more, for a child process."""
     return os.environ | more
 
 
@@ -51,22 +51,22 @@ def process_number(environment: Environment) -> int:
 
 
 def report_folder(environment: Environment) -> Path | None:
-    """Where a process that `--processes` started leaves its error, for the one that started it to show."""
+    """The folder where a process started by `--processes` leaves its error, which the parent process prints."""
     folder = environment.get("BAIHUA_REPORT_TO")
     return Path(folder) if folder else None
 
 
 def cache_folder(environment: Environment) -> Path:
-    """Where what can be made again is kept between runs: `BAIHUA_CACHE`, else the user's cache folder."""
+    """The folder for what can be made again: `BAIHUA_CACHE`, else the user's cache folder."""
     named = environment.get("BAIHUA_CACHE")
     return Path(named).expanduser() if named else Path.home() / ".cache" / "baihua"
 
 
 def forbid_telemetry() -> None:
-    """Tell the libraries that would report their use not to, before they are imported; children inherit it."""
+    """Switch off the telemetry of libraries, before they are imported; child processes inherit it."""
     os.environ.update(dict.fromkeys(("DO_NOT_TRACK", "SCARF_NO_ANALYTICS"), "1"))
     os.environ.update(dict.fromkeys(("DAFT_ANALYTICS_ENABLED", "RAY_USAGE_STATS_ENABLED"), "0"))
-    # Progress is ours to show: theirs would be drawn over it.
+    # Its progress bar would be drawn over ours.
     os.environ["DAFT_PROGRESS_BAR"] = "0"
 
 

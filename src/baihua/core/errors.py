@@ -1,20 +1,20 @@
-"""What can go wrong, as a small tree.
+"""The errors that a user reads, as a small tree.
 
     BaihuaError          exit status 1
     ├── InputError       exit status 2: a file, row or argument of the user is wrong
     │   └── TooLongError a conversation does not fit into the model's context
     ├── RecipeError      exit status 2: a recipe is wrong; holds every problem that was found
     └── RunError         exit status 1: the work itself failed (disk full, NaN, a check that must hold)
-        └── LostPeerError exit status 75: another process of the same run ended first
+        └── LostPeerError exit status 75: another process of the same run failed first
 
-Each says what is wrong, where, and what to do about it.
+Each gives what is wrong, where, and what to do.
 """
 
 from dataclasses import dataclass
 
 
 class BaihuaError(ValueError):
-    """An error that the user reads: what is wrong, where it is and how to mend it."""
+    """An error that the user reads: what is wrong, where it is and how to fix it."""
 
     exit_status = 1
 
@@ -34,21 +34,21 @@ class BaihuaError(ValueError):
 
 
 class InputError(BaihuaError):
-    """A file, row or argument that the user gave cannot be used."""
+    """A file, row or argument of the user is wrong."""
 
     exit_status = 2
 
 
 class TooLongError(InputError):
-    """A conversation does not fit into the model's context; a chat may drop its oldest turns and ask again."""
+    """A conversation does not fit into the model's context; a chat may drop its oldest turns and retry."""
 
 
 class RunError(BaihuaError):
-    """The input was fine, the work failed."""
+    """The work failed although the input is valid."""
 
 
 class LostPeerError(RunError):
-    """Another process of the same run has ended; why is its to say."""
+    """Another process of this run failed first; its own error gives the reason."""
 
     exit_status = 75
 
@@ -63,7 +63,7 @@ class Problem:
 
 
 class RecipeError(BaihuaError):
-    """A recipe that cannot run; `problems` holds all mistakes, not only the first."""
+    """A recipe that cannot run; `problems` holds all its mistakes."""
 
     exit_status = 2
 

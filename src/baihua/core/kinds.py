@@ -1,7 +1,6 @@
 """The folder is the registry: a `kind` in a recipe is the name of a file in a package's folder.
 
-`extend` adds a folder of the user's to the search path of those packages, laid out like ours:
-`DIR/data/formats/mine.py` becomes the format `mine`.
+`extend` adds a folder of the user's, laid out like the package: `DIR/data/formats/mine.py` becomes the format `mine`.
 """
 
 import difflib
@@ -32,7 +31,7 @@ def names(package: str) -> list[str]:
 
 
 def find(package: str, name: str) -> ModuleType:
-    """The module of one kind; an unknown name is an InputError that gives the known and the nearest ones."""
+    """The module of one kind; an unknown name is an InputError with the known names and the nearest one."""
     known = names(package)
     if name not in known:
         raise InputError(unknown(name, known, what=_noun(package)))
@@ -52,7 +51,7 @@ def unknown(name: str, known: Sequence[str], *, what: str) -> str:
 
 
 def extend(folder: Path) -> None:
-    """Add a folder of extensions, laid out like the package, for this process."""
+    """Add a folder of extensions for this process."""
     if not folder.is_dir():
         raise InputError("the folder of extensions does not exist", where=str(folder), fix="check --extensions")
     for child in sorted(path for path in folder.rglob("*") if path.is_dir() and path.name != "__pycache__"):
@@ -62,7 +61,7 @@ def extend(folder: Path) -> None:
 
 
 def extra_paths() -> dict[str, list[str]]:
-    """Folders of extensions by package, for another process to use as well."""
+    """Folders of extensions by package, to pass to another process."""
     packages = {name: module for name, module in sys.modules.items() if name.startswith("baihua.")}
     found = {
         name: [path for path in module.__path__ if not Path(path).is_relative_to(ROOT)]
@@ -73,14 +72,14 @@ def extra_paths() -> dict[str, list[str]]:
 
 
 def add_paths(paths: dict[str, list[str]]) -> None:
-    """Use folders of extensions that another process uses."""
+    """Use the folders of extensions of another process."""
     for name, folders in paths.items():
         path = importlib.import_module(name).__path__
         path.extend(folder for folder in folders if folder not in path)
 
 
 def foreign_hash(module_name: str) -> str | None:
-    """The SHA-256 of an extension's file, None for our own: the version number speaks for ours."""
+    """The SHA-256 of an extension's file; None for a file of Baihua, whose VERSION counts instead."""
     file = sys.modules[module_name].__file__
     if file is None or Path(file).resolve().is_relative_to(ROOT):
         return None
@@ -89,7 +88,7 @@ def foreign_hash(module_name: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class KindsOf:
-    """A note on a config field: the folder whose files are its kinds."""
+    """Metadata of a config field: the package whose files are its kinds."""
 
     package: str
 
@@ -111,10 +110,10 @@ def OneOf(package: str) -> Any:  # noqa: N802  (used as a type)
 
 
 def _refusal(message: str) -> PydanticCustomError:
-    """An error for pydantic; the message is a value, since braces in a template would be filled."""
+    """An error for pydantic; the message is a value, because braces in a template would be filled in."""
     return PydanticCustomError("kind", "{message}", {"message": message})
 
 
 def _noun(package: str) -> str:
-    """What a folder's files are: `baihua.data.formats` holds formats."""
+    """The word for a package's kinds: `baihua.data.formats` holds formats."""
     return package.rsplit(".", 1)[-1].rstrip("s")

@@ -1,4 +1,4 @@
-"""Messages and progress go to stderr; figures over time go to `metrics.jsonl`."""
+"""Messages and progress bars on stderr, and figures over time in `metrics.jsonl`."""
 
 import json
 import logging
@@ -18,19 +18,19 @@ logger = logging.getLogger("baihua")
 
 
 def set_up(*, debug: bool = False, is_quiet: bool = False) -> None:
-    """Send this process's messages to stderr; a quiet one's warnings only."""
+    """Print this process's messages to stderr; only warnings where `is_quiet`."""
     handler = RichHandler(console=Console(stderr=True), show_time=False, show_path=False, markup=False)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger.handlers[:] = [handler]
     logger.setLevel(logging.DEBUG if debug else logging.WARNING if is_quiet else logging.INFO)
-    # It warns of a kernel that we do not want, and of a cast in every layer.
+    # It warns about a kernel that is not used here, and about a cast in every layer.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    # peft 0.21 asks transformers 5.23 by an old name; a user can do nothing about that.
+    # peft 0.21 uses a deprecated name of transformers 5.23; a user cannot change that.
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
 
 class ProgressBar:
-    """A bar on stderr with figures beside it; a line per tenth of the work where stderr is no terminal."""
+    """A progress bar with figures on stderr; a line for each tenth of the work where stderr is not a terminal."""
 
     def __init__(self, progress: Progress, title: str, total: int, done: int) -> None:
         self._progress = progress
@@ -40,7 +40,7 @@ class ProgressBar:
         self._task = progress.add_task(title, total=total, completed=done, figures="")
 
     def advance(self, steps: int = 1, *, figures: str = "") -> None:
-        """Move on and show the latest figures."""
+        """Advance the bar and show the latest figures."""
         tenth_before = 10 * self._done // self._total
         self._done += steps
         self._progress.update(self._task, advance=steps, figures=figures)
@@ -50,7 +50,7 @@ class ProgressBar:
 
 @contextmanager
 def progress_bar(title: str, total: int, *, done: int = 0, is_shown: bool = True) -> Generator[ProgressBar]:
-    """Progress of `total` steps of which `done` are already behind us."""
+    """A progress bar of `total` steps, of which `done` are done already."""
     console = Console(stderr=True)
     progress = Progress(
         TextColumn("{task.description}"),
@@ -66,7 +66,7 @@ def progress_bar(title: str, total: int, *, done: int = 0, is_shown: bool = True
 
 
 class MetricsFile:
-    """Appends one JSON object per line and flushes it, so that a killed run keeps its figures."""
+    """A file of one JSON object per line, flushed line by line, so that a killed run keeps its figures."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -77,7 +77,7 @@ class MetricsFile:
             stream.write(json.dumps(figures, ensure_ascii=False) + "\n")
 
     def keep_until(self, step: int, *, with_key: str) -> None:
-        """Forget the lines after `step`, and those without a key: a resumed run writes them again."""
+        """Remove the lines after `step`, and those without a key: a resumed run writes them again."""
         lines = self.file.read_text(encoding="utf-8").splitlines() if self.file.exists() else []
         found = [(line, _step(line, with_key)) for line in lines]
         kept = [line for line, number in found if number is not None and number <= step]
@@ -85,7 +85,7 @@ class MetricsFile:
 
 
 def _step(line: str, with_key: str) -> int | None:
-    """The step of a line, None for a line without that key or that a kill cut in half."""
+    """The step of a line; None for a line without that key, or one that a kill cut short."""
     try:
         figures = json.loads(line)
         return int(figures["step"]) if with_key in figures else None

@@ -1,4 +1,4 @@
-"""Models and data sets from ModelScope, by its public HTTP interface."""
+"""Downloads of models and data sets from ModelScope's public HTTP interface."""
 
 import json
 import shutil
@@ -49,7 +49,7 @@ def list_files(repository: Repository) -> list[dict[str, Any]]:
 
 
 def download(repository: Repository, listed: list[dict[str, Any]], folder: Path) -> None:
-    """Fetch the listed files that are not complete yet, each checked as it arrives."""
+    """Download the listed files that are not complete yet, and check each."""
     for file in listed:
         target = folder / file["Path"]
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -57,13 +57,13 @@ def download(repository: Repository, listed: list[dict[str, Any]], folder: Path)
 
 
 def is_inside(path: str) -> bool:
-    """Whether a listed path stays inside the folder that it is fetched into."""
+    """Whether a listed path stays inside the download folder."""
     parts = PurePosixPath(path)
     return not parts.is_absolute() and ".." not in parts.parts and "\\" not in path and ":" not in path
 
 
 def _list_pages(repository: Repository) -> list[dict[str, Any]]:
-    """Data sets list their files in pages."""
+    """The files of a data set, which are listed in pages."""
     found: list[dict[str, Any]] = []
     page: list[dict[str, Any]] = [{}]
     while page:

@@ -1,6 +1,6 @@
-"""A polite end: SIGTERM or Ctrl-C asks the work to stop at the next safe place; a second Ctrl-C stops at once.
+"""Stopping: SIGTERM or Ctrl-C ends work at the next safe point, a second Ctrl-C at once.
 
-Outside of such work SIGTERM is what Ctrl-C is.
+Elsewhere SIGTERM behaves like Ctrl-C.
 """
 
 import logging
@@ -16,7 +16,7 @@ logger = logging.getLogger("baihua")
 
 @contextmanager
 def sigterm_as_ctrl_c() -> Generator[None]:
-    """SIGTERM raises KeyboardInterrupt too, so that what Ctrl-C tidies is tidied, and the status is the same."""
+    """Let SIGTERM raise KeyboardInterrupt, so that it cleans up and exits with the same status as Ctrl-C."""
     if not _may_handle_signals():
         yield
         return
@@ -28,7 +28,7 @@ def sigterm_as_ctrl_c() -> Generator[None]:
 
 
 class StopRequest:
-    """Whether somebody asked this process to stop; used as a context around work that looks at `is_requested`."""
+    """A context around work that checks `is_requested` and then stops; SIGTERM and Ctrl-C set it."""
 
     def __init__(self) -> None:
         self.is_requested = False
@@ -48,9 +48,9 @@ class StopRequest:
         if self.is_requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.is_requested = True
-        logger.info("stopping after this step; what is done will be saved")
+        logger.info("stopping after this step; progress will be saved")
 
 
 def _may_handle_signals() -> bool:
-    """Python lets the main thread alone do so."""
+    """Python allows signal handlers only in the main thread."""
     return threading.current_thread() is threading.main_thread()

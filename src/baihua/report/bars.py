@@ -1,4 +1,4 @@
-"""Counts as lying bars: an SVG that stands inside a page, in the page's own colours and fonts."""
+"""Counts as horizontal bars: an SVG element in the colours and fonts of its page."""
 
 import html
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from rich.cells import cell_len
 from baihua.core.tables import shorten
 
 WIDTH, ROW_HEIGHT, FONT_SIZE, GAP = 720, 22, 13, 8
-# What takes one column on a terminal, half a Chinese character or a digit, is hardly wider in any font.
+# One terminal column, half a Chinese character or a digit, is hardly wider in any font.
 COLUMN_WIDTH = FONT_SIZE * 0.65
 MAX_NUM_COLUMNS = 36
 COUNT_WIDTH = 120

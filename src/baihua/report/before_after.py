@@ -1,4 +1,4 @@
-"""The same measures of several models side by side: usually the base model and the result."""
+"""The same measures of several models next to each other, usually of the base model and the result."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -18,7 +18,7 @@ def before_after(stages: Sequence[StageResult]) -> Table | None:
     for stage in measured:
         for measure, value in _measures(stage):
             row = cells.setdefault(measure + _data_suffix(stage, measured), {})
-            # Two stages of one kind may carry the same label by mistake; both figures stay visible.
+            # If two stages of one kind have the same label by mistake, both figures are shown.
             row[stage.name if stage.label in row else stage.label] = value
     labels = list(dict.fromkeys(label for row in cells.values() for label in row))
     return Table(["measure", *labels], [[name, *(row.get(label) for label in labels)] for name, row in cells.items()])
@@ -43,6 +43,6 @@ def _count_of(count: int | None, total: int | None) -> str | None:
 
 
 def _data_suffix(stage: StageResult, measured: Sequence[StageResult]) -> str:
-    """Which data a figure is about, where stages of this kind measured different data."""
+    """The data that a figure is about, where stages of this kind measured different data."""
     data = {other.describe_input("data") for other in measured if other.kind == stage.kind}
     return f" on {stage.describe_input('data')}" if len(data) > 1 else ""

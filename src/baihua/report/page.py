@@ -14,7 +14,7 @@ from baihua.core.tables import Table, format_value, render_markdown
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A question and what each model said to it: pairs of label and answer."""
+    """A question and the answers to it, as pairs of label and answer."""
 
     question: str
     answers: Sequence[tuple[str, str]]
@@ -22,7 +22,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One part of a report; a table may have a title of its own, curves are `<svg>` elements."""
+    """One part of a report; tables and curves come with titles, and curves are `<svg>` elements."""
 
     title: str
     note: str = ""
@@ -41,8 +41,8 @@ class Page:
 
 
 def to_html(page: Page) -> str:
-    """One self-contained page: no script, no file and no address beside it."""
-    # Autoescape is what keeps a model's "<script>" on the page as text.
+    """One self-contained page: no script, and no reference to another file or address."""
+    # Autoescape keeps a model's "<script>" on the page as text.
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     text = resources.files("baihua.report").joinpath("page.html.j2").read_text(encoding="utf-8")
     return environment.from_string(text).render(page=page, table=table_html, svg=Markup) + "\n"

@@ -9,20 +9,8 @@ import typer
 
 from baihua.backends.choose import open_chat
 from baihua.chat.types import Sampling
+from baihua.cli import options as opt
 from baihua.cli.models import named_models
-from baihua.cli.options import (
-    RUNS,
-    ApiKeyFile,
-    Debug,
-    Host,
-    Json,
-    MaxTokens,
-    Port,
-    Runs,
-    Temperature,
-    Threads,
-    print_json,
-)
 from baihua.core.env import Environment
 from baihua.core.errors import InputError
 from baihua.core.tables import Table, render_text
@@ -46,15 +34,15 @@ def arena(
     ] = None,
     votes: Annotated[Path, typer.Option(help="File to append votes to.")] = Path("votes.jsonl"),
     table: Annotated[bool, typer.Option("--table", help="Print the ratings from the votes and exit.")] = False,
-    host: Host = "127.0.0.1",
-    port: Port = 8090,
-    api_key_file: ApiKeyFile = None,
-    temperature: Temperature = 0.7,
-    max_tokens: MaxTokens = 512,
-    threads: Threads = None,
-    runs: Runs = RUNS,
-    as_json: Json = False,
-    debug: Debug = False,
+    host: opt.Host = "127.0.0.1",
+    port: opt.Port = 8090,
+    api_key_file: opt.ApiKeyFile = None,
+    temperature: opt.Temperature = 0.7,
+    max_tokens: opt.MaxTokens = 512,
+    threads: opt.Threads = None,
+    runs: opt.Runs = opt.RUNS,
+    as_json: opt.Json = False,
+    debug: opt.Debug = False,
 ) -> None:
     """Vote blind on pairs of answers in the browser; models are rated with intervals."""
     if table:
@@ -79,7 +67,7 @@ def _print_table(file: Path, *, as_json: bool) -> None:
         raise InputError("there are no votes yet", where=str(file), fix="name the file: --votes FILE")
     found = make_table(read_votes(file))
     if as_json:
-        print_json(found)
+        opt.print_json(found)
         return
     columns = ["", "model", "rating", "95 %", "battles", "won", "lost", "tied", "both bad"]
     print(render_text(Table(columns, [_cells(row) for row in found["rows"]])))

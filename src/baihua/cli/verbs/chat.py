@@ -7,8 +7,8 @@ import typer
 
 from baihua.backends.choose import open_chat
 from baihua.chat.types import Message, Sampling
+from baihua.cli import options as opt
 from baihua.cli.models import find_model
-from baihua.cli.options import RUNS, Debug, MaxTokens, Runs, Temperature, Threads
 from baihua.core.env import Environment
 from baihua.serve.terminal.repl import run_repl
 
@@ -18,15 +18,15 @@ QUESTIONS = ("你好，你是谁？", "水在多少摄氏度会沸腾？", "把�
 def chat(
     model: Annotated[str, typer.Argument(help="A .gguf file, a model folder, a run, or an http(s) address.")],
     system: Annotated[str | None, typer.Option(help="The system message.")] = None,
-    temperature: Temperature = 0.7,
-    max_tokens: MaxTokens = 512,
-    threads: Threads = None,
+    temperature: opt.Temperature = 0.7,
+    max_tokens: opt.MaxTokens = 512,
+    threads: opt.Threads = None,
     at_address: Annotated[
         str | None, typer.Option("--model", metavar="NAME", help="Which model of an address; default: its first.")
     ] = None,
     plain: Annotated[bool, typer.Option(help="Print answers as plain text, not as Markdown.")] = False,
-    runs: Runs = RUNS,
-    debug: Debug = False,
+    runs: opt.Runs = opt.RUNS,
+    debug: opt.Debug = False,
 ) -> None:
     """Chat with a model in the terminal; /help lists the commands."""
     sampling = Sampling(temperature=temperature, max_tokens=max_tokens)

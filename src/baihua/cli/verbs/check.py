@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from baihua.cli.options import RUNS, Debug, Extensions, Json, Overrides, RecipeName, Runs, print_json, recipe_file
+from baihua.cli import options as opt
 from baihua.core import kinds
 from baihua.core.artifact import part_of
 from baihua.core.errors import InputError, RecipeError
@@ -22,31 +22,31 @@ ASSUMPTIONS = ("model", "rows", "tokens_per_row", "target_share")
 
 
 def check(
-    recipe: RecipeName,
-    overrides: Overrides = None,
+    recipe: opt.RecipeName,
+    overrides: opt.Overrides = None,
     machine: Annotated[str, typer.Option(help="Machine to run on: this, rtx4090, a100-80gb, ...")] = "this",
     assume: Annotated[
         list[str] | None,
         typer.Option(help="Facts about stages that are not built yet: model=llama-7b, rows=52000, tokens_per_row=128"),
     ] = None,
-    runs: Runs = RUNS,
-    as_json: Json = False,
-    debug: Debug = False,
-    extensions: Extensions = None,
+    runs: opt.Runs = opt.RUNS,
+    as_json: opt.Json = False,
+    debug: opt.Debug = False,
+    extensions: opt.Extensions = None,
 ) -> None:
     """Validate a recipe, report all its mistakes and estimate its cost; nothing is run or downloaded."""
     try:
-        loaded = load_recipe(recipe_file(recipe), overrides)
+        loaded = load_recipe(opt.recipe_file(recipe), overrides)
     except RecipeError as error:
         if not as_json:
             raise
         problems = [asdict(problem) for problem in error.problems]
-        print_json({"ok": False, "machine": machine, "currency": None, "problems": problems, "stages": []})
+        opt.print_json({"ok": False, "machine": machine, "currency": None, "problems": problems, "stages": []})
         raise typer.Exit(error.exit_status) from error
     place, stages = _estimate(loaded, runs, machine, dict(map(_assumption, assume or [])))
     if as_json:
         found = {"machine": place.name if place else machine, "currency": place.currency if place else None}
-        print_json({"ok": True, **found, "problems": [], "stages": stages})
+        opt.print_json({"ok": True, **found, "problems": [], "stages": stages})
         return
     print(f"{recipe}: {len(loaded.steps)} stages, no problem found")
     for stage in stages:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from baihua.cli.options import RUNS, Debug, Json, Runs, print_json
+from baihua.cli import options as opt
 from baihua.core.run import remove, unneeded
 from baihua.core.tables import format_bytes
 
@@ -13,9 +13,9 @@ from baihua.core.tables import format_bytes
 def clean(
     keep: Annotated[list[str] | None, typer.Option(help="A run to keep; can be repeated.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Remove; without it, only list what would be removed.")] = False,
-    runs: Runs = RUNS,
-    as_json: Json = False,
-    debug: Debug = False,
+    runs: opt.Runs = opt.RUNS,
+    as_json: opt.Json = False,
+    debug: opt.Debug = False,
 ) -> None:
     """Remove what no kept run needs: artifacts, unfinished work and the folders of other runs."""
     folders = unneeded(runs, keep or [])
@@ -23,7 +23,7 @@ def clean(
     if yes:
         remove(folders)
     if as_json:
-        print_json({"removed": yes, "folders": [{"folder": f, "bytes": b} for f, b in sizes.items()]})
+        opt.print_json({"removed": yes, "folders": [{"folder": f, "bytes": b} for f, b in sizes.items()]})
         return
     for folder, size in sizes.items():
         print(f"{format_bytes(size):>10}  {folder}")

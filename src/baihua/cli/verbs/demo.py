@@ -5,22 +5,22 @@ from typing import Annotated
 
 import typer
 
+from baihua.cli import options as opt
 from baihua.cli.build import build
-from baihua.cli.options import RUNS, SHIPPED, Debug, Json, Overrides, Runs
 from baihua.cli.verbs.chat import print_sample_replies, start_chat
 from baihua.cli.verbs.serve import serve as start_server
 from baihua.core.recipe import load_recipe
 
 
 def demo(
-    overrides: Overrides = None,
+    overrides: opt.Overrides = None,
     serve: Annotated[bool, typer.Option("--serve", help="Serve the chatbot and open its page instead.")] = False,
-    runs: Runs = RUNS,
-    as_json: Json = False,
-    debug: Debug = False,
+    runs: opt.Runs = opt.RUNS,
+    as_json: opt.Json = False,
+    debug: opt.Debug = False,
 ) -> None:
     """Build and measure a small Chinese chatbot on this machine, then chat with it."""
-    recipe = load_recipe(SHIPPED / "demo.yaml", overrides)
+    recipe = load_recipe(opt.SHIPPED / "demo.yaml", overrides)
     build(recipe, runs, as_json=as_json)
     if as_json:
         return

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from baihua.cli import options as opt
 from baihua.cli.build import report_data
-from baihua.cli.options import Cluster, Debug, Extensions, Json, Processes, print_json
 from baihua.cli.processes import run_together
 from baihua.core.errors import InputError
 from baihua.core.recipe import lone_step
@@ -20,11 +20,11 @@ def do(
     settings: Annotated[list[str] | None, typer.Argument(help="Its settings: key=value")] = None,
     inputs: Annotated[list[str] | None, typer.Option("--in", help="role=PATH, a file, folder or artifact.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder to write to; new or empty.")] = None,
-    as_json: Json = False,
-    debug: Debug = False,
-    cluster: Cluster = None,
-    processes: Processes = None,
-    extensions: Extensions = None,
+    as_json: opt.Json = False,
+    debug: opt.Debug = False,
+    cluster: opt.Cluster = None,
+    processes: opt.Processes = None,
+    extensions: opt.Extensions = None,
 ) -> None:
     """Run one stage on plain files and folders."""
     if out is None:
@@ -37,7 +37,7 @@ def do(
         artifact = run_into(stage, step.config, given, out, announce=announce)
         report_data(artifact, out.with_name(f"{out.name}.html"))
         if as_json:
-            print_json(summary(stage, {stage: Result(artifact, is_reused=False)}))
+            opt.print_json(summary(stage, {stage: Result(artifact, is_reused=False)}))
             return
         for name, value in artifact.manifest["metrics"].items():
             print(f"{name}: {json.dumps(value, ensure_ascii=False)}")

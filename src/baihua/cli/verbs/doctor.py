@@ -12,8 +12,8 @@ from typing import Annotated
 
 import typer
 
+from baihua.cli import options as opt
 from baihua.cli.fit_view import print_fit
-from baihua.cli.options import RUNS, Debug, Json, Runs, print_json
 from baihua.core.system import free_memory_bytes, total_memory_bytes
 
 GIB = 2**30
@@ -27,9 +27,9 @@ def doctor(
         str | None, typer.Option(metavar="MODEL", help="What runs where: a model folder, a .gguf file or a run.")
     ] = None,
     context: Annotated[int | None, typer.Option(min=1, help="Tokens of context, for --fit.")] = None,
-    runs: Runs = RUNS,
-    as_json: Json = False,
-    debug: Debug = False,
+    runs: opt.Runs = opt.RUNS,
+    as_json: opt.Json = False,
+    debug: opt.Debug = False,
 ) -> None:
     """Check what this machine can do and how to install what is missing; with --fit, which models run where."""
     if fit is not None:
@@ -37,7 +37,7 @@ def doctor(
         return
     found = examine(runs)
     if as_json:
-        print_json({"ok": all(item.is_ok for item in found), "checks": [asdict(item) for item in found]})
+        opt.print_json({"ok": all(item.is_ok for item in found), "checks": [asdict(item) for item in found]})
         return
     for item in found:
         print(f"{'ok  ' if item.is_ok else 'FAIL'} {item.name:<18} {item.found}")

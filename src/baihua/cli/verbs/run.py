@@ -5,20 +5,8 @@ from typing import Annotated
 
 import typer
 
+from baihua.cli import options as opt
 from baihua.cli.build import build
-from baihua.cli.options import (
-    RUNS,
-    Cluster,
-    Debug,
-    Extensions,
-    Json,
-    Overrides,
-    Processes,
-    RecipeName,
-    Runs,
-    print_json,
-    recipe_file,
-)
 from baihua.cli.processes import run_together
 from baihua.core.recipe import Recipe, load_recipe
 from baihua.core.run import plan
@@ -26,19 +14,19 @@ from baihua.core.stage import Announce
 
 
 def run(
-    recipe: RecipeName,
-    overrides: Overrides = None,
+    recipe: opt.RecipeName,
+    overrides: opt.Overrides = None,
     until: Annotated[str | None, typer.Option(help="Last stage to run.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print which stages would be made or reused.")] = False,
-    runs: Runs = RUNS,
-    as_json: Json = False,
-    debug: Debug = False,
-    cluster: Cluster = None,
-    processes: Processes = None,
-    extensions: Extensions = None,
+    runs: opt.Runs = opt.RUNS,
+    as_json: opt.Json = False,
+    debug: opt.Debug = False,
+    cluster: opt.Cluster = None,
+    processes: opt.Processes = None,
+    extensions: opt.Extensions = None,
 ) -> None:
     """Build a recipe: unchanged stages are reused, interrupted ones resumed."""
-    loaded = load_recipe(recipe_file(recipe), overrides, cluster=cluster)
+    loaded = load_recipe(opt.recipe_file(recipe), overrides, cluster=cluster)
     if dry_run:
         _print_plan(loaded, runs, as_json=as_json)
         return
@@ -55,7 +43,7 @@ def _print_plan(recipe: Recipe, runs: Path, *, as_json: bool) -> None:
         for item in plan(recipe, runs)
     ]
     if as_json:
-        print_json({"recipe": recipe.name, "stages": planned})
+        opt.print_json({"recipe": recipe.name, "stages": planned})
         return
     for item in planned:
         print(f"{item['name']:<16} {item['stage']:<14} {'reuse' if item['reused'] else 'make'}")

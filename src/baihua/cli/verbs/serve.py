@@ -3,7 +3,6 @@
 import sys
 import webbrowser
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -11,8 +10,8 @@ from typing import Annotated
 import typer
 
 from baihua.backends.llama_cpp import chat as llama_cpp
+from baihua.cli import options as opt
 from baihua.cli.models import adapter_as_gguf, as_gguf, named_models
-from baihua.cli.options import RUNS, ApiKeyFile, Debug, Host, Port, Runs, Threads
 from baihua.core.env import Environment
 from baihua.core.errors import InputError
 from baihua.serve.api.app import Limits
@@ -35,19 +34,18 @@ class EngineName(StrEnum):
 
 def serve(
     models: Annotated[
-        list[str],
-        typer.Argument(help="Each a .gguf file, a model folder, an adapter or a run; NAME=MODEL names it for clients."),
+        list[str], typer.Argument(help="GGUF files, model folders, adapters or runs; NAME=MODEL names one.")
     ],
-    host: Host = "127.0.0.1",
-    port: Port = 8080,
-    api_key_file: ApiKeyFile = None,
+    host: opt.Host = "127.0.0.1",
+    port: opt.Port = 8080,
+    api_key_file: opt.ApiKeyFile = None,
     engine: Annotated[EngineName, typer.Option(help="What runs the models.")] = EngineName.llama_cpp,
     level: Annotated[str, typer.Option(help="GGUF level to which a model folder is exported, once.")] = "q8_0",
     slots: Annotated[int, typer.Option(min=1, max=256, help="Answers that each model writes at once.")] = 4,
     context: Annotated[int, typer.Option(min=64, help="Tokens of a conversation with its answer.")] = 4096,
     max_waiting: Annotated[int, typer.Option(min=0, help="Length of each model's queue of requests.")] = 64,
     max_seconds: Annotated[float, typer.Option(min=1, help="Time limit of an answer, waiting included.")] = 600,
-    threads: Threads = None,
+    threads: opt.Threads = None,
     replicas: Annotated[int | None, typer.Option(min=1, help="Processes of each model, on Ray Serve.")] = None,
     cluster: Annotated[str | None, typer.Option(metavar="ADDRESS|local", help="The Ray that runs them.")] = None,
     adapter: Annotated[
@@ -55,8 +53,8 @@ def serve(
         typer.Option(metavar="NAME=FOLDER", help="LoRA adapter of the first model; clients request it as MODEL:NAME."),
     ] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the chat page in the browser.")] = False,
-    runs: Runs = RUNS,
-    debug: Debug = False,
+    runs: opt.Runs = opt.RUNS,
+    debug: opt.Debug = False,
 ) -> None:
     """Serve models with OpenAI's API and a chat page, by default to this machine only."""
     key = read_key(api_key_file, Environment(), host=host)
@@ -64,18 +62,11 @@ def serve(
     used = None
     if replicas is not None or cluster is not None:
         used = ReplicaSettings(address=cluster or "local", num_replicas=replicas or 1, num_models=len(models))
-    settings = EngineSettings(
-        engine=engine,
-        level=level,
-        num_slots=slots,
-        num_ctx=context,
-        num_threads=threads,
-        replicas=used,
-    )
-    opened = {
-        name: settings.open(Path(path), runs, adapters=_split(adapter or []) if number == 0 else {})
-        for number, (name, path) in enumerate(named_models(models, runs).items())
-    }
+    opened: dict[str, Engine] = {}
+    for name, path in named_models(models, runs).items():
+        adapters = {} if opened else _split(adapter or [])
+        sizes = {"num_slots": slots, "num_ctx": context, "num_threads": threads}
+        opened[name] = open_model(Path(path), runs, engine, level=level, adapters=adapters, replicas=used, **sizes)
     limits = Limits(max_waiting=max_waiting, max_answer_seconds=max_seconds)
     app, api = make_server(opened, key=key, limits=limits)
     url = _announce(list(api.models), at.getsockname()[:2], has_key=key is not None)
@@ -84,38 +75,37 @@ def serve(
     run_server(app, at, on_stop=api.close_queues)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineSettings:
-    """The engine that runs the models, and its settings for each."""
+def open_model(
+    path: Path,
+    runs: Path,
+    engine: EngineName,
+    *,
+    level: str,
+    adapters: Mapping[str, Path],
+    replicas: ReplicaSettings | None = None,
+    num_slots: int,
+    num_ctx: int,
+    num_threads: int | None,
+) -> Engine:
+    """Open a model in an engine; for llama.cpp a model folder is exported first."""
+    if engine is not EngineName.llama_cpp and adapters:
+        raise InputError(f"{engine} cannot switch adapters", where="--adapter", fix="merge the adapter first")
+    if engine is not EngineName.llama_cpp and replicas:
+        fix = "leave out --engine or --replicas"
+        raise InputError(f"replicas run llama.cpp, not {engine}", where="--replicas", fix=fix)
+    if engine is EngineName.transformers:
+        # Imports torch and transformers, which takes seconds.
+        from baihua.backends import transformers
 
-    engine: EngineName
-    level: str
-    num_slots: int
-    num_ctx: int
-    num_threads: int | None
-    replicas: ReplicaSettings | None = None
-
-    def open(self, path: Path, runs: Path, *, adapters: Mapping[str, Path]) -> Engine:
-        """Open a model; for llama.cpp a model folder is exported first."""
-        if self.engine is not EngineName.llama_cpp and adapters:
-            raise InputError(f"{self.engine} cannot switch adapters", where="--adapter", fix="merge the adapter first")
-        if self.engine is not EngineName.llama_cpp and self.replicas:
-            raise InputError(
-                f"replicas run llama.cpp, not {self.engine}", where="--replicas", fix="leave out --engine or --replicas"
-            )
-        if self.engine is EngineName.transformers:
-            # Imports torch and transformers, which takes seconds.
-            from baihua.backends import transformers
-
-            return transformers.open_chat(path, num_slots=self.num_slots, num_threads=self.num_threads)
-        if self.engine is EngineName.vllm:
-            return vllm.open_engine(path, num_slots=self.num_slots, num_ctx=self.num_ctx)
-        file = as_gguf(path, runs, level=self.level)
-        added = {name: adapter_as_gguf(folder, file, runs) for name, folder in adapters.items()}
-        sizes = {"num_slots": self.num_slots, "num_ctx": self.num_ctx, "num_threads": self.num_threads}
-        if self.replicas:
-            return cluster_engine.open_engine(file, settings=self.replicas, adapters=added, **sizes)
-        return llama_cpp.open_chat(file, adapters=added, **sizes)
+        return transformers.open_chat(path, num_slots=num_slots, num_threads=num_threads)
+    if engine is EngineName.vllm:
+        return vllm.open_engine(path, num_slots=num_slots, num_ctx=num_ctx)
+    file = as_gguf(path, runs, level=level)
+    added = {name: adapter_as_gguf(folder, file, runs) for name, folder in adapters.items()}
+    sizes = {"num_slots": num_slots, "num_ctx": num_ctx, "num_threads": num_threads}
+    if replicas:
+        return cluster_engine.open_engine(file, settings=replicas, adapters=added, **sizes)
+    return llama_cpp.open_chat(file, adapters=added, **sizes)
 
 
 def _split(adapters: list[str]) -> dict[str, Path]:

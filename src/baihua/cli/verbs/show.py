@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from baihua.cli import options as opt
 from baihua.cli.models import find_model
-from baihua.cli.options import RUNS, Debug, Json, Runs, print_json
 from baihua.cli.views import data, gguf, prompt, rows
 from baihua.cli.views.lineage import format_lineage
 from baihua.core.run import find_artifacts, lineage
@@ -29,9 +29,9 @@ def show(
         Path | None,
         typer.Option("--prompt", help="JSON Lines with messages: print the exact prompt that the model PATH reads."),
     ] = None,
-    runs: Runs = RUNS,
-    as_json: Json = False,
-    debug: Debug = False,
+    runs: opt.Runs = opt.RUNS,
+    as_json: opt.Json = False,
+    debug: opt.Debug = False,
 ) -> None:
     """Show what an artifact was made from, rows of its data, or the catalogue of named data sets."""
     if path.partition(":")[0] == "catalog" and not Path(path).exists():
@@ -49,7 +49,7 @@ def show(
     else:
         found = [lineage(artifact) for artifact in find_artifacts(path, runs)]
         if as_json:
-            print_json({"artifacts": found})
+            opt.print_json({"artifacts": found})
         else:
             print("\n".join(map(format_lineage, found)))
 

@@ -1,4 +1,4 @@
-"""The report of an inspection: what the data is, what was dropped, and which rows deserve a look."""
+"""The report of an inspection: statistics of the data, dropped rows, and rows worth a look."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from baihua.report.page import Page, Reply, Section, to_html, to_markdown
 
 Bars = list[tuple[str, int]]
 
-# A topic's examples stand side by side in one cell.
+# A topic's examples share one cell.
 NUM_EXAMPLE_COLUMNS = 60
 HISTOGRAMS = {
     "questions": "Characters of the questions of a row",
@@ -38,7 +38,7 @@ SCRIPTS = {
 
 
 def write(inspection: Path, file: Path) -> Path:
-    """Write a report of an inspection as an HTML page, and as Markdown beside it; returns the page."""
+    """Write the report of an inspection as an HTML page and as Markdown; returns the page."""
     figures, topics = read_figures(inspection), read_topics(inspection)
     has_bars = Page(_title(inspection), _subtitle(figures), list(_sections(figures, topics, has_bars=True)))
     has_tables = Page(_title(inspection), _subtitle(figures), list(_sections(figures, topics, has_bars=False)))
@@ -51,7 +51,7 @@ def _title(inspection: Path) -> str:
     made = find_artifact(inspection, max_depth=0)
     given = made.manifest["inputs"].get("data", {}) if made else {}
     name = "/".join(filter(None, (given.get("name"), given.get("part"))))
-    return f"A look at {name or 'the data'}"
+    return f"Report of {name or 'the data'}"
 
 
 def _subtitle(figures: Figures) -> str:
@@ -83,7 +83,7 @@ def _sections(figures: Figures, topics: Sequence[Topic], *, has_bars: bool) -> I
 
 
 def _charts(title: str, charts: dict[str, Bars], has_bars: bool) -> Section:
-    """Counts as bars, or as tables where nothing can be drawn."""
+    """Counts as bars, or as tables in Markdown."""
     if has_bars:
         return Section(title, curves=[(name, draw_bars(bars)) for name, bars in charts.items()])
     return Section(title, tables=[(name, Table(["", "rows"], bars)) for name, bars in charts.items()])
@@ -114,7 +114,7 @@ def _topics(topics: Sequence[Topic], *, has_bars: bool) -> Iterator[Section]:
     ]
     yield Section(
         "Topics",
-        "Rows that ask for similar things, under the words that tell them from the others. "
+        "Rows with similar questions, named by the words that distinguish them from the others. "
         "The filter `topic` drops a topic by its name.",
         tables=[("", Table(columns, rows))],
         curves=[("Rows by topic", draw_bars([(t.name, t.num_rows) for t in topics]))] if has_bars else [],
@@ -134,11 +134,11 @@ def _sources(figures: Figures) -> Iterator[Section]:
 def _copies(figures: Figures) -> Iterator[Section]:
     if not figures.clusters:
         return
-    note = "The rows for which most others were dropped as copies, each with some of those."
+    note = "The rows with the most dropped copies, each with some of these copies."
     rows = [[c.id, c.num_dropped, ", ".join(f"{k} {n:,}" for k, n in c.reasons.items())] for c in figures.clusters]
     replies = [
         Reply(
-            f"{cluster.num_dropped:,} × {cluster.excerpt or '(this row was dropped itself later)'}",
+            f"{cluster.num_dropped:,} × {cluster.excerpt or '(this row was dropped later)'}",
             [(f"{copy.file}:{copy.line} {copy.detail}", copy.excerpt) for copy in cluster.examples],
         )
         for cluster in figures.clusters
