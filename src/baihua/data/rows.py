@@ -30,6 +30,8 @@ DROPPED_SCHEMA = pa.schema([*_ORIGIN, ("reason", pa.string()), ("detail", pa.str
 # Columns and file name of conversations (False) and documents (True).
 LAYOUTS = {False: (SCHEMA, FILE), True: (DOCUMENTS_SCHEMA, DOCUMENTS_FILE)}
 
+Reasons = Mapping[str, int] | None
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -65,19 +67,12 @@ def number_repeats(ids: Iterable[str]) -> list[str]:
     return unique
 
 
-def row_counts(
-    *,
-    num_in: int,
-    num_kept: int,
-    dropped: Mapping[str, int] | None = None,
-    changed: Mapping[str, int] | None = None,
-    added: Mapping[str, int] | None = None,
-) -> dict[str, Any]:
+def row_counts(num_in: int, num_kept: int, *, dropped: Reasons = None, added: Reasons = None) -> dict[str, Any]:
     """The counts that every data stage reports: rows in + rows added = rows kept + rows dropped.
 
-    Dropped, changed and added rows are counted by reason; a reason without rows is left out.
+    Dropped and added rows are counted by reason; a reason without rows is left out.
     """
-    by_reason = {"num_rows_dropped": dropped, "num_rows_changed": changed, "num_rows_added": added}
+    by_reason = {"num_rows_dropped": dropped, "num_rows_changed": None, "num_rows_added": added}
     counts = {name: {why: n for why, n in (found or {}).items() if n} for name, found in by_reason.items()}
     return {"num_rows_in": num_in, "num_rows_kept": num_kept, **counts}
 

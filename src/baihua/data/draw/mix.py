@@ -3,14 +3,13 @@
 N rows of all inputs, E rows of the result (entries).
 """
 
-# ruff: noqa: N803, N806, N815  (names of arrays end with their shape)
+# ruff: noqa: N803, N806  (names of arrays end with their shape)
 
 import math
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -31,21 +30,6 @@ PLACE = pa.field("place", pa.int64())
 MAX_NUM_BINS = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Shares:
-    """The drawn rows, row numbers_E, ascending, and how many of each name were wanted and reached."""
-
-    rows_E: np.ndarray
-    is_capped_N: np.ndarray
-    wanted: dict[str, int]
-    reached: dict[str, int]
-
-    @property
-    def missing(self) -> dict[str, int]:
-        """How many rows each name lacks."""
-        return dict(Counter(self.wanted) - Counter(self.reached))
-
-
 def mix_rows(
     inputs: Mapping[str, Path],
     out: Path,
@@ -56,27 +40,33 @@ def mix_rows(
     repeat: bool,
     seed: int,
 ) -> dict[str, Any]:
-    """Write the mixed rows of data artifacts by role, shuffled, and dropped.parquet with the rest; the counts."""
+    """Write the mixed rows of data artifacts by role, shuffled, and dropped.parquet with the rest; the counts.
+
+    Where a name has too few rows for its share, all of them are taken, or they are repeated.
+    """
     index = read_index(list(inputs.values()))
-    shares = Mixture(index, list(inputs), seed).choose(weights=weights, caps=caps, num_rows=num_rows, repeat=repeat)
-    for name, number in shares.missing.items():
+    mixture = Mixture(index, list(inputs), seed)
+    mixture.check([*weights, *caps])
+    is_capped_N = mixture.find_capped(caps)
+    rows_of = {name: rows[~is_capped_N[rows]] for name, rows in mixture.rows_of(weights).items()}
+    wanted = share_out({name: len(rows) for name, rows in rows_of.items()}, weights or {ALL: 1.0}, num_rows)
+    taken = {name: np.resize(rows_of[name], n) if repeat else rows_of[name][:n] for name, n in wanted.items()}
+    reached = {name: len(rows) for name, rows in taken.items()}
+    missing = dict(Counter(wanted) - Counter(reached))
+    for name, number in missing.items():
         logger.info("mix: %s has %s rows too few for its share; `repeat: true` would repeat some", name, f"{number:,}")
-    write_shuffled(index, shares.rows_E, out, seed=seed)
-    drawn = np.unique(shares.rows_E)
-    code_N = np.where(shares.is_capped_N, np.uint8(2), np.uint8(1))
+    rows_E = np.sort(np.concatenate(list(taken.values())))
+    write_shuffled(index, rows_E, out, seed=seed)
+    drawn = np.unique(rows_E)
+    code_N = np.where(is_capped_N, np.uint8(2), np.uint8(1))
     code_N[drawn] = 0
     index.write_not_drawn(code_N, out, details=("", "beyond its share", "beyond its cap"))
-    num_kept = len(shares.rows_E)
-    return row_counts(
-        num_in=index.num_rows,
-        num_kept=num_kept,
-        dropped={"not_drawn": index.num_rows - len(drawn)},
-        added={"repeated": num_kept - len(drawn)},
-    ) | {
-        "num_rows_by_source": index.count_sources(shares.rows_E),
-        "share_wanted": _parts(shares.wanted),
-        "share_reached": _parts(shares.reached),
-        "num_rows_missing": shares.missing,
+    added, dropped = {"repeated": len(rows_E) - len(drawn)}, {"not_drawn": index.num_rows - len(drawn)}
+    return row_counts(index.num_rows, len(rows_E), dropped=dropped, added=added) | {
+        "num_rows_by_source": index.count_sources(rows_E),
+        "share_wanted": _parts(wanted),
+        "share_reached": _parts(reached),
+        "num_rows_missing": missing,
     }
 
 
@@ -90,31 +80,19 @@ class Mixture:
     def __init__(self, index: Index, roles: Sequence[str], seed: int) -> None:
         self.index = index
         self.roles = list(roles)
-        self.seed = seed
         keys_N = hashed_numbers(texts_of(index.ids_N), salt=f"mix:{seed}", num_texts=index.num_rows)
         # Stable: of two rows with the same id, the first comes first.
         self._order_N = np.argsort(keys_N, kind="stable")
 
-    def choose(
-        self, *, weights: Mapping[str, float], caps: Mapping[str, int], num_rows: int | None, repeat: bool
-    ) -> Shares:
-        """The rows that the weights ask for, drawn name by name; where a name has too few, all of them or repeated."""
+    def check(self, names: Sequence[str]) -> None:
+        """Refuse inputs without rows, and names of neither inputs nor sources."""
         if not self.index.num_rows:
             raise InputError("there are no rows to mix", fix="give non-empty inputs")
-        for name in [*weights, *caps]:
-            if name not in self._names():
-                raise InputError(kinds.unknown(name, self._names(), what="input or source"))
-        is_capped_N = self._beyond(caps)
-        rows_of = {name: rows[~is_capped_N[rows]] for name, rows in self._rows_of(weights).items()}
-        available = {name: len(rows) for name, rows in rows_of.items()}
-        wanted = share_out(available, weights or {ALL: 1.0}, num_rows)
-        taken = [np.resize(rows_of[name], n) if repeat else rows_of[name][:n] for name, n in wanted.items()]
-        reached = dict(zip(wanted, map(len, taken), strict=True))
-        return Shares(np.sort(np.concatenate(taken)), is_capped_N, wanted, reached)
-
-    def _names(self) -> list[str]:
-        """Inputs, then sources; a source with the name of an input cannot be named."""
-        return [*self.roles, *(name for name in sorted(self.index.sources) if name not in self.roles)]
+        # A source with the name of an input cannot be named.
+        known = [*self.roles, *(name for name in sorted(self.index.sources) if name not in self.roles)]
+        for name in names:
+            if name not in known:
+                raise InputError(kinds.unknown(name, known, what="input or source"))
 
     def _of_name(self, name: str) -> np.ndarray:
         """Which rows belong to a name, bool_N."""
@@ -122,7 +100,7 @@ class Mixture:
             return self.index.file_N == self.roles.index(name)
         return self.index.source_N == self.index.sources.index(name)
 
-    def _beyond(self, caps: Mapping[str, int]) -> np.ndarray:
+    def find_capped(self, caps: Mapping[str, int]) -> np.ndarray:
         """Rows beyond a cap, bool_N; caps of sources first, so that an input's cap counts what they leave."""
         is_capped_N = np.zeros(self.index.num_rows, dtype=bool)
         for name in sorted(caps, key=lambda name: (name in self.roles, name)):
@@ -131,7 +109,7 @@ class Mixture:
             is_capped_N[in_order[caps[name] :]] = True
         return is_capped_N
 
-    def _rows_of(self, weights: Mapping[str, float]) -> dict[str, np.ndarray]:
+    def rows_of(self, weights: Mapping[str, float]) -> dict[str, np.ndarray]:
         """Row numbers of each name in the order of the draw; a row counts for its source if that has a weight."""
         if not weights:
             return {ALL: self._order_N}

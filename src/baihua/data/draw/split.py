@@ -31,7 +31,7 @@ def split_rows(data: Path, out: Path, *, heldout_share: float, seed: int) -> dic
         )
     index.write_chosen(~is_heldout_N, out / "train")
     index.write_chosen(is_heldout_N, out / "heldout")
-    return row_counts(num_in=index.num_rows, num_kept=index.num_rows) | {
+    return row_counts(index.num_rows, index.num_rows) | {
         "num_rows_train": index.num_rows - num_heldout,
         "num_rows_heldout": num_heldout,
         "num_groups_heldout": len(index.groups_N.filter(pa.array(is_heldout_N)).unique()),

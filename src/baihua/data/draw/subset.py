@@ -34,9 +34,8 @@ def take_subset(
     is_drawn_N = draw_rows(index, num_rows=num_rows, seed=seed, by=by)
     index.write_chosen(is_drawn_N, out)
     index.write_not_drawn((~is_drawn_N).astype(np.uint8), out, details=("", f"beyond the first {num_rows:,} rows"))
-    return row_counts(num_in=index.num_rows, num_kept=num_rows, dropped={"not_drawn": index.num_rows - num_rows}) | {
-        "num_rows_by_source": index.count_sources(np.flatnonzero(is_drawn_N))
-    }
+    counts = row_counts(index.num_rows, num_rows, dropped={"not_drawn": index.num_rows - num_rows})
+    return counts | {"num_rows_by_source": index.count_sources(np.flatnonzero(is_drawn_N))}
 
 
 def draw_rows(index: Index, *, num_rows: int, seed: int, by: By = "all") -> np.ndarray:

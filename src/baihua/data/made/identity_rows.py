@@ -55,7 +55,7 @@ def write_identity(
     write_no_dropped(out)
     num_contrast = sum(map(is_contrast, rows))
     added = {"contrast": num_contrast, "identity": len(rows) - num_contrast}
-    return row_counts(num_in=0, num_kept=len(rows), added=added) | {
+    return row_counts(0, len(rows), added=added) | {
         "num_rows_by_source": {"identity": len(rows)},
         "sources": {"identity": {"licence": LICENCE, "num_rows": len(rows)}},
     }

@@ -28,8 +28,6 @@ from baihua.data.read.records import Record, parse, read_records
 from baihua.data.rows import DOCUMENT, DROPPED_SCHEMA, SCHEMA, message_id, message_items, row_counts
 from baihua.data.workers import WorkPiece, run_pieces
 
-FORMATS = "baihua.data.formats"
-AUTO = "auto"
 # The format of a file is found by its first records.
 NUM_DETECTION_RECORDS = 100
 UNKNOWN = "unknown_format"
@@ -85,12 +83,9 @@ def convert(
     num_added = kept["num_rows_kept"] + dropped.total() - found["num_records"]
     licences = {file["source"]: file["licence"] for file in found["files"]}
     sources = kept["num_rows_by_source"].items()
-    return row_counts(
-        num_in=found["num_records"],
-        num_kept=kept["num_rows_kept"],
-        dropped=dict(sorted(dropped.items())),
-        added={"more_rows_per_record": num_added},
-    ) | {
+    reasons = dict(sorted(dropped.items()))
+    added = {"more_rows_per_record": num_added}
+    return row_counts(found["num_records"], kept["num_rows_kept"], dropped=reasons, added=added) | {
         "num_chars": kept["num_chars"],
         "formats": dict(Counter(file["format"] or "unknown" for file in found["files"])),
         "sources": {name: {"licence": licences[name], "num_rows": count} for name, count in sources},
@@ -135,7 +130,7 @@ def _read_files(
             return
         records = islice(read(file), left)
         first = list(islice(records, NUM_DETECTION_RECORDS))
-        found = {"source": source or file.name.split(".")[0], "format": _detect(first) if kind == AUTO else kind}
+        found = {"source": source or file.name.split(".")[0], "format": _detect(first) if kind == "auto" else kind}
         files.append({"path": str(file), "name": file.name, "licence": licence} | found)
         for record in chain(first, records):
             yield len(files) - 1, record
@@ -186,7 +181,7 @@ def _open_format(kind: str | None, config: dict[str, Any]) -> Convert | None:
     """The conversion of a format, with its config where that is of this kind; None without a kind."""
     if kind is None:
         return None
-    module = kinds.find(FORMATS, kind)
+    module = kinds.find(auto.PACKAGE, kind)
     settings = module.Config.model_validate(config if config["kind"] == kind else {"kind": kind})
     return lambda record: module.convert(record, settings)
 
