@@ -207,7 +207,7 @@ def test_the_error_without_a_model_names_what_would_be_one(capsys: Capture, tmp_
 
 
 def test_fit_needs_no_torch() -> None:
-    code = "import sys, baihua.cli.fit_view; sys.exit('torch' in sys.modules)"
+    code = "import sys, baihua.cli.views.fit; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

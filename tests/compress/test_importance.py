@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ def test_documents_serve_too(folder: Path, tmp_path: Path) -> None:
 
 
 def test_the_stage_collects_it_where_a_level_takes_one(folder: Path, data: Path, tmp_path: Path) -> None:
-    config = quantize.Config(levels=["q4_0"], importance_tokens=500)
+    config = quantize.Config(levels=["q4_0"], importance_tokens=500, num_texts=1)
     figures = quantize.run(config, {"model": folder, "data": data}, tmp_path)
     assert figures["num_importance_matrices"] == 14
     values = read_model_header(tmp_path / "model-q4_0.gguf").values
@@ -120,27 +121,28 @@ def test_the_stage_collects_it_where_a_level_takes_one(folder: Path, data: Path,
     assert "imatrix.gguf" in (tmp_path / "SHA256SUMS").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(("levels", "tokens"), [(["q8_0"], 500), (["q4_0"], 0)])
+@pytest.mark.parametrize(("levels", "num_tokens"), [(["q8_0"], 500), (["q4_0"], 0)])
 def test_it_is_not_collected_for_nothing(
-    levels: list[str], tokens: int, folder: Path, data: Path, tmp_path: Path
+    levels: list[str], num_tokens: int, folder: Path, data: Path, tmp_path: Path
 ) -> None:
-    config = quantize.Config(levels=levels, importance_tokens=tokens)
-    figures = quantize.run(config, {"model": folder, "data": data}, tmp_path)
-    assert "num_importance_matrices" not in figures
-    assert not (tmp_path / "imatrix.gguf").exists()
+    file = tmp_path / "imatrix.gguf"
+    assert importance.prepare(folder, data, file, levels=levels, num_tokens=num_tokens) == {}
+    assert not file.exists()
 
 
 def test_the_log_gives_the_reason_for_no_matrix(folder: Path, data: Path, tmp_path: Path, caplog: Any) -> None:
-    config = quantize.Config(levels=["q4_0", "q3_k_m"])
+    given: dict[str, Any] = {"file": tmp_path / "imatrix.gguf", "levels": ["q4_0", "q3_k_m"], "num_tokens": 500}
     with caplog.at_level(logging.INFO, logger="baihua"):
-        quantize.run(config, {"model": folder}, tmp_path / "a")
-        figures = quantize.run(config, {"model": tmp_path / "a", "data": data}, tmp_path / "b")
+        assert importance.prepare(folder, None, **given) == importance.prepare(tmp_path / "m.gguf", data, **given) == {}
     assert "no importance matrix for q4_0, q3_k_m: it needs `data`" in caplog.text
     assert "it is collected from a model folder, not from a GGUF file" in caplog.text
-    # From the f16 file among those of the artifact; there is no model folder to compare it with.
-    assert "mean_kl" not in figures
-    names = ("model-f16.gguf", "model-q4_0.gguf")
-    assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in names)
+
+
+def test_an_artifact_of_files_is_quantized_from_f16_and_not_compared(tiny_gguf: Path, tmp_path: Path) -> None:
+    shutil.copyfile(tiny_gguf, tmp_path / "model-f16.gguf")
+    (tmp_path / "model-q8_0.gguf").write_bytes(b"never opened")
+    figures = quantize.run(quantize.Config(levels=["f16"]), {"model": tmp_path}, tmp_path / "out")
+    assert [row["level"] for row in figures["levels"]] == ["f16"] and "mean_kl" not in figures
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:

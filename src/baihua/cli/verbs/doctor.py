@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from baihua.cli import options as opt
-from baihua.cli.fit_view import print_fit
+from baihua.cli.views.fit import print_fit
 from baihua.core.system import free_memory_bytes, total_memory_bytes
 
 GIB = 2**30
