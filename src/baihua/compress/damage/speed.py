@@ -22,7 +22,6 @@ from baihua.backends.llama_cpp.tokenizer import GgufTokenizer
 from baihua.chat.stream import TextStream
 from baihua.core.errors import RunError
 from baihua.core.system import peak_memory_bytes
-from baihua.statistics.clusters import mean
 
 # A model that reads a text repeatedly continues it, so characters per token are those of Chinese.
 PROMPT = (
@@ -97,13 +96,12 @@ def _round(network: Network, tokenizer: GgufTokenizer, prompt: list[int], num_ne
 
 
 def _figures(rounds: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The median of each figure, and the standard error of its mean."""
     found: dict[str, float] = {}
     for name in rounds[0]:
         values = [one[name] for one in rounds]
         found[name] = round(statistics.median(values), 2)
-        spread = mean(values)
-        if spread and spread.standard_error is not None:
-            found[f"{name}_se"] = round(spread.standard_error, 3)
+        found[f"{name}_se"] = round(statistics.stdev(values) / len(values) ** 0.5, 3)
     return found
 
 
