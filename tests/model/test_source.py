@@ -46,9 +46,7 @@ def test_a_folder_changes_its_revision_with_its_model_files_only(folder: Path, t
 
 def test_another_hash_than_expected_is_refused(tiny_gguf: Path, folder: Path, tmp_path: Path) -> None:
     for path in (tiny_gguf, folder):
-        with pytest.raises(
-            InputError, match=r"SHA-256 is not the expected one:\n  expected 00\n  found    [0-9a-f]{64}"
-        ):
+        with pytest.raises(InputError, match=r"SHA-256 is wrong:\n  expected 00\n  found    [0-9a-f]{64}"):
             resolve(str(path), sha256="00", cache=tmp_path)
 
 
@@ -168,7 +166,7 @@ def test_a_file_that_arrives_otherwise_than_announced_is_refused(
     httpserver: HTTPServer, folder: Path, tmp_path: Path
 ) -> None:
     serve_modelscope(httpserver, folder, Sha256="00")
-    with pytest.raises(InputError, match=r"arrived with .* bytes and SHA-256 .*, announced were .* and 00"):
+    with pytest.raises(InputError, match=r"arrived with .* bytes and SHA-256 .*, expected .* and 00"):
         resolve(f"modelscope:{MODEL}@v1", sha256=None, cache=tmp_path / "c", endpoint=httpserver.url_for(""))
 
 
@@ -220,9 +218,9 @@ def test_pickle_on_the_hub_is_refused_without_a_download(httpserver: HTTPServer,
 
 
 def test_a_model_that_the_hub_does_not_have_is_an_error(httpserver: HTTPServer, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="the hub did not give the model: "):
+    with pytest.raises(InputError, match="the hub did not deliver the model: "):
         resolve(MODEL, sha256=None, cache=tmp_path / "c", endpoint=httpserver.url_for("").rstrip("/"))
-    with pytest.raises(InputError, match="the hub did not give the model: "):
+    with pytest.raises(InputError, match="the hub did not deliver the model: "):
         resolve(MODEL, sha256=None, cache=tmp_path / "c", endpoint="http://127.0.0.1:9")
 
 

@@ -1,4 +1,4 @@
-"""Bring a base model in, from wherever it is, as a Hugging Face folder."""
+"""Import a base model from a hub, a package, a folder or a GGUF file as a Hugging Face folder."""
 
 import re
 import shutil
@@ -8,10 +8,15 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationInfo
 
+from baihua.backends.llama_cpp.tokenizer import GgufTokenizer
+from baihua.chat.tokenizer import FolderTokenizer
 from baihua.core import artifact
 from baihua.core.config import Base, content, located
 from baihua.core.errors import InputError, RunError
 from baihua.core.stage import Input
+from baihua.data.read.files import find_files
+from baihua.data.read.records import read_records
+from baihua.model.source import copy_folder, resolve
 
 VERSION = 2
 INPUTS: dict[str, Input] = {}
@@ -21,7 +26,7 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
 
 
 def _locate(source: str, info: ValidationInfo) -> str:
-    """A path is meant from the recipe's folder; what has the form of a hub id and is no path is a hub id."""
+    """Resolve a path against the recipe's folder; what looks like a hub id and is not a path is a hub id."""
     if source.startswith(SCHEMES):
         return source
     path = located(source, info)
@@ -29,13 +34,11 @@ def _locate(source: str, info: ValidationInfo) -> str:
         return path
     if HUB_ID.fullmatch(source) and not source.endswith(".gguf"):
         return source
-    raise InputError(
-        "there is no such model", where=path, fix="name a folder, a .gguf file, pip:, modelscope: or a hub id"
-    )
+    raise InputError("no such model", where=path, fix="give a folder, a .gguf file, pip:, modelscope: or a hub id")
 
 
 class Config(Base):
-    """Where the model comes from."""
+    """The source of the model."""
 
     source: Annotated[str, AfterValidator(_locate)] = content()
     """`pip:NAME==VERSION`, a folder, a .gguf file, a hub id `org/name[@revision]`, or `modelscope:org/name`."""
@@ -44,7 +47,7 @@ class Config(Base):
 
 
 def fingerprint(config: Config) -> str:
-    """What the source holds: hashes for local ones, the versioned name for remote ones."""
+    """Identity of the source: hashes for local files, the versioned name for remote ones."""
     path = Path(config.source)
     if config.source.startswith(SCHEMES) or not path.exists():
         return config.source
@@ -54,9 +57,7 @@ def fingerprint(config: Config) -> str:
 
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
-    """Fetch, check, and convert or copy; a GGUF's tokenizer is compared with llama.cpp's own."""
-    from baihua.model.source import copy_folder, resolve
-
+    """Fetch, check, and convert or copy; the tokenizer of a GGUF file is compared with llama.cpp's."""
     download = out / "download"
     source = resolve(config.source, sha256=config.sha256, cache=download)
     metrics: dict[str, Any] = {"revision": source.revision, "source_bytes": _size(source.path)}
@@ -72,12 +73,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]
 
 
 def _compare_tokenizers(folder: Path, gguf: Path) -> dict[str, Any]:
-    """Encode the starter set's texts with both tokenizers; a single difference is an error."""
-    from baihua.backends.llama_cpp.tokenizer import GgufTokenizer
-    from baihua.chat.tokenizer import FolderTokenizer
-    from baihua.data.read.files import find_files
-    from baihua.data.read.records import read_records
-
+    """Encode the texts of the starter set with both tokenizers; a single difference is an error."""
     texts = [str(record.raw) for file in find_files(["starter:"]) for record in read_records(file)]
     ours, theirs = FolderTokenizer(folder), GgufTokenizer(gguf)
     different = [text for text in texts if ours.encode(text) != theirs.encode(text)]
@@ -85,7 +81,7 @@ def _compare_tokenizers(folder: Path, gguf: Path) -> dict[str, Any]:
         raise RunError(
             f"the converted tokenizer differs from llama.cpp's on {len(different):,} of {len(texts):,} texts",
             where=f"first: {different[0][:80]!r}",
-            fix="this model's tokenizer is not converted exactly; please report the model",
+            fix="use another model, and report this one: its tokenizer is not converted exactly",
         )
     return {"num_texts_compared": len(texts)}
 
