@@ -26,13 +26,7 @@ BANNED_NAMES = {"utils", "common", "helpers", "misc"}
 # One file for each kind, so the number of files is the number of features; `core` has one file for each noun.
 REGISTRIES = {"core", "filters", "formats", "methods", "stages", "templates", "verbs"}
 # Shown, but not yet a reason to fail.
-NOT_ENFORCED = {
-    "code lines, all",
-    "first-party imports inside functions",
-    "calls of vars",
-    "class names defined twice",
-    "loose files in a folder, most",
-}
+NOT_ENFORCED = {"code lines, all"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +159,7 @@ def measure(modules: Sequence[Module]) -> list[tuple[str, float, float]]:
     return [
         ("file lines, largest", max(files), LARGEST_FILE),
         ("file lines, p95", percentile(files), 250),
-        ("file lines, median", statistics.median(files), 80),
+        ("file lines, median", statistics.median(files), 100),
         ("function lines, largest", max(lines), LARGEST["lines"]),
         ("function lines, p95", percentile(lines), 35),
         ("function lines, median", statistics.median(lines), 8),

@@ -242,6 +242,6 @@ def test_a_disk_too_small_for_a_checkpoint_is_status_one_before_anything_is_lost
     words = ("do", "tune", "--in", f"model={tiny_folder}", "--in", f"data={tmp_path / 'data'}", *settings)
     found = run_on_small_disk(tmp_path, "1m", *words, "--out", "disk/out")
     outcome = Outcome(found.returncode, found.stdout, found.stderr)
-    fix = "fix:   free some space and run the same command again: it goes on from the last checkpoint"
+    fix = "fix:   free some space and run the same command again: it continues from the last checkpoint"
     refused(outcome, tmp_path, "bytes left, a checkpoint needs", "where: disk/out", fix, status=1)
     assert found.stdout == ""

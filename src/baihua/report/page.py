@@ -40,6 +40,14 @@ class Page:
     sections: Sequence[Section]
 
 
+def table_section(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], note: str = "", **more: Any
+) -> Iterator[Section]:
+    """A section with one table; none without rows."""
+    if rows:
+        yield Section(title, note, tables=[("", Table(columns, rows))], **more)
+
+
 def to_html(page: Page) -> str:
     """One self-contained page: no script, and no reference to another file or address."""
     # Autoescape keeps a model's "<script>" on the page as text.

@@ -3,7 +3,7 @@
 import random
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -70,11 +70,10 @@ def _print_table(file: Path, *, as_json: bool) -> None:
         opt.print_json(found)
         return
     columns = ["", "model", "rating", "95 %", "battles", "won", "lost", "tied", "both bad"]
-    print(render_text(Table(columns, [_cells(row) for row in found["rows"]])))
+    rows = [
+        [r["rank"], r["model"], round(r["rating"]), f"{r['low']:.0f} to {r['high']:.0f}", *(r[n] for n in COUNTS)]
+        for r in found["rows"]
+    ]
+    print(render_text(Table(columns, rows)))
     if found["note"]:
         print(NOTES[found["note"]])
-
-
-def _cells(row: dict[str, Any]) -> list[Any]:
-    interval = f"{row['low']:.0f} to {row['high']:.0f}"
-    return [row["rank"], row["model"], round(row["rating"]), interval, *(row[name] for name in COUNTS)]

@@ -29,35 +29,20 @@ def chat(
     debug: opt.Debug = False,
 ) -> None:
     """Chat with a model in the terminal; /help lists the commands."""
-    sampling = Sampling(temperature=temperature, max_tokens=max_tokens)
-    start_chat(*(model, sampling), runs=runs, system=system, is_plain=plain, num_threads=threads, at_address=at_address)
-
-
-def start_chat(
-    name: str,
-    sampling: Sampling | None = None,
-    *,
-    runs: Path,
-    system: str | None = None,
-    is_plain: bool = False,
-    num_threads: int | None = None,
-    at_address: str | None = None,
-) -> None:
-    """Open a model by name and chat until the user leaves."""
     api_key = Environment().get("BAIHUA_API_KEY") or None
-    model = open_chat(find_model(name, runs), num_threads=num_threads, api_key=api_key, at_address=at_address)
+    opened = open_chat(find_model(model, runs), num_threads=threads, api_key=api_key, at_address=at_address)
     runs.mkdir(parents=True, exist_ok=True)
     try:
         run_repl(
-            model,
+            opened,
             system=system,
-            sampling=sampling or Sampling(temperature=0.7, max_tokens=512),
+            sampling=Sampling(temperature=temperature, max_tokens=max_tokens),
             history_file=runs / "chat-history",
             save_folder=Path(),
-            is_plain=is_plain,
+            is_plain=plain,
         )
     finally:
-        model.close()
+        opened.close()
 
 
 def print_sample_replies(name: str, *, runs: Path) -> None:

@@ -1,6 +1,5 @@
 """`baihua clean`."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -19,7 +18,7 @@ def clean(
 ) -> None:
     """Remove what no kept run needs: artifacts, unfinished work and the folders of other runs."""
     folders = unneeded(runs, keep or [])
-    sizes = {str(folder): _size(folder) for folder in folders}
+    sizes = {str(f): sum(file.lstat().st_size for file in f.rglob("*") if not file.is_dir()) for f in folders}
     if yes:
         remove(folders)
     if as_json:
@@ -29,7 +28,3 @@ def clean(
         print(f"{format_bytes(size):>10}  {folder}")
     total = f"{len(sizes)} folders, {format_bytes(sum(sizes.values()))}"
     print(f"removed {total}" if yes else f"would remove {total}; add --yes to do it")
-
-
-def _size(folder: Path) -> int:
-    return sum(file.lstat().st_size for file in folder.rglob("*") if not file.is_dir())

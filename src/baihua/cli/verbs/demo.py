@@ -7,7 +7,7 @@ import typer
 
 from baihua.cli import options as opt
 from baihua.cli.build import build
-from baihua.cli.verbs.chat import print_sample_replies, start_chat
+from baihua.cli.verbs.chat import chat, print_sample_replies
 from baihua.cli.verbs.serve import serve as start_server
 from baihua.core.recipe import load_recipe
 
@@ -27,6 +27,6 @@ def demo(
     if serve:
         start_server([recipe.name], open_page=True, runs=runs)
     elif sys.stdin.isatty() and sys.stdout.isatty():
-        start_chat(recipe.name, runs=runs)
+        chat(recipe.name, runs=runs)
     else:
         print_sample_replies(recipe.name, runs=runs)

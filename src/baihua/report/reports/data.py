@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from baihua.core.artifact import find_artifact
 from baihua.core.files import write_text
@@ -9,7 +10,7 @@ from baihua.core.tables import Table, format_value, shorten
 from baihua.data.inspect.figures import Figures, read_figures
 from baihua.data.inspect.topics import Topic, read_topics
 from baihua.report.bars import draw_bars
-from baihua.report.page import Page, Reply, Section, to_html, to_markdown
+from baihua.report.page import Page, Reply, Section, table_section, to_html, to_markdown
 
 Bars = list[tuple[str, int]]
 
@@ -99,41 +100,26 @@ def _rows(figures: Figures) -> Iterator[Section]:
 
 
 def _topics(topics: Sequence[Topic], *, has_bars: bool) -> Iterator[Section]:
-    if not topics:
-        return
-    columns = ["topic", "rows", "mean characters", "refusals", "examples"]
-    rows = [
-        [
-            t.name,
-            t.num_rows,
-            round(t.mean_chars),
-            _refusals(t),
-            " ／ ".join(shorten(text, NUM_EXAMPLE_COLUMNS) for text in t.examples),
-        ]
-        for t in topics
-    ]
-    yield Section(
-        "Topics",
+    rows: list[list[Any]] = []
+    for topic in topics:
+        refusals = None if topic.num_refusals is None else f"{topic.num_refusals / topic.num_rows:.1%}"
+        examples = " ／ ".join(shorten(text, NUM_EXAMPLE_COLUMNS) for text in topic.examples)
+        rows.append([topic.name, topic.num_rows, round(topic.mean_chars), refusals, examples])
+    note = (
         "Rows with similar questions, named by the words that distinguish them from the others. "
-        "The filter `topic` drops a topic by its name.",
-        tables=[("", Table(columns, rows))],
-        curves=[("Rows by topic", draw_bars([(t.name, t.num_rows) for t in topics]))] if has_bars else [],
+        "The filter `topic` drops a topic by its name."
     )
-
-
-def _refusals(topic: Topic) -> str | None:
-    return None if topic.num_refusals is None else f"{topic.num_refusals / topic.num_rows:.1%}"
+    curves = [("Rows by topic", draw_bars([(t.name, t.num_rows) for t in topics]))] if has_bars else []
+    columns = ["topic", "rows", "mean characters", "refusals", "examples"]
+    return table_section("Topics", columns, rows, note, curves=curves)
 
 
 def _sources(figures: Figures) -> Iterator[Section]:
     rows = [[source.name, source.num_rows, source.licence or "not stated"] for source in figures.sources]
-    if rows:
-        yield Section("Sources", tables=[("", Table(["source", "rows", "licence"], rows))])
+    return table_section("Sources", ["source", "rows", "licence"], rows)
 
 
 def _copies(figures: Figures) -> Iterator[Section]:
-    if not figures.clusters:
-        return
     note = "The rows with the most dropped copies, each with some of these copies."
     rows = [[c.id, c.num_dropped, ", ".join(f"{k} {n:,}" for k, n in c.reasons.items())] for c in figures.clusters]
     replies = [
@@ -143,7 +129,7 @@ def _copies(figures: Figures) -> Iterator[Section]:
         )
         for cluster in figures.clusters
     ]
-    yield Section("Copies", note, tables=[("", Table(["kept row", "dropped", "because"], rows))], replies=replies)
+    return table_section("Copies", ["kept row", "dropped", "because"], rows, note, replies=replies)
 
 
 def _odd(figures: Figures) -> Iterator[Section]:

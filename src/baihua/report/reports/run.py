@@ -11,7 +11,7 @@ from baihua.core.run import read_run
 from baihua.core.tables import Table, format_bytes, format_value
 from baihua.report import damage
 from baihua.report.before_after import before_after
-from baihua.report.page import Page, Reply, Section, to_html, to_markdown
+from baihua.report.page import Page, Reply, Section, table_section, to_html, to_markdown
 from baihua.report.plot import Line, draw_lines
 from baihua.report.run_folder import StageResult, read_stages
 
@@ -50,12 +50,6 @@ def write(run_folder: Path) -> list[Path]:
     return [html, markdown]
 
 
-def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Iterator[Section]:
-    """A section with one table, where there are rows."""
-    if rows:
-        yield Section(title, tables=[("", Table(columns, rows))])
-
-
 def _results(stages: Sequence[StageResult]) -> Iterator[Section]:
     table = before_after(stages)
     if table:
@@ -90,7 +84,7 @@ def _read_answers(stage: StageResult) -> list[dict[str, Any]]:
 
 def _stages(stages: Sequence[StageResult]) -> Iterator[Section]:
     rows = [[s.name, s.kind, s.artifact.id[:12], s.manifest["seconds"], s.is_reused] for s in stages]
-    return _table("Stages", ["stage", "kind", "id", "seconds", "reused"], rows)
+    return table_section("Stages", ["stage", "kind", "id", "seconds", "reused"], rows)
 
 
 def _data(stages: Sequence[StageResult]) -> Iterator[Section]:
@@ -137,7 +131,7 @@ def _curves(file: Path) -> Iterator[tuple[str, str]]:
 def _checks(stages: Sequence[StageResult]) -> Iterator[Section]:
     names = ("mean_kl", "same_top_share", "max_abs_logit_difference")
     rows = [[s.name, CHECKED[s.kind], *map(s.metrics.get, names)] for s in stages if s.kind in CHECKED]
-    return _table("Checks", ["stage", "compared", "mean KL", "same top token", "largest logit difference"], rows)
+    return table_section("Checks", ["stage", "compared", "mean KL", "same top token", "largest logit difference"], rows)
 
 
 def _sizes(stages: Sequence[StageResult]) -> Iterator[Section]:
@@ -147,14 +141,14 @@ def _sizes(stages: Sequence[StageResult]) -> Iterator[Section]:
         if stage.kind == "quantize"
         for level in stage.metrics.get("levels", [])
     ]
-    return _table("Model sizes", ["stage", "level", "file", "size", "bits per weight"], rows)
+    return table_section("Model sizes", ["stage", "level", "file", "size", "bits per weight"], rows)
 
 
 def _sources(stages: Sequence[StageResult]) -> Iterator[Section]:
     """Licences of all data behind the run's artifacts."""
     found = {name: licence for stage in stages for name, licence in stage.artifact.sources.items()}
     rows = [[name, licence or "not stated"] for name, licence in sorted(found.items())]
-    return _table("Data sources", ["source", "licence"], rows)
+    return table_section("Data sources", ["source", "licence"], rows)
 
 
 def _others(stages: Sequence[StageResult]) -> Iterator[Section]:
@@ -165,13 +159,13 @@ def _others(stages: Sequence[StageResult]) -> Iterator[Section]:
 
 def _origins(stages: Sequence[StageResult]) -> Iterator[Section]:
     rows = [[s.name, ", ".join(f"{role}: {s.describe_input(role)}" for role in s.manifest["inputs"])] for s in stages]
-    yield from _table("Lineage", ["stage", "made from"], rows)
+    yield from table_section("Lineage", ["stage", "made from"], rows)
     found: dict[str, dict[str, None]] = {}
     for stage in stages:
         for name, version in stage.manifest["versions"].items():
             found.setdefault(name, {})[version] = None
     versions = [[name, ", ".join(values)] for name, values in sorted(found.items())]
-    yield from _table("Versions", ["package", "version"], versions)
+    yield from table_section("Versions", ["package", "version"], versions)
 
 
 def _figures(metrics: dict[str, Any]) -> Table:
