@@ -4,7 +4,8 @@
 # pyright: reportAttributeAccessIssue=false
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -70,10 +71,20 @@ class Batch:
         is_empty = pc.invert(pc.match_substring_regex(self._column("content"), r"\S"))
         return np.unique(self._row_of_message[is_empty.to_numpy(zero_copy_only=False)])
 
-    def rows(self) -> Iterator["BatchRow"]:
+    @cached_property
+    def messages(self) -> list[tuple[Message, ...]]:
+        """The messages of each row."""
+        rows = self.table["messages"].to_pylist()
+        return [tuple(Message(item["role"], item["content"], item["input"]) for item in row) for row in rows]
+
+    @cached_property
+    def metas(self) -> list[dict[str, Any]]:
+        """The values kept with each row."""
+        return [json.loads(meta) for meta in self.column("meta")]
+
+    def rows(self) -> list["BatchRow"]:
         """Each row as filters see it."""
-        columns = (self.table[name] for name in ("messages", "meta"))
-        return map(BatchRow, self.column("id"), *columns)
+        return [BatchRow(row_id, number, self) for number, row_id in enumerate(self.column("id"))]
 
     def column(self, name: str) -> list[Any]:
         """One column's values."""
@@ -105,22 +116,23 @@ class Batch:
         return Batch(self.table.set_column(SCHEMA.get_field_index("messages"), SCHEMA.field("messages"), messages))
 
 
+@dataclass(frozen=True, slots=True)
 class BatchRow:
-    """One row of a batch; messages and meta are converted when they are first read, which takes most of the time."""
+    """One row of a batch; messages and meta of all rows are converted when the first one is read, which takes time."""
 
-    def __init__(self, row_id: str, messages: pa.ListScalar, meta: pa.StringScalar) -> None:
-        self.id = row_id
-        self._raw = messages, meta
+    id: str
+    number: int
+    batch: Batch
 
-    @cached_property
+    @property
     def messages(self) -> tuple[Message, ...]:
         """The messages of the row."""
-        return tuple(Message(item["role"], item["content"], item["input"]) for item in self._raw[0].as_py())
+        return self.batch.messages[self.number]
 
-    @cached_property
+    @property
     def meta(self) -> dict[str, Any]:
         """The values kept with the row."""
-        return json.loads(self._raw[1].as_py())
+        return self.batch.metas[self.number]
 
 
 def _as_lists(values: pa.Array, rows: np.ndarray, num_rows: int) -> pa.ListArray:

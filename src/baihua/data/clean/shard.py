@@ -117,7 +117,7 @@ def _check_texts(shard: Shard, item: Filter, check: Callable[[Any], Any]) -> Non
 
 
 def _check_rows(shard: Shard, item: Filter, check: Callable[[Any], Any]) -> None:
-    before, rows = shard.batch, list(shard.batch.rows())
+    before, rows = shard.batch, shard.batch.rows()
     answers = [check(row) for row in rows]
     _drop(shard, enumerate(answers))
     if not any(isinstance(answer, Change | Split) for answer in answers):
