@@ -1,1 +1,1 @@
-"""Layer 3: weights and tokenizers at rest and in memory."""
+"""Layer 3: models from their sources, loaded, merged, compared, and written as model folders."""

@@ -1,4 +1,4 @@
-"""A conversation becomes an example: token ids, which of them are targets, and how much text that is.
+"""Examples: conversations and documents as token ids, with the mask of targets and the size of the text.
 
 T tokens.
 """
@@ -24,7 +24,7 @@ TrainOn = Literal["answers", "last_answer", "everything"]
 
 @dataclass(frozen=True, slots=True)
 class TextSize:
-    """How much text a range of tokens stands for; control tokens, such as the end of a turn, count nothing."""
+    """The size of the text that some tokens encode; control tokens, such as the end of a turn, count as nothing."""
 
     num_chars: int
     num_bytes: int
@@ -32,7 +32,7 @@ class TextSize:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Example:
-    """One tokenised conversation. The first token is never a target: nothing comes before it."""
+    """One tokenized conversation or document. The first token is never a target, since no token precedes it."""
 
     row_id: str
     ids_T: np.ndarray
@@ -45,9 +45,9 @@ class Example:
 
 
 class Encoder:
-    """Renders and tokenises conversations with one tokenizer and one template.
+    """Renders and tokenizes conversations with one tokenizer and one template.
 
-    `train_on` says which tokens are targets: those of all answers, of the last answer, or all.
+    `train_on` selects the targets: the tokens of all answers, of the last answer, or all tokens.
     """
 
     def __init__(self, tokenizer: TextTokenizer, template: Template, train_on: TrainOn = "answers") -> None:
@@ -72,16 +72,16 @@ class Encoder:
         )
 
     def split(self, row_id: str, messages: Sequence[Message], max_length: int) -> tuple[list[Example], int]:
-        """A conversation as examples of at most `max_length` tokens, cut between turns; how many turns are left out.
+        """Examples of at most `max_length` tokens, split between turns, and the number of turns left out.
 
-        Each piece begins with the conversation's system message, if it has one, and holds as many turns (a question
-        and its answer) as fit. A turn that is too long by itself is left out, never cut.
+        Each example begins with the conversation's system message, if it has one, and holds as many turns (a question
+        and its answer) as fit. A turn that is too long by itself is left out, never truncated.
         """
         whole = self.encode(row_id, messages)
         if len(whole.ids_T) <= max_length:
             return [whole], 0
         system, turns = split_turns(messages)
-        # What follows the last answer teaches nothing.
+        # Messages after the last answer have no targets.
         turns = [turn for turn in turns if turn[-1].role == "assistant"]
 
         @functools.cache
@@ -94,10 +94,10 @@ class Encoder:
         return fitting, len(pieces) - len(fitting)
 
     def cut(self, example: Example, max_length: int) -> Example:
-        """At most `max_length` tokens: cut after the last whole answer that fits, else inside the first one.
+        """At most `max_length` tokens: truncated after the last whole answer that fits, else inside the first one.
 
-        A cut answer has no end-of-turn token, so nothing here teaches the model to stop early. The result
-        may have no target: then the prompt alone is too long.
+        A truncated answer has no end-of-turn token, so that no model learns to stop early. The result may have no
+        target: then the prompt alone is too long.
         """
         if len(example.ids_T) <= max_length:
             return example
@@ -130,7 +130,7 @@ def _size_of_text(texts: list[str]) -> TextSize:
 
 
 def _choose_targets(spans: list[Span], train_on: TrainOn) -> list[Span]:
-    """The renderer marks every answer; keep that, or only the last one, or mark all."""
+    """The renderer marks every answer; keep those marks, or only the last answer's, or mark all spans."""
     if train_on == "answers":
         return spans
     if train_on == "everything":

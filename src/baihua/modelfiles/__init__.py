@@ -1,1 +1,1 @@
-"""Layer 2: model folders and GGUF files as they are on disk, without torch."""
+"""Layer 2: the contents of model folders and GGUF files, read and written without torch."""

@@ -20,7 +20,7 @@ DEFAULT_THETA = 10_000.0
 ROPE_FACTORS = "rope_freqs.weight"
 """The tensor of a GGUF file that holds the divisors of the frequencies."""
 
-# Llama 3.1, and Llama 3.2 and 3.3's smaller models: the settings that are in use.
+# The settings in use: those of Llama 3.1, and of the smaller models of Llama 3.2 and 3.3.
 KNOWN = tuple(
     {
         "rope_type": "llama3",
@@ -31,14 +31,14 @@ KNOWN = tuple(
     }
     for factor in (8.0, 32.0)
 )
-# llama.cpp's converter computes in float32, we in float64; the settings are further apart than one part in ten.
+# llama.cpp's converter computes in float32, we in float64; the known settings differ by more than one part in ten.
 CLOSE = 1e-5
 
 
 def llama3_factors(rope: Mapping[str, Any], head_dim: int) -> np.ndarray:
     """Divisors of the frequencies, float32, one per pair of dimensions.
 
-    Long waves are stretched by `factor`, short ones not, those between in proportion: section 3 of
+    Long waves are stretched by `factor`, short ones are not, those between in proportion: section 3 of
     https://arxiv.org/abs/2407.21783 and the reference code of Llama 3.1.
     """
     low, high = rope["low_freq_factor"], rope["high_freq_factor"]
@@ -50,7 +50,7 @@ def llama3_factors(rope: Mapping[str, Any], head_dim: int) -> np.ndarray:
 
 
 def recognize(factors: np.ndarray, theta: float) -> dict[str, Any] | None:
-    """The settings that give these divisors; None when no known model has them."""
+    """The settings that give these divisors; None if no known model has them."""
     for known in KNOWN:
         rope = {"rope_theta": theta, **known}
         if np.allclose(factors, llama3_factors(rope, 2 * len(factors)), rtol=CLOSE, atol=0):
@@ -65,15 +65,15 @@ def read_rope(config: Mapping[str, Any], where: Path) -> dict[str, Any]:
     rope.setdefault("rope_type", rope.get("type", "default"))
     if rope["rope_type"] not in ("default", "linear", "llama3"):
         raise InputError(
-            f"rope_type {rope['rope_type']!r} cannot be converted; known are 'default', 'linear' and 'llama3'",
+            f"rope_type {rope['rope_type']!r} cannot be converted, expected 'default', 'linear' or 'llama3'",
             where=str(where),
-            fix="use a base model without this kind of position stretching",
+            fix="use a base model without this kind of position scaling",
         )
     return rope
 
 
 def write_rope(rope: Mapping[str, Any], writer: GGUFWriter) -> None:
-    """Put the scalar parameters into the file's metadata."""
+    """Add the scalar parameters to the file's metadata."""
     writer.add_rope_freq_base(rope["rope_theta"])
     if rope["rope_type"] == "linear":
         writer.add_rope_scaling_type(RopeScalingType.LINEAR)
@@ -81,7 +81,7 @@ def write_rope(rope: Mapping[str, Any], writer: GGUFWriter) -> None:
 
 
 def rope_factors(rope: Mapping[str, Any], head_dim: int) -> np.ndarray | None:
-    """Divisors of the frequencies, one per pair of dimensions, for Llama 3's stretching; else None."""
+    """Divisors of the frequencies, one per pair of dimensions, for Llama 3's scaling; else None."""
     return llama3_factors(rope, head_dim) if rope["rope_type"] == "llama3" else None
 
 
