@@ -157,14 +157,14 @@ def ask_all(url: str, *, num_cases: int, rng: random.Random) -> tuple[collection
             if make is None:
                 data = odd_bytes(rng)
                 status, problem = send_raw(url, data)
-                told = repr(data[:400])
+                shown = repr(data[:400])
             else:
                 request = make(client, rng)
                 status, problem = send(client, request)
-                told = describe(request)
+                shown = describe(request)
             counts[status] += 1
             if problem:
-                wrong.append(f"case {number}: {problem} for {told}")
+                wrong.append(f"case {number}: {problem} for {shown}")
     return counts, wrong
 
 

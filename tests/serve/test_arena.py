@@ -1,4 +1,4 @@
-"""The arena's server: blind until the vote, votes that last, questions that are walked through once."""
+"""The arena's server: blind until the vote, durable votes, and sets of questions."""
 
 import json
 import random
@@ -30,7 +30,7 @@ SHARED = Path(__file__).parents[3] / "shared" / "data"
 
 
 class FailingChat:
-    """Says a little, then fails with an error that names it; or waits until it is told to go on."""
+    """Sends one piece, then fails with an error that contains its name, or waits for `go`."""
 
     def __init__(self, name: str, error: RunError | TooLongError | None) -> None:
         self.name = name
@@ -81,21 +81,21 @@ def vote(web: httpx.Client, battle: str, which: str = "a") -> httpx.Response:
     return web.post(f"/arena/battles/{battle}/vote", json={"vote": which})
 
 
-def test_both_answer_side_by_side_and_the_vote_tells_who_was_who(web: httpx.Client, tmp_path: Path) -> None:
+def test_both_answer_side_by_side_and_the_vote_reveals_the_models(web: httpx.Client, tmp_path: Path) -> None:
     battle = begin(web)
     events = ask(web, battle)
-    said = {side: "".join(e.get("delta", "") for e in events if e["side"] == side) for side in "ab"}
-    assert all(said.values())
+    texts = {side: "".join(e.get("delta", "") for e in events if e["side"] == side) for side in "ab"}
+    assert all(texts.values())
     found = vote(web, battle, "b").json()
     assert {found["a"], found["b"]} == set(NAMES)
     assert found["num_votes"] == 1
     row = json.loads((tmp_path / "votes.jsonl").read_text(encoding="utf-8"))
     assert (row["vote"], row["model_a"], row["model_b"], row["num_turns"]) == ("b", found["a"], found["b"], 1)
-    assert row["messages_a"] == [{"role": "user", "content": "问"}, {"role": "assistant", "content": said["a"]}]
-    assert said["a"] == f"答{NAMES.index(found['a'])}。" * 5
+    assert row["messages_a"] == [{"role": "user", "content": "问"}, {"role": "assistant", "content": texts["a"]}]
+    assert texts["a"] == f"答{NAMES.index(found['a'])}。" * 5
 
 
-def test_nothing_before_the_vote_tells_a_name(tmp_path: Path) -> None:
+def test_no_name_is_sent_before_the_vote(tmp_path: Path) -> None:
     wrong = RunError("secret-small is broken", where="/models/secret-small")
     models = {NAMES[0]: FailingChat(NAMES[0], wrong), NAMES[1]: FailingChat(NAMES[1], TooLongError("secret-big"))}
     with live(make_arena(make(tmp_path, models=models), key=None)) as url, httpx.Client(base_url=url) as client:
@@ -128,7 +128,7 @@ def test_what_cannot_be_voted_on_is_refused(web: httpx.Client) -> None:
     assert web.post("/arena/battles", json={"question_id": "none"}).status_code == 404
 
 
-def test_who_leaves_stops_both_and_may_ask_again(tmp_path: Path) -> None:
+def test_leaving_cancels_both_answers_and_allows_another_question(tmp_path: Path) -> None:
     models = {name: FailingChat(name, None) for name in NAMES}
     with live(make_arena(make(tmp_path, models=models), key=None)) as url, httpx.Client(base_url=url) as client:
         battle = begin(client)
@@ -178,7 +178,7 @@ def test_twenty_battles_at_once(web: httpx.Client) -> None:
     assert (table["num_votes"], [row["num_both_bad"] for row in table["rows"]]) == (20, [20, 20])
 
 
-def test_a_set_is_walked_through_and_goes_on_after_a_restart(tmp_path: Path) -> None:
+def test_a_set_of_questions_continues_after_a_restart(tmp_path: Path) -> None:
     questions = [Question("q1", ("水是什么？",), "常识"), Question("q2", ("火是什么？",))]
     for number, question in enumerate(questions):
         app = make_arena(make(tmp_path, questions=questions), key=None)
@@ -214,16 +214,16 @@ def test_no_vote_is_lost_by_a_kill(tmp_path: Path, delay: float) -> None:
         process.stdout.readline()
         time.sleep(delay)
         process.kill()
-        told = [int(line) for line in process.stdout.read().split()]
+        confirmed = [int(line) for line in process.stdout.read().split()]
     votes = Votes(file)
     votes.add({"model_a": "a", "model_b": "b", "vote": "a"})
     votes.close()
     found = [row.get("number") for row in read_votes(file)]
-    assert found[: len(told) + 1] == list(range(len(told) + 1))
+    assert found[: len(confirmed) + 1] == list(range(len(confirmed) + 1))
     assert found[-1] is None
 
 
-def test_a_torn_line_is_left_out_and_not_glued(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_torn_line_is_skipped_and_not_continued(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = tmp_path / "votes.jsonl"
     whole = '{"model_a": "a", "model_b": "b", "vote": "b"}'
     file.write_text(whole + "\n" + whole[:20], encoding="utf-8")

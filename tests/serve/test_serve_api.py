@@ -1,4 +1,4 @@
-"""The API over llama.cpp and transformers: what is asked is what the engine gets, what it says is what is told."""
+"""The API over llama.cpp and transformers: requests reach the engine, and its answers the client, unchanged."""
 
 import base64
 import json
@@ -36,7 +36,7 @@ TEXT = "message['content']"
 
 @pytest.fixture(scope="module")
 def web(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """A random model `tiny`, and `parrot`, which always says SPLIT."""
+    """A random model `tiny`, and `parrot`, which always answers SPLIT."""
     folder = parrot.make(tmp_path_factory.mktemp("parrot"), SPLIT)
     write_gguf(folder, folder / "parrot.gguf", level="f16")
     with (
@@ -97,9 +97,11 @@ def test_stop_strings_end_the_answer_unseen(web: httpx.Client) -> None:
 
 
 def test_log_probabilities_are_those_of_a_distribution(web: httpx.Client) -> None:
-    told = ask(web, model="tiny", max_tokens=4, temperature=0, logprobs=True, top_logprobs=20)["choices"][0]["logprobs"]
-    assert len(told["content"]) >= 1
-    for token in told["content"]:
+    logprobs = ask(web, model="tiny", max_tokens=4, temperature=0, logprobs=True, top_logprobs=20)["choices"][0][
+        "logprobs"
+    ]
+    assert len(logprobs["content"]) >= 1
+    for token in logprobs["content"]:
         numbers = [one["logprob"] for one in token["top_logprobs"]]
         assert numbers == sorted(numbers, reverse=True)
         assert token["logprob"] == max(numbers)
@@ -287,7 +289,7 @@ def test_both_engines_follow_the_same_rules(both: tuple[httpx.Client, httpx.Clie
         *((found["logprobs"] or {"content": []})["content"] for found in (first, second)), strict=True
     ):
         assert one["bytes"] == other["bytes"]
-        assert [told["bytes"] for told in one["top_logprobs"]] == [told["bytes"] for told in other["top_logprobs"]]
+        assert [top["bytes"] for top in one["top_logprobs"]] == [top["bytes"] for top in other["top_logprobs"]]
         assert one["logprob"] == pytest.approx(other["logprob"], abs=1e-2)
 
 

@@ -30,8 +30,8 @@ def test_too_many_replicas_are_refused(num_replicas: int, cpus: list[int], wante
 
 
 def test_an_error_of_ours_is_found_in_a_traceback() -> None:
-    told = f"""Traceback: RuntimeError: no\nRuntimeError: {MARK}["it is cut", "m.gguf on node", "get it again"]\nmore"""
-    found = find_error(told)
+    text = f"""Traceback: RuntimeError: no\nRuntimeError: {MARK}["it is cut", "m.gguf on node", "get it again"]\nmore"""
+    found = find_error(text)
     assert found is not None
     assert (found.what, found.where, found.fix) == ("it is cut", "m.gguf on node", "get it again")
     assert find_error("Traceback: RuntimeError: no") is None
@@ -64,7 +64,7 @@ def test_the_first_text_goes_at_once_and_the_next_ones_together() -> None:
     assert sent.batches[3:] == [["晓", ""]], "the end does not wait"
 
 
-def test_whoever_has_enough_is_heard() -> None:
+def test_the_wish_for_no_more_pieces_is_passed_on() -> None:
     sent = Sent()
     batcher = PieceBatcher(sent.take, clock=lambda: 0.0)
     assert not batcher.add(Piece("春"))

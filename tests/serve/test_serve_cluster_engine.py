@@ -1,4 +1,4 @@
-"""What the front makes of replicas that die, with a fake handle and Ray's real errors."""
+"""The front of replicas that die, with a fake handle and Ray's real errors."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.extras
 
 
 class FakeHandle:
-    """A handle whose replicas send what a test says; an error is raised."""
+    """A handle whose replicas send what a test scripts; errors are raised."""
 
     app_name = "app"
 
@@ -86,7 +86,7 @@ def test_a_death_before_any_text_is_hidden() -> None:
     assert [piece.text for piece in run(engine_of([died], [[Piece("")], died], [END]))] == ["", "春", ""]
 
 
-def test_a_death_after_text_is_told() -> None:
+def test_a_death_after_text_is_an_error() -> None:
     with pytest.raises(RunError, match="a replica died in the middle of an answer"):
         run(engine_of([[Piece("春")], RayActorError()], [END]))
 
@@ -99,7 +99,7 @@ def test_a_request_that_ends_every_replica_is_given_up() -> None:
         engine_of(*[[RayActorError()] for _ in range(NUM_ATTEMPTS)]).embed([1])
 
 
-def test_what_else_fails_in_ray_is_told_in_one_line() -> None:
+def test_other_errors_of_ray_are_reported_in_one_line() -> None:
     with pytest.raises(RunError, match="a replica failed: the second line"):
         run(engine_of([RayError("the first line\nthe second line\n")]))
     with pytest.raises(RunError, match="a replica failed: slow"):
@@ -112,8 +112,8 @@ def test_an_answer_without_its_end_is_an_error() -> None:
 
 
 @pytest.fixture
-def says(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
-    """What Ray Serve says of the application `m`: its state, and a message of its deployment."""
+def set_status(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Sets Ray Serve's status of the application `m`, and the message of its deployment."""
 
     def say(status: str, message: str) -> None:
         deployments = {"replica": SimpleNamespace(message=message)}
@@ -123,14 +123,16 @@ def says(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
     return say
 
 
-def test_replicas_that_do_not_start_are_told(says: Callable[[str, str], None]) -> None:
-    says("DEPLOY_FAILED", "the worker is gone")
+def test_replicas_that_do_not_start_are_reported(set_status: Callable[[str, str], None]) -> None:
+    set_status("DEPLOY_FAILED", "the worker is gone")
     with pytest.raises(RunError, match="the replicas do not start: the worker is gone"):
         wait_until_running("m")
 
 
 @pytest.mark.parametrize(("message", "words"), [("no CPU is free", "no CPU is free"), ("", "Ray gives no reason")])
-def test_replicas_that_wait_for_too_long_are_told(says: Callable[[str, str], None], message: str, words: str) -> None:
-    says("DEPLOYING", message)
+def test_replicas_that_wait_for_too_long_are_reported(
+    set_status: Callable[[str, str], None], message: str, words: str
+) -> None:
+    set_status("DEPLOYING", message)
     with pytest.raises(InputError, match=f"the replicas did not start within 0 s: {words}"):
         wait_until_running("m", max_seconds=0)

@@ -1,4 +1,4 @@
-"""Who may ask, and what a request may be."""
+"""Access control, and limits of requests."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ def client(key: str | None = None, host: str = "localhost") -> TestClient:
 
 
 @pytest.mark.parametrize("sent", [None, "", "Bearer", "Bearer ", "Bearer wrong", f"Basic {KEY}", f"Bearer {KEY}x", KEY])
-def test_without_the_key_nothing_is_learnt(sent: str | None, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_the_key_all_responses_are_the_same(sent: str | None, caplog: pytest.LogCaptureFixture) -> None:
     headers = {} if sent is None else {"Authorization": sent}
     with caplog.at_level(logging.DEBUG), client(KEY) as web:
         answers = {
@@ -130,7 +130,7 @@ def test_a_body_that_is_too_large_is_refused_with_and_without_its_length() -> No
         ('{"a": 1}'.encode("utf-16"), "not valid Unicode"),
     ],
 )
-def test_what_is_no_json_is_refused(data: bytes, message: str) -> None:
+def test_invalid_json_is_refused(data: bytes, message: str) -> None:
     with pytest.raises(HttpError, match=message) as caught:
         parse_json(data)
     assert caught.value.status_code == 400
@@ -150,13 +150,13 @@ VALUES = st.recursive(
 
 
 @given(VALUES)
-def test_what_is_json_is_read(value: object) -> None:
+def test_valid_json_is_parsed(value: object) -> None:
     assert parse_json(json.dumps(value).encode()) == value
     assert parse_json(json.dumps(value, ensure_ascii=False).encode()) == value
 
 
 @given(st.binary(max_size=60))
-def test_whatever_comes_it_is_json_or_a_problem(data: bytes) -> None:
+def test_any_bytes_are_json_or_an_error(data: bytes) -> None:
     try:
         parse_json(data, max_depth=8)
     except HttpError as error:
@@ -186,7 +186,7 @@ def test_no_spelling_of_a_path_leaves_it(path: str) -> None:
     assert "import" not in found.text
 
 
-def test_what_nobody_serves_is_an_error_of_the_same_form() -> None:
+def test_unknown_paths_are_errors_of_the_same_form() -> None:
     with client() as web:
         assert web.get("/v1/nothing").json()["error"]["code"] == "not_found"
         found = web.get("/v1/chat/completions")
@@ -194,7 +194,7 @@ def test_what_nobody_serves_is_an_error_of_the_same_form() -> None:
         assert found.headers["allow"] == "POST"
 
 
-def test_a_request_that_breaks_off_is_no_mistake_of_ours() -> None:
+def test_a_request_that_breaks_off_is_the_clients_error() -> None:
     async def receive() -> Message:
         return {"type": "http.disconnect"}
 

@@ -72,9 +72,9 @@ def test_log_probabilities_and_older_completions(client: openai.OpenAI) -> None:
     found = client.chat.completions.create(
         model="tiny", messages=ASK, max_tokens=3, logprobs=True, top_logprobs=2, temperature=0
     )
-    told = found.choices[0].logprobs
-    assert told is not None and told.content is not None
-    assert all(len(one.top_logprobs) == 2 and one.logprob <= 0 for one in told.content)
+    logprobs = found.choices[0].logprobs
+    assert logprobs is not None and logprobs.content is not None
+    assert all(len(one.top_logprobs) == 2 and one.logprob <= 0 for one in logprobs.content)
     older = client.completions.create(model="tiny", prompt="今天", max_tokens=3, logprobs=1, temperature=0)
     assert older.choices[0].logprobs is not None and older.usage is not None
     assert older.choices[0].logprobs.tokens is not None

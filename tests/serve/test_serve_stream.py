@@ -1,4 +1,4 @@
-"""Answers under way: who leaves, what fails, what takes too long."""
+"""Streams: disconnects, errors and time limits."""
 
 import asyncio
 import json
@@ -44,7 +44,7 @@ def running(url: str, what: str = "running") -> float:
 
 @pytest.mark.parametrize("is_stream", [True, False])
 @pytest.mark.parametrize("num_before", [0, 1])
-def test_who_leaves_frees_the_place(is_stream: bool, num_before: int) -> None:
+def test_a_disconnect_frees_the_slot(is_stream: bool, num_before: int) -> None:
     engine = ScriptedEngine(*[Piece("一")] * num_before, None, END)
     with served({"m": engine}) as url:
         leave(url, is_stream=is_stream)
@@ -55,7 +55,7 @@ def test_who_leaves_frees_the_place(is_stream: bool, num_before: int) -> None:
             assert events(response)[-1] == "[DONE]"
 
 
-def test_who_waits_for_a_vector_and_leaves_waits_no_more() -> None:
+def test_a_disconnect_while_queued_for_a_vector_leaves_the_queue() -> None:
     engine = ScriptedEngine(Piece("一"), None, END)
     with served({"m": engine}) as url, httpx.stream("POST", url + COMPLETIONS, json=ASK) as response:
         lines = response.iter_lines()
@@ -77,7 +77,7 @@ def leave(url: str, *, is_stream: bool) -> None:
             httpx.post(url + COMPLETIONS, json=ASK | {"stream": False}, timeout=0.3)
 
 
-def test_a_reader_who_is_told_nothing_yet_sees_signs_of_life() -> None:
+def test_a_stream_without_text_yet_sends_comments() -> None:
     engine = ScriptedEngine(None, Piece("好"), END)
     with served({"m": engine}) as url, httpx.stream("POST", url + COMPLETIONS, json=ASK) as response:
         lines = response.iter_lines()
@@ -87,11 +87,11 @@ def test_a_reader_who_is_told_nothing_yet_sees_signs_of_life() -> None:
 
 
 def test_an_error_before_the_first_text_has_a_status() -> None:
-    wrong = ScriptedEngine(InputError("the grammar is wrong", where="/secret/path", fix="mend it"))
+    wrong = ScriptedEngine(InputError("the grammar is wrong", where="/secret/path", fix="fix it"))
     broken = ScriptedEngine(RunError("the disk /secret/path is gone"))
     with served({"m": wrong, "n": broken}) as url:
         found = httpx.post(url + COMPLETIONS, json=ASK)
-        assert (found.status_code, found.json()["error"]["message"]) == (400, "the grammar is wrong (mend it)")
+        assert (found.status_code, found.json()["error"]["message"]) == (400, "the grammar is wrong (fix it)")
         for is_stream in (True, False):
             found = httpx.post(url + COMPLETIONS, json=ASK | {"model": "n", "stream": is_stream})
             assert (found.status_code, found.json()["error"]["code"]) == (500, "engine_error")
@@ -130,7 +130,7 @@ def test_an_answer_that_takes_too_long_is_broken_off(num_before: int) -> None:
         assert engine.was_left.wait(30)
 
 
-def test_the_queue_is_bounded_and_says_when_to_come_again() -> None:
+def test_the_queue_is_bounded_and_says_when_to_retry() -> None:
     engine = ScriptedEngine(None, END)
     with served({"m": engine}, limits=Limits(max_waiting=2)) as url, ThreadPoolExecutor(3) as pool:
         first = [pool.submit(httpx.post, url + COMPLETIONS, json=ASK, timeout=30) for _ in range(3)]
@@ -172,7 +172,7 @@ def test_pieces_cross_over_in_order_and_errors_with_them() -> None:
         assert asyncio.run(work(threads)) == list(range(200))
 
 
-def test_closing_the_pump_closes_the_iterator_on_its_own_thread() -> None:
+def test_closing_the_generator_closes_the_iterator_on_its_own_thread() -> None:
     closed_by: list[str] = []
 
     def endless() -> Iterator[int]:

@@ -1,4 +1,4 @@
-"""The client that docs/serving.md shows does what it says."""
+"""The client code in docs/serving.md works."""
 
 import re
 import runpy

@@ -55,7 +55,7 @@ class Recorder:
 
 
 class Small:
-    """A model with room for so many characters, which may break off after its first piece."""
+    """A model with room for a number of characters, which may fail after its first piece."""
 
     name = "small"
 
@@ -219,9 +219,9 @@ def test_control_c_in_an_answer_goes_back_to_the_prompt() -> None:
 
 
 def test_an_error_of_the_model_is_one_note_and_the_session_goes_on() -> None:
-    chat = chat_with(Small(error=RunError("broken", fix="mend it")))
+    chat = chat_with(Small(error=RunError("broken", fix="repair it")))
     assert take("问", chat)
-    assert screen_of(chat).notes == ["broken\n  fix:   mend it"]
+    assert screen_of(chat).notes == ["broken\n  fix:   repair it"]
     assert take("再问", replace(chat, model=Small()))
 
 
@@ -239,8 +239,8 @@ def test_what_is_too_long_is_not_sent_and_not_forgotten() -> None:
     for text in ("一一", "二二", "三三"):
         take(text, chat)
     assert texts(chat) == ["一一", "答案", "二二", "答案", "三三", "答案"]
-    told = [note for note in screen_of(chat).notes if "too long" in note]
-    assert told == ["too long for the model; the oldest question and its answer are not sent"]
+    found = [note for note in screen_of(chat).notes if "too long" in note]
+    assert found == ["too long for the model; the oldest question and its answer are not sent"]
 
 
 def test_a_question_too_long_by_itself_loses_nothing() -> None:
@@ -271,8 +271,8 @@ def test_where_tokens_are_counted_turns_are_left_out_before_the_model_is_asked()
         assert len("".join(model.asked)) + 10 <= 40
         assert model.asked[0] == "系统"
     assert len(texts(chat)) == 24
-    told = [note for note in screen_of(chat).notes if "no longer fit the context (40 tokens)" in note]
-    assert 1 < len(told) < 8, "some more than needed are left out, so that the prompt begins the same for a while"
+    found = [note for note in screen_of(chat).notes if "no longer fit the context (40 tokens)" in note]
+    assert 1 < len(found) < 8, "some more than needed are left out, so that the prompt begins the same for a while"
 
 
 def test_leaving_out_does_not_count_the_conversation_for_every_turn() -> None:

@@ -14,7 +14,7 @@ from baihua.chat.types import Message
 
 
 def make(folder: Path, answer: str, *, is_endless: bool = False) -> Path:
-    """A folder whose model says `answer`, whose tokens must all differ, and stops, or says it for ever."""
+    """A folder whose model answers `answer`, whose tokens must all differ, and stops or repeats it forever."""
     tiny.make(folder)
     tokenizer, template = open_template(OWN, folder)
     prompt = encode(render([Message("user", "?")], template, for_answer=True), tokenizer).ids
