@@ -19,6 +19,7 @@ from trainings import Interrupted, KilledError, change, make_lora, make_plan, re
 
 from baihua.core.errors import RunError
 from baihua.model.examples import Example, TextSize
+from baihua.train.checkpoint import Checkpoints
 from baihua.train.examples.batches import PackedBatch, collate, plan_epoch
 from baihua.train.guard import (
     LEAST_RATIO,
@@ -31,7 +32,7 @@ from baihua.train.guard import (
 )
 from baihua.train.loop import TrainingResult, open_accelerator, train
 from baihua.train.plan.plan import order_of
-from baihua.train.step import StepResult, take_step
+from baihua.train.step import StepResult, TrainingSession, take_step
 
 EVEN = [2.0] * NUM_NEEDED
 UNEVEN = [1.0, 3.0] * NUM_NEEDED
@@ -113,15 +114,16 @@ class Exploding(nn.Module):
 
 def take(loss_of: nn.Module, recent: list[float]) -> StepResult:
     """One step of two batches."""
-    return take_step(
+    session = TrainingSession(
+        make_plan(optimizer={"max_grad_norm": 1e9}),
+        open_accelerator(),
         loss_of,
-        torch.optim.SGD(loss_of.parameters(), lr=0.1),
-        [collate(make_documents([9])), collate(make_documents([7, 8], seed=5))],
-        accelerator=open_accelerator(),
-        max_grad_norm=1e9,
-        recent=recent,
-        number=7,
+        trained=dict(loss_of.named_parameters()),
+        optimizer=torch.optim.SGD(loss_of.parameters(), lr=0.1),
+        checkpoints=Checkpoints(Path("never written"), run_id=""),
     )
+    batches = [collate(make_documents([9])), collate(make_documents([7, 8], seed=5))]
+    return take_step(session, batches, recent=recent, number=7)
 
 
 def test_an_infinite_gradient_stops_the_run_before_the_weights_change() -> None:

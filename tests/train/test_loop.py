@@ -11,10 +11,12 @@ from trainings import change, is_equal, make_lora, make_plan, read_metrics
 from baihua.core.errors import InputError
 from baihua.model.examples import Example
 from baihua.model.load import load_model
+from baihua.train.checkpoint import Checkpoints
 from baihua.train.examples.batches import make_batches
-from baihua.train.layers.loss import TargetLoss
+from baihua.train.layers.attention import use_document_attention
+from baihua.train.layers.loss import TargetLoss, causal_model
 from baihua.train.loop import CHECKPOINTS, open_accelerator, remove_checkpoints, train
-from baihua.train.step import evaluate
+from baihua.train.step import TrainingSession, evaluate
 
 
 @pytest.fixture(scope="module")
@@ -118,27 +120,27 @@ def test_the_best_weights_are_the_result_where_they_are_wanted(
     assert last["eval_bits_per_char"] == outcome.figures["eval_bits_per_char"] <= min(measured.values())
     assert is_last_best or measured[best] == min(measured.values()) == outcome.figures["eval_bits_per_char"]
     # The oracle: the result, put into a new model, measures the same.
-    fresh = make_model_attending(tiny_folder, outcome.state)
-    bits = evaluate(fresh, heldout, accelerator=open_accelerator(), num_tokens_per_batch=150)
-    assert bits == pytest.approx(outcome.figures["eval_bits_per_char"], rel=1e-6)
+    session = make_session(tiny_folder, outcome.state, num_tokens_per_batch=150)
+    assert evaluate(session, heldout) == pytest.approx(outcome.figures["eval_bits_per_char"], rel=1e-6)
 
 
-def make_model_attending(folder: Path, state: dict[str, torch.Tensor]) -> TargetLoss:
-    from baihua.train.layers.attention import use_document_attention
-    from baihua.train.layers.loss import causal_model
-
+def make_session(folder: Path, state: dict[str, torch.Tensor], *, num_tokens_per_batch: int) -> TrainingSession:
+    """A session that evaluates the tiny model with these weights."""
     model = make_lora(folder)
     model.load_state_dict(state, strict=False)
     use_document_attention(causal_model(model))
-    return TargetLoss(model, precision="float32")
+    return TrainingSession(
+        make_plan(num_tokens_per_batch=num_tokens_per_batch),
+        open_accelerator(),
+        TargetLoss(model, precision="float32"),
+        trained={},
+        optimizer=torch.optim.SGD(model.parameters()),
+        checkpoints=Checkpoints(Path("never written"), run_id=""),
+    )
 
 
-def test_measuring_does_not_depend_on_how_examples_are_packed(tiny_folder: Path, examples: list[Example]) -> None:
-    loss_of = make_model_attending(tiny_folder, {})
-    bits = [
-        evaluate(loss_of, examples, accelerator=open_accelerator(), num_tokens_per_batch=capacity)
-        for capacity in (120, 5000)
-    ]
+def test_an_evaluation_does_not_depend_on_how_examples_are_packed(tiny_folder: Path, examples: list[Example]) -> None:
+    bits = [evaluate(make_session(tiny_folder, {}, num_tokens_per_batch=size), examples) for size in (120, 5000)]
     assert bits[0] == pytest.approx(bits[1], rel=1e-6)
 
 

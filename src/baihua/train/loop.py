@@ -24,7 +24,7 @@ from baihua.core.system import release_memory
 from baihua.model.examples import Example
 from baihua.train import guard
 from baihua.train.checkpoint import Checkpoints, ProcessShare, Progress
-from baihua.train.examples.batches import iterate_rows, make_batches
+from baihua.train.examples.batches import iterate_rows
 from baihua.train.layers.attention import use_document_attention
 from baihua.train.layers.loss import TargetLoss, causal_model
 from baihua.train.methods import find_method
@@ -32,7 +32,7 @@ from baihua.train.metrics import open_trackers, progress_line, step_figures, sum
 from baihua.train.optimizer import make_optimizer, set_rate
 from baihua.train.parallel import consolidate, distribute, explained_loss, is_sharded
 from baihua.train.plan.plan import Plan, order_of
-from baihua.train.step import StepResult, evaluate, sum_over_processes, take_step
+from baihua.train.step import StepResult, TrainingSession, evaluate, take_step
 
 METRICS, CHECKPOINTS = "metrics.jsonl", "checkpoints"
 
@@ -43,18 +43,6 @@ class TrainingResult:
 
     figures: dict[str, Any]
     state: dict[str, Tensor] = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class _Session:
-    """The objects that all steps of a training use."""
-
-    plan: Plan
-    accelerator: Accelerator
-    loss_of: nn.Module
-    trained: Mapping[str, nn.Parameter]
-    optimizer: torch.optim.Optimizer
-    checkpoints: Checkpoints
 
 
 def train(
@@ -82,11 +70,15 @@ def train(
         for rows in iterate_rows(lengths, order_of(config), first_step=progress.step, num_steps=plan.num_steps):
             rate = plan.rate_at(progress.step)
             set_rate(session.optimizer, rate)
-            step = _take_step(session, examples, rows, progress)
+            # Dropout depends on seed, step and process alone.
+            seed = f"{config.seed}-{progress.step}-{accelerator.process_index}"
+            torch.manual_seed(random.Random(seed).getrandbits(63))
+            batches = session.make_batches(examples, rows)
+            step = take_step(session, batches, recent=progress.recent, number=progress.step + 1)
             progress = _advance(progress, step)
             figures = step_figures(step, progress, rate=rate)
             if heldout and config.checkpoints.eval_steps and progress.step % config.checkpoints.eval_steps == 0:
-                figures["eval_bits_per_char"] = _evaluate(session, heldout)
+                figures["eval_bits_per_char"] = evaluate(session, heldout)
                 progress = _save_if_best(session, progress, figures["eval_bits_per_char"])
             if is_main:
                 metrics.write(**figures)
@@ -111,7 +103,7 @@ def remove_checkpoints(out: Path) -> None:
     shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
 
 
-def _open_session(model: nn.Module, examples: Sequence[Example], out: Path, plan: Plan) -> _Session:
+def _open_session(model: nn.Module, examples: Sequence[Example], out: Path, plan: Plan) -> TrainingSession:
     """Model with loss, optimizer and checkpoints, ready for the first step."""
     accelerator, config = open_accelerator(), plan.config
     method = find_method(config.method.kind)
@@ -131,7 +123,7 @@ def _open_session(model: nn.Module, examples: Sequence[Example], out: Path, plan
         accelerator.wait_for_everyone,
     )
     checkpoints = Checkpoints(out / CHECKPOINTS, run_id=_run_id(plan, examples, trained), share=share)
-    return _Session(plan, accelerator, loss_of, trained, optimizer, checkpoints)
+    return TrainingSession(plan, accelerator, loss_of, trained, optimizer, checkpoints)
 
 
 def _with_loss(model: nn.Module, accelerator: Accelerator, plan: Plan) -> nn.Module:
@@ -170,30 +162,6 @@ def _open_metrics(file: Path, step: int, *, is_main: bool) -> MetricsFile:
     return metrics
 
 
-def _take_step(session: _Session, examples: Sequence[Example], rows: Sequence[int], progress: Progress) -> StepResult:
-    """One update from this process's batches of the rows; dropout depends on seed, step and process alone."""
-    accelerator, config = session.accelerator, session.plan.config
-    process = accelerator.process_index
-    torch.manual_seed(random.Random(f"{config.seed}-{progress.step}-{process}").getrandbits(63))
-    batches = make_batches(
-        examples,
-        rows,
-        capacity=session.plan.num_tokens_per_batch,
-        process=process,
-        num_processes=accelerator.num_processes,
-        device=accelerator.device,
-    )
-    return take_step(
-        session.loss_of,
-        session.optimizer,
-        batches,
-        accelerator=accelerator,
-        max_grad_norm=config.optimizer.max_grad_norm,
-        recent=progress.recent,
-        number=progress.step + 1,
-    )
-
-
 def _advance(progress: Progress, step: StepResult) -> Progress:
     recent = progress.recent if step.is_skipped else (*progress.recent, step.loss)[-guard.NUM_REMEMBERED :]
     return replace(
@@ -208,13 +176,7 @@ def _advance(progress: Progress, step: StepResult) -> Progress:
     )
 
 
-def _evaluate(session: _Session, heldout: Sequence[Example]) -> float:
-    """Bits per character of the held-out answers, in batches no larger than those of training."""
-    num_tokens = session.plan.num_tokens_per_batch
-    return evaluate(session.loss_of, heldout, accelerator=session.accelerator, num_tokens_per_batch=num_tokens)
-
-
-def _save_if_best(session: _Session, progress: Progress, bits: float) -> Progress:
+def _save_if_best(session: TrainingSession, progress: Progress, bits: float) -> Progress:
     """Save the weights if `keep_best` is set and no earlier evaluation was better."""
     best = progress.best_bits_per_char
     if not session.plan.config.checkpoints.keep_best or (best is not None and best <= bits):
@@ -223,12 +185,12 @@ def _save_if_best(session: _Session, progress: Progress, bits: float) -> Progres
     return replace(progress, best_step=progress.step, best_bits_per_char=bits)
 
 
-def _save_if_due(session: _Session, progress: Progress, *, is_stop_requested: bool) -> None:
+def _save_if_due(session: TrainingSession, progress: Progress, *, is_stop_requested: bool) -> None:
     """A checkpoint at the last step and every `save_steps`; KeyboardInterrupt after it if any process is to stop."""
     is_last = progress.step == session.plan.num_steps
     # All processes must save together.
     requests = torch.tensor(float(is_stop_requested), device=session.accelerator.device)
-    is_stopping = not is_last and sum_over_processes(requests, session.accelerator).item() > 0
+    is_stopping = not is_last and session.sum(requests).item() > 0
     if is_stopping or is_last or progress.step % session.plan.config.checkpoints.save_steps == 0:
         # Otherwise reading back what was written would add to the heap's holes from the steps before.
         release_memory()
@@ -237,14 +199,14 @@ def _save_if_due(session: _Session, progress: Progress, *, is_stop_requested: bo
         raise KeyboardInterrupt
 
 
-def _evaluate_result(session: _Session, heldout: Sequence[Example], progress: Progress) -> dict[str, Any]:
+def _evaluate_result(session: TrainingSession, heldout: Sequence[Example], progress: Progress) -> dict[str, Any]:
     """Evaluate the last weights; with `keep_best`, better earlier ones are restored and take their place."""
-    bits, best, best_step = _evaluate(session, heldout), progress.best_bits_per_char, progress.best_step
+    bits, best, best_step = evaluate(session, heldout), progress.best_bits_per_char, progress.best_step
     found: dict[str, Any] = {"eval_bits_per_char": bits}
     if session.plan.config.checkpoints.keep_best:
         found["best_step"] = progress.step
     is_worse = best is not None and best < bits
     if is_worse and best_step is not None and session.checkpoints.restore_best(best_step, session.trained):
         logger.info("step %d was better on held-out data than the last: %.4f bits per character", best_step, best)
-        found = {"eval_bits_per_char": _evaluate(session, heldout), "best_step": best_step}
+        found = {"eval_bits_per_char": evaluate(session, heldout), "best_step": best_step}
     return found

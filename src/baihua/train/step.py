@@ -1,7 +1,7 @@
-"""One update of the weights, and one evaluation."""
+"""One update of the weights, and one evaluation, in a training session."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -12,9 +12,39 @@ from torch import Tensor, nn
 from baihua.core.log import logger
 from baihua.model.examples import Example
 from baihua.train import guard
+from baihua.train.checkpoint import Checkpoints
 from baihua.train.examples.batches import PackedBatch, make_batches
 from baihua.train.layers.loss import bits_per_char
 from baihua.train.parallel import accumulating, clip
+from baihua.train.plan.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSession:
+    """The objects that all steps of a training use."""
+
+    plan: Plan
+    accelerator: Accelerator
+    loss_of: nn.Module
+    """Nats of a batch, summed over its targets."""
+    trained: Mapping[str, nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    checkpoints: Checkpoints
+
+    def make_batches(self, examples: Sequence[Example], rows: Sequence[int]) -> list[PackedBatch]:
+        """This process's batches of some rows, on its device."""
+        return make_batches(
+            examples,
+            rows,
+            capacity=self.plan.num_tokens_per_batch,
+            process=self.accelerator.process_index,
+            num_processes=self.accelerator.num_processes,
+            device=self.accelerator.device,
+        )
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum of every process's tensor, on all of them."""
+        return cast(Tensor, self.accelerator.reduce(tensor, reduction="sum"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,23 +64,17 @@ class StepResult:
 
 
 def take_step(
-    loss_of: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batches: Sequence[PackedBatch],
-    *,
-    accelerator: Accelerator,
-    max_grad_norm: float,
-    recent: Sequence[float],
-    number: int,
+    session: TrainingSession, batches: Sequence[PackedBatch], *, recent: Sequence[float], number: int
 ) -> StepResult:
     """One update from all batches of a step; each target token has the same weight, whatever its batch.
 
     `recent` holds the losses of the steps before; a loss far above them leaves the weights unchanged and is reported
     with its rows.
     """
+    accelerator, optimizer, loss_of = session.accelerator, session.optimizer, session.loss_of
     started = time.monotonic()
     counts = [[len(batch.labels_N), batch.num_tokens, batch.num_chars] for batch in batches]
-    total = sum_over_processes(torch.tensor(counts, device=accelerator.device).sum(dim=0), accelerator)
+    total = session.sum(torch.tensor(counts, device=accelerator.device).sum(dim=0))
     num_target_tokens, num_tokens, num_chars = total.tolist()
     losses: list[Tensor] = []
     loss_of.train()
@@ -64,8 +88,10 @@ def take_step(
     found = nats.tolist()
     for value, batch in zip(found, batches, strict=True):
         guard.check_finite("loss", value, number, [batch])
-    loss_per_token = sum_over_processes(nats.sum(), accelerator).item() / num_target_tokens
-    grad_norm = clip([p for group in optimizer.param_groups for p in group["params"]], max_grad_norm)
+    loss_per_token = session.sum(nats.sum()).item() / num_target_tokens
+    grad_norm = clip(
+        [p for group in optimizer.param_groups for p in group["params"]], session.plan.config.optimizer.max_grad_norm
+    )
     guard.check_finite("gradient", grad_norm, number, batches)
     is_skipped = guard.is_spike(loss_per_token, recent)
     if is_skipped:
@@ -80,26 +106,10 @@ def take_step(
 
 
 @torch.no_grad()
-def evaluate(
-    loss_of: nn.Module, examples: Sequence[Example], *, accelerator: Accelerator, num_tokens_per_batch: int
-) -> float:
+def evaluate(session: TrainingSession, examples: Sequence[Example]) -> float:
     """Bits per character of the answers; end-of-turn tokens cost bits but count no characters."""
-    loss_of.eval()
-    batches = make_batches(
-        examples,
-        range(len(examples)),
-        capacity=num_tokens_per_batch,
-        process=accelerator.process_index,
-        num_processes=accelerator.num_processes,
-        device=accelerator.device,
-    )
-    nats = torch.zeros((), dtype=torch.float32, device=accelerator.device)
-    for batch in batches:
-        nats += loss_of(batch)
-    total = sum_over_processes(nats, accelerator).item()
-    return bits_per_char(total, sum(example.target_text.num_chars for example in examples))
-
-
-def sum_over_processes(tensor: Tensor, accelerator: Accelerator) -> Tensor:
-    """The sum of every process's tensor, on all of them."""
-    return cast(Tensor, accelerator.reduce(tensor, reduction="sum"))
+    session.loss_of.eval()
+    nats = torch.zeros((), dtype=torch.float32, device=session.accelerator.device)
+    for batch in session.make_batches(examples, range(len(examples))):
+        nats += session.loss_of(batch)
+    return bits_per_char(session.sum(nats).item(), sum(example.target_text.num_chars for example in examples))
