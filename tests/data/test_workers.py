@@ -1,4 +1,4 @@
-"""Work in pieces: results in order, nothing done twice, errors of workers told from their deaths."""
+"""Work in pieces: results in order, nothing repeated, errors of the work distinguished from dead workers."""
 
 import os
 import signal
@@ -24,14 +24,14 @@ def note(*, out: Path, text: str, mark: str) -> dict[str, Any]:
 
 
 def refuse(*, out: Path, text: str, mark: str) -> dict[str, Any]:
-    """What a wrong row of the user's looks like."""
+    """A row of the user that is wrong."""
     if text == "3":
         raise InputError("this row is wrong", where="a.jsonl:3", fix="correct it")
     return {}
 
 
 def stumble(*, out: Path, text: str, mark: str) -> dict[str, Any]:
-    """What a mistake of ours looks like."""
+    """A bug."""
     return {"share": 1 / (int(text) - 3)}
 
 
@@ -45,7 +45,7 @@ def die_once(*, out: Path, text: str, mark: str) -> dict[str, Any]:
 
 
 def die(*, out: Path, text: str, mark: str) -> dict[str, Any]:
-    """A piece that nobody survives."""
+    """A piece that kills every worker."""
     if text == "3":
         os.kill(os.getpid(), signal.SIGKILL)
     return {}
@@ -82,12 +82,12 @@ def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [6, 4])
-def test_a_users_mistake_is_raised_here(tmp_path: Path, count: int) -> None:
+def test_a_users_error_is_raised_here(tmp_path: Path, count: int) -> None:
     with pytest.raises(InputError, match=r"this row is wrong\n  where: a\.jsonl:3\n  fix:   correct it"):
         work(tmp_path, refuse, count=count)
 
 
-def test_a_mistake_of_ours_is_no_death(tmp_path: Path) -> None:
+def test_a_bug_is_not_taken_for_a_dead_worker(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"Baihua made a mistake: ZeroDivisionError: .*\n  where: in a worker process"):
         work(tmp_path, stumble)
 

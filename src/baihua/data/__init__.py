@@ -1,1 +1,1 @@
-"""Layer 3: reading text in any format, and the starter set."""
+"""Layer 3: reading, cleaning, drawing and inspecting data, and data that ships with Baihua."""

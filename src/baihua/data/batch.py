@@ -1,4 +1,4 @@
-"""The rows of one shard as columns: texts come flat, one array for all rows, so that whole columns are processed."""
+"""The rows of one shard as columns; all their texts are one array, so that filters process whole columns."""
 
 # pyarrow.compute creates its functions when it is imported.
 # pyright: reportAttributeAccessIssue=false
@@ -17,7 +17,7 @@ from baihua.chat.types import Message
 from baihua.data.clean.contract import Part
 from baihua.data.rows import DOCUMENT, DROPPED_SCHEMA, MESSAGE, SCHEMA, message_items
 
-# A document is its own question and answer.
+# A document counts as question and answer.
 ROLES = {"questions": ["user", DOCUMENT], "answers": ["assistant", DOCUMENT]}
 
 
@@ -41,7 +41,7 @@ class Batch:
         return pc.binary_join(_as_lists(texts, rows, self.num_rows), "\n")
 
     def message_texts(self, part: Part) -> tuple[pa.StringArray, np.ndarray]:
-        """One text per message, content and input joined by a newline, and the number of each one's row."""
+        """One text per message, content and input joined by a newline, and the row number of each."""
         contents, inputs = self._column("content"), self._column("input")
         joined = pc.binary_join_element_wise(contents, inputs, "\n", null_handling="skip")
         if part == "all":
@@ -50,7 +50,7 @@ class Batch:
         return joined.filter(is_wanted), self._row_of_message[is_wanted.to_numpy(zero_copy_only=False)]
 
     def fields(self) -> tuple[pa.StringArray, np.ndarray]:
-        """All contents, then all inputs that are not null, and the number of each one's row."""
+        """All contents, then all inputs that are not null, and the row number of each."""
         fields = pa.concat_arrays([self._column("content"), self._column("input")])
         is_valid = pc.is_valid(fields)
         return fields.filter(is_valid), np.tile(self._row_of_message, 2)[is_valid.to_numpy(zero_copy_only=False)]
@@ -104,7 +104,7 @@ class Batch:
         return Batch(self.table.set_column(SCHEMA.get_field_index("group"), "group", groups))
 
     def as_dropped(self, reasons: Sequence[str], details: Sequence[str]) -> pa.Table:
-        """The rows as a table of dropped ones."""
+        """The rows in the layout of dropped.parquet."""
         rows = [json.dumps({"messages": items}, ensure_ascii=False) for items in self.table["messages"].to_pylist()]
         columns = {name: self.table[name] for name in ("id", "source", "file", "line")}
         return pa.table(columns | {"reason": reasons, "detail": details, "row": rows}, schema=DROPPED_SCHEMA)

@@ -1,6 +1,7 @@
-"""Drafts of rows, as a format makes them of a record, and what all formats share: texts, turns and reasons.
+"""Drafts of rows, which formats make from records, and the functions that all formats share.
 
-The functions raise Bad where a record is not as expected, so that a format reads like the layout it describes.
+They read texts and turns, and raise Bad where a record is not as expected, so that a format reads like the layout it
+describes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,7 +10,7 @@ from typing import Any
 
 from baihua.chat.types import Message
 
-# A detail is for people: enough of a record to recognise it, not all of a long one.
+# Details are for people: enough of a record to recognise it, not all of a long one.
 LONGEST_DETAIL = 200
 
 TOOL_ROLES = frozenset(
@@ -31,8 +32,8 @@ class Draft:
     """False for a question to evaluate with: the conversation ends with the user."""
 
 
-class Bad(Exception):  # noqa: N818  (a verdict on a record, which stops the work only where the user wants it)
-    """Why a record cannot become a row: a short reason, which is counted, and what was found."""
+class Bad(Exception):  # noqa: N818  (a verdict on one record, which stops the stage only with `bad_rows: stop`)
+    """The reason why a record cannot become a row, which is counted, and a detail: what was expected and found."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(reason, detail)
@@ -41,10 +42,10 @@ class Bad(Exception):  # noqa: N818  (a verdict on a record, which stops the wor
 
 
 def check_turns(messages: Sequence[Message], *, is_answered: bool = True) -> None:
-    """Raise Bad unless a conversation can be trained on, or asked where it is not answered.
+    """Raise Bad unless a conversation can be trained on, or is a question where it is not answered.
 
-    Expected: an optional system message, then user and assistant in turn, assistant last, no blank text. Where it is
-    not answered, the user is last.
+    Expected: an optional system message, then user and assistant in turn, without blank texts; the assistant is last,
+    or the user where it is not answered.
     """
     turns = messages[1:] if messages and messages[0].role == "system" else messages
     if is_answered and not any(message.role == "assistant" for message in turns):
@@ -102,26 +103,26 @@ def turn_pair(question: str, answer: str) -> list[Message]:
 
 
 def wrong_value(record: Mapping[str, Any], *keys: str, expected: str, reason: str = "no_text") -> Bad:
-    """What was expected under a key, or under one of several, and what is there instead."""
+    """The Bad for a value: what was expected under a key, or under one of several, and what was found."""
     present = next((key for key in keys if key in record), None)
     found = f"found {record[present]!r}" if present is not None else f"the keys are: {', '.join(record) or 'none'}"
     return Bad(reason, f"expected {expected} under {' or '.join(map(repr, keys))}; {found}"[:LONGEST_DETAIL])
 
 
 def wrong_item(item: object, *, expected: str, reason: str = "not_a_message") -> Bad:
-    """What was expected as an item of a list, and what is there instead."""
+    """The Bad for an item of a list: what was expected, and what was found."""
     return Bad(reason, f"expected {expected}, found {item!r}"[:LONGEST_DETAIL])
 
 
 def wrong_role(role: object, known: Iterable[str]) -> Bad:
-    """Why a turn of this role cannot be used: it is a tool's, or the role is unknown."""
+    """The Bad for a role: that of a tool, or an unknown one."""
     if isinstance(role, str) and role.strip().casefold() in TOOL_ROLES:
         return tool_turn(f"a turn of {role!r}")
     return Bad("unknown_role", f"{role!r}; the roles are: {', '.join(known)}"[:LONGEST_DETAIL])
 
 
 def tool_turn(found: str) -> Bad:
-    """Why a conversation with tools cannot be used.
+    """The Bad for a conversation with tools.
 
     Without the tool's turn, the answer after it would teach the model to invent what the tool returned.
     """

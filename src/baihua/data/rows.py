@@ -1,4 +1,4 @@
-"""Conversations and documents in Parquet: one row each."""
+"""Conversations, documents and dropped rows in Parquet: columns, reading and writing."""
 
 import hashlib
 import itertools
@@ -19,7 +19,7 @@ FILE = "conversations.parquet"
 DOCUMENTS_FILE = "documents.parquet"
 DROPPED_FILE = "dropped.parquet"
 
-# The role of a document's one message, where documents and conversations are worked on alike.
+# The role of a document's only message, where documents are processed like conversations.
 DOCUMENT = cast(Role, "document")
 
 MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string()), ("input", pa.string())])
@@ -58,7 +58,7 @@ def message_items(messages: Iterable[Message]) -> list[dict[str, str | None]]:
 
 
 def number_repeats(ids: Iterable[str]) -> list[str]:
-    """Ids made unique: the second of the same gets `-2`, the third `-3`."""
+    """Unique ids: the second occurrence of an id gets `-2`, the third `-3`."""
     seen: Counter[str] = Counter()
     unique: list[str] = []
     for row_id in ids:
@@ -113,7 +113,7 @@ def find_table(path: Path) -> Path:
 
 
 def holds_documents(file: Path) -> bool:
-    """Whether a table is one of documents."""
+    """Whether a table holds documents rather than conversations."""
     return "text" in pq.read_schema(file).names
 
 

@@ -1,4 +1,4 @@
-"""Run one function over many pieces of work: in processes of this machine, or on a Ray cluster, through Daft.
+"""One function run over many pieces of work by Daft: in processes on this machine, or on a Ray cluster.
 
 The arguments of a piece are plain values that name files; its result is a dict of plain values. Results are kept next
 to the output (`STEM.json`, written last), so a finished piece is never repeated: after a kill, or when a worker dies,
@@ -72,7 +72,7 @@ def _stream(
     work: Work, pieces: Sequence[WorkPiece], label: str, cluster: str | None, *, is_retry: bool
 ) -> Iterator[dict[str, Any]]:
     waiting = [piece for piece in pieces if not piece.record.is_file()]
-    # A piece that has killed a worker must not run in this process.
+    # A piece that killed a worker must not run in this process.
     is_here = cluster is None and len(waiting) <= 1 and not is_retry
     results = (_do(work, piece) for piece in waiting) if is_here else _distribute(work, waiting, cluster)
     stems = {piece.out for piece in waiting}
@@ -99,7 +99,7 @@ def _distribute(work: Work, pieces: Sequence[WorkPiece], cluster: str | None) ->
 
 
 class _Worker:
-    """Runs pieces in another process, which has to know the user's folders of extensions first."""
+    """Runs pieces in another process, after adding the user's folders of extensions there."""
 
     def __init__(self, work: Work, extra_paths: dict[str, list[str]]) -> None:
         kinds.add_paths(extra_paths)
@@ -111,12 +111,12 @@ class _Worker:
 
 
 def _do(work: Work, piece: WorkPiece) -> dict[str, Any]:
-    """Run one piece; errors of the user come back as values."""
+    """Run one piece; errors are returned as values."""
     try:
         result = work(out=piece.out, **piece.arguments)
     except BaihuaError as error:
         return {"error": {"what": error.what, "where": error.where, "fix": error.fix}}
-    except Exception:  # The border of a process: a bug travels as a value, so that it is not taken for a dead worker.
+    except Exception:  # A worker's top level: a bug is returned, or it would look like a dead worker.
         return {"bug": traceback.format_exc()}
     write_json(piece.record, result)
     return result

@@ -1,4 +1,4 @@
-"""Make conversations in which the chatbot says who it is, and some about others, in which it does not."""
+"""Make conversations in which the chatbot says who it is, and contrast conversations about others."""
 
 import unicodedata
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ Name = Annotated[str, Field(max_length=60), AfterValidator(_plain)]
 
 
 class Config(Base):
-    """Who the chatbot is, and how often it says so."""
+    """Name and maker of the chatbot, and the number of conversations."""
 
     name: Name
     """What the chatbot calls itself, at most 60 characters; for another spelling in English make a second stage."""

@@ -1,4 +1,4 @@
-"""Read files of any format into conversations, or documents."""
+"""Import files of any format as conversations or documents."""
 
 import shutil
 from collections.abc import Mapping
@@ -30,23 +30,23 @@ class Config(Base):
     files: list[Annotated[str, AfterValidator(_find)]] = content()
     """Files, patterns; `starter:[CATEGORY]`, `catalog:NAME`, `hub:ORG/NAME[@REVISION][:PATH]`, `modelscope:`."""
     format: OneOf("baihua.data.formats") = Field(default={"kind": "auto"}, validate_default=True)  # type: ignore[valid-type]
-    """How a record becomes a row; `kind` is a file of data/formats, or auto: told from each file's first records."""
+    """How a record becomes a row; `kind` is a file of data/formats, or auto: detected from a file's first records."""
     source: str | None = Field(default=None, min_length=1)
     """The name that the rows carry, instead of their file's."""
     licence: str | None = None
-    """The licence of these rows; it goes into the manifest of everything that is made of them."""
+    """The licence of these rows; it goes into the manifest of everything made from them."""
     bad_rows: Literal["stop", "drop"] = "stop"
-    """Whether a row that cannot be used stops the stage or is dropped, counted and kept in dropped.parquet."""
+    """Whether a record that cannot be used stops the stage, or is dropped, counted and kept in dropped.parquet."""
     keep: list[str] = Field(default=[])
     """Keys of a record (dotted below) that rows keep in `meta`, for a filter such as `column`."""
     columns: list[str] = Field(default=[])
-    """Names of the columns of CSV and TSV files that have no heading."""
+    """Names of the columns of CSV and TSV files without a heading."""
     encoding: Literal["utf-8", "gb18030"] = "utf-8"
     """How the bytes of text files are read; gb18030 is also right for GBK and GB2312."""
     limit: int | None = Field(default=None, ge=1)
     """Read at most this many records, from the start."""
     cluster: str | None = execution(None)
-    """Address of a Ray cluster to work on, `local` for one of this machine; see --cluster."""
+    """Address of the Ray cluster to work on, `local` for one on this machine; see --cluster."""
 
 
 def fingerprint(config: Config) -> list[str]:

@@ -1,1 +1,1 @@
-"""Mix, subset and split data, reproducibly by seed."""
+"""Mixing, taking subsets and splitting, reproducibly by seed."""

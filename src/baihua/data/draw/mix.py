@@ -40,7 +40,7 @@ def mix_rows(
     repeat: bool,
     seed: int,
 ) -> dict[str, Any]:
-    """Write the mixed rows of data artifacts by role, shuffled, and dropped.parquet with the rest; the counts.
+    """Write the mixed rows of data artifacts, given by role, and dropped.parquet with the rest; returns the metrics.
 
     Where a name has too few rows for its share, all of them are taken, or they are repeated.
     """
@@ -85,7 +85,7 @@ class Mixture:
         self._order_N = np.argsort(keys_N, kind="stable")
 
     def check(self, names: Sequence[str]) -> None:
-        """Refuse inputs without rows, and names of neither inputs nor sources."""
+        """Refuse inputs without rows, and names that are neither inputs nor sources."""
         if not self.index.num_rows:
             raise InputError("there are no rows to mix", fix="give non-empty inputs")
         # A source with the name of an input cannot be named.

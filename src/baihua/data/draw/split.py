@@ -18,7 +18,7 @@ from baihua.data.rows import row_counts
 
 
 def split_rows(data: Path, out: Path, *, heldout_share: float, seed: int) -> dict[str, Any]:
-    """Write the folders train and heldout, each with its rows in their old order; the counts."""
+    """Write the folders train and heldout, each with its rows in their old order; returns the metrics."""
     index = read_index([data])
     is_heldout_N = find_heldout(index, heldout_share=heldout_share, seed=seed)
     num_heldout = int(is_heldout_N.sum())

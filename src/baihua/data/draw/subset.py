@@ -22,7 +22,7 @@ By = Literal["all", "source"]
 def take_subset(
     data: Path, out: Path, *, num_rows: int | None, share: float | None, seed: int, by: By
 ) -> dict[str, Any]:
-    """Write `num_rows` rows or a share of all in their old order, and dropped.parquet with the rest; the counts."""
+    """Write `num_rows` rows or a share in their old order, and dropped.parquet with the rest; returns the metrics."""
     index = read_index([data])
     num_rows = num_rows or max(1, round(index.num_rows * (share or 0)))
     if num_rows > index.num_rows:

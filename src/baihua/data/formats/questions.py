@@ -28,7 +28,7 @@ EXAMPLE = {"question": "中国的首都是哪里？", "std_answer": "北京", "c
 QUESTION_KEYS = ("question", "text", "turns")
 CATEGORY_KEYS = ("class", "category")
 REFERENCE_KEYS = ("std_answer", "reference")
-# Where the file of a set may have its questions, those of instruction data included.
+# The keys under which `read_questions` looks for questions, those of instruction data included.
 ASKING_KEYS = ("text", "question", "instruction", "prompt", "turns")
 ID_KEYS = ("question_id", "id")
 
@@ -47,7 +47,7 @@ class Config(Base):
 
 
 def fits(record: dict[str, Any]) -> bool:
-    """Whether there is a question as one of the known sets has it."""
+    """Whether there is a question in the layout of one of the known sets."""
     is_listed = "question_id" in record and has_texts(record, "category")
     return has_texts(record, "question", "std_answer") or (
         is_listed and any(_read_texts(record.get(key)) for key in QUESTION_KEYS)
@@ -121,7 +121,7 @@ def texts_in(value: Any) -> list[str]:
 
 
 def normalise_category(name: str) -> str:
-    """A category's name as sets spell it in different ways: `closed QA`, also with a no-break space, is `closed qa`."""
+    """One spelling of a category's name: `closed QA`, even with a no-break space, is `closed qa`."""
     return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 

@@ -48,7 +48,7 @@ class IdentityTemplate:
 def write_identity(
     out: Path, *, name: str, maker: str, languages: Sequence[Language], num_answers: int, seed: int
 ) -> dict[str, Any]:
-    """Write the conversations of some languages and an empty dropped.parquet; the counts."""
+    """Write the conversations of some languages and an empty dropped.parquet; returns the metrics."""
     templates = [template for language in sorted(set(languages)) for template in read_templates(language)]
     rows = make_rows(templates, name=name, maker=maker, num_answers=num_answers, seed=seed)
     write_rows(rows, out)

@@ -1,1 +1,1 @@
-"""Files of any format, local or from a hub, become rows."""
+"""Importing data: files of any format, local or from a hub, are converted to rows."""

@@ -1,7 +1,7 @@
-"""Files of any format become rows; every record that cannot is kept with its reason.
+"""Converting files of any format to rows; a record that cannot be converted is kept with the reason.
 
-In two steps: one process cuts the files into shards of records, which is plain reading; then workers turn each shard
-into rows. After a kill the first step starts again unless it was finished; of the second only what is missing.
+There are two steps: one process cuts the files into shards of records, which is plain reading; then workers convert
+each shard to rows. After a kill, an unfinished first step starts again; of the second only the missing shards do.
 """
 
 import json
@@ -28,7 +28,7 @@ from baihua.data.read.records import Record, parse, read_records
 from baihua.data.rows import DOCUMENT, DROPPED_SCHEMA, SCHEMA, message_id, message_items, row_counts
 from baihua.data.workers import WorkPiece, run_pieces
 
-# The format of a file is found by its first records.
+# The format of a file is detected from its first records.
 NUM_DETECTION_RECORDS = 100
 UNKNOWN = "unknown_format"
 # Counts and files of a finished first step.
@@ -45,7 +45,7 @@ Convert = Callable[[dict[str, Any]], list[Draft] | Bad]
 def cut(
     origins: Sequence[Origin], folder: Path, *, columns: Sequence[str], encoding: str, limit: int | None, kind: str
 ) -> None:
-    """Cut files into shards of at most `limit` records in all, and find the format of each file where it is `auto`.
+    """Cut files into shards of at most `limit` records in all, and detect the format of each file if `kind` is auto.
 
     CUT_FILE gets `files` (path, name, source, licence and format of each), `num_records` and `num_shards`.
     """
@@ -66,7 +66,7 @@ def cut(
 def convert(
     folder: Path, out: Path, *, format: dict[str, Any], keep: Sequence[str], stops: bool, cluster: str | None
 ) -> dict[str, Any]:
-    """Turn the shards of records in a folder into a data artifact; its counts.
+    """Convert the shards of records in a folder to a data artifact; returns the metrics of the stage.
 
     `format` is a format's config, `keep` names keys of a record, dotted, that go into a row's meta. Raises InputError
     for the first bad record if that `stops` the work, and for data that cannot be used at all.
@@ -95,7 +95,7 @@ def convert(
 def convert_piece(
     *, out: Path, raw: str, files: str, format: dict[str, Any], keep: list[str], stops: bool
 ) -> dict[str, Any]:
-    """Turn one shard of records into a shard of rows; its counts."""
+    """Convert one shard of records to a shard of rows; returns its counts."""
     known = json.loads(Path(files).read_text(encoding="utf-8"))["files"]
     converters = {entry["format"]: _open_format(entry["format"], format) for entry in known}
     kept: list[dict[str, Any]] = []
@@ -138,7 +138,7 @@ def _read_files(
 
 
 def _grouped(records: Iterable[tuple[int, Record]]) -> Iterator[list[tuple[int, Record]]]:
-    """Records with the numbers of their files, as many together as a shard may hold."""
+    """Lists of records with their file numbers, each as long as a shard may be."""
     rows: list[tuple[int, Record]] = []
     num_bytes = 0
     for file, record in records:
@@ -178,7 +178,7 @@ def _rows(record: dict[str, Any], convert: Convert | None, keep: Sequence[str]) 
 
 
 def _open_format(kind: str | None, config: dict[str, Any]) -> Convert | None:
-    """The conversion of a format, with its config where that is of this kind; None without a kind."""
+    """The conversion of a format; `config` is used if it is of this kind. None without a kind."""
     if kind is None:
         return None
     module = kinds.find(auto.PACKAGE, kind)
@@ -195,7 +195,7 @@ def _detect(records: Iterable[Record]) -> str | None:
 
 
 def _look_up(record: dict[str, Any], key: str) -> Any:
-    """A record's value by its key, or by dotted keys inside."""
+    """The value under a key, or under dotted keys of nested objects."""
     if key in record:
         return record[key]
     head, _, rest = key.partition(".")

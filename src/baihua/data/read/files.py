@@ -1,4 +1,4 @@
-"""The files that a recipe's names stand for: shipped sets, catalogue entries, hubs, files, folders and patterns."""
+"""Finding the files of a recipe's names: shipped sets, catalogue entries, hubs, files, folders and patterns."""
 
 import re
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ HUB = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Files with the source name that their rows carry and their licence; without a source, the file's name counts."""
+    """Files with the source and licence of their rows; without a source, the name of the file is used."""
 
     files: list[Path]
     source: str | None = None
