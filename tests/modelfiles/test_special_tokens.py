@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,13 @@ def change(file: Path, **values: object) -> None:
 def test_a_folder_and_its_file_have_the_same_special_tokens(tiny_folder: Path, tiny_gguf: Path) -> None:
     assert read_special_tokens(tiny_folder) == special_tokens_of(read_header(tiny_gguf))
     assert end_texts(tiny_folder) == end_texts(tiny_gguf) == ["<|im_end|>"]
+
+
+def test_an_id_without_a_token_counts_as_none(tiny_gguf: Path) -> None:
+    header = read_header(tiny_gguf)
+    values = header.values | {"tokenizer.ggml.bos_token_id": 2**32 - 1, "tokenizer.ggml.eot_token_id": 512}
+    found = special_tokens_of(replace(header, values=values))
+    assert (found.bos, found.ends) == (None, (2,))
 
 
 def test_answers_end_where_any_of_the_three_files_says(folder: Path) -> None:

@@ -79,8 +79,9 @@ def _added_ids(folder: Path) -> dict[str, int]:
 
 
 def _id_in(header: GgufHeader, name: str) -> int | None:
-    found = header.values.get(f"tokenizer.ggml.{name}_token_id")
-    return found if isinstance(found, int) else None
+    found, tokens = header.values.get(f"tokenizer.ggml.{name}_token_id"), header.values.get("tokenizer.ggml.tokens")
+    # Some tools write 2^32 - 1 for a token that does not exist.
+    return found if isinstance(found, int) and isinstance(tokens, list) and found < len(tokens) else None
 
 
 def _as_list(value: int | list[int] | None) -> list[int]:
