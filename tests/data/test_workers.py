@@ -88,7 +88,7 @@ def test_a_users_error_is_raised_here(tmp_path: Path, count: int) -> None:
 
 
 def test_a_bug_is_not_taken_for_a_dead_worker(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"Baihua made a mistake: ZeroDivisionError: .*\n  where: in a worker process"):
+    with pytest.raises(RunError, match=r"internal error: ZeroDivisionError: .*\n  where: in a worker process"):
         work(tmp_path, stumble)
 
 

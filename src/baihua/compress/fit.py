@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from baihua.compress.levels import FIRST, TypeChoice, choose_types
 from baihua.core.system import ROOT, free_memory_bytes, total_memory_bytes
+from baihua.core.tables import format_bytes
 from baihua.modelfiles.description import Description, describe, describe_shape
 from baihua.modelfiles.gguf_header import Tensor
 from baihua.modelfiles.shape import Shape
@@ -176,6 +177,6 @@ def forecast(levels: Sequence[str], model: Path | Shape | None) -> dict[str, Any
         size, needed = one.num_bytes + HEADER_BYTES_PER_TOKEN * description.shape.num_tokens, one.needed(num_ctx).total
         disk_bytes += size
         lines.append(
-            f"{one.name}: {size / 1e9:.2f} GB, needs {needed / 1e9:.2f} GB with a context of {num_ctx:,} tokens"
+            f"{one.name}: {format_bytes(size)}, needs {format_bytes(needed)} with a context of {num_ctx:,} tokens"
         )
     return {"disk_bytes": disk_bytes, "assumptions": lines}

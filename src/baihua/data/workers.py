@@ -129,7 +129,7 @@ def _checked(result: dict[str, Any]) -> dict[str, Any]:
     if "bug" in result:
         logger.debug("%s", result["bug"])
         raise RunError(
-            f"Baihua made a mistake: {result['bug'].strip().splitlines()[-1]}",
+            f"internal error: {result['bug'].strip().splitlines()[-1]}",
             where="in a worker process",
             fix="run it again with --debug and report what it prints",
         )

@@ -17,6 +17,7 @@ import numpy as np
 from baihua.backends.llama_cpp.scorer import open_scorer
 from baihua.core.errors import RunError
 from baihua.core.log import progress_bar
+from baihua.core.tables import format_bytes
 from baihua.model.compare import bits_of, kl_divergence
 from baihua.model.examples import Example
 
@@ -111,8 +112,8 @@ def check_space(folder: Path, num_bytes: int) -> None:
     free = shutil.disk_usage(folder).free
     if num_bytes > free:
         raise RunError(
-            f"comparing the levels needs {num_bytes / 1e9:.2f} GB of disk for the reference's probabilities, "
-            f"{free / 1e9:.2f} GB are free",
+            f"comparing the levels needs {format_bytes(num_bytes)} of disk for the reference's probabilities, "
+            f"{format_bytes(free)} are free",
             where=str(folder),
             fix="free some space, or lower `num_texts` or `max_length`",
         )
