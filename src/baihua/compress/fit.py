@@ -24,9 +24,10 @@ MARGIN = 0.1
 NUM_BATCH_TOKENS = 512
 KEY_BYTES = 2
 """Bytes of a value in the KV cache: float16 is llama.cpp's default."""
-# Measured (bench/compress/fit.py): Python with numpy, gguf, xllamacpp and what a chat imports; and for each token of
+# Measured (bench/compress/fit.py, 2026-12-01): Python with numpy, gguf, xllamacpp, pydantic and what else a chat
+# imports (14 MB more than in November, when a chat did not load pydantic and tokenizers); and for each token of
 # the vocabulary its text, its merge and the tables that find them, in llama.cpp and in our tokenizer.
-PROGRAM_BYTES = 62_000_000
+PROGRAM_BYTES = 76_000_000
 BYTES_PER_TOKEN = 950
 # Measured: metadata of SmolLM2-135M with 49,152 tokens and 48,900 merges takes 1.79 MB of a file.
 HEADER_BYTES_PER_TOKEN = 36
