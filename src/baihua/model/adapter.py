@@ -72,11 +72,9 @@ def read_config(adapter: Path) -> peft.PeftConfig:
         raise InputError(what, where=str(file), fix=fix) from error
     start = config.init_lora_weights if isinstance(config, peft.LoraConfig) else True
     if config.peft_type not in KINDS or start not in STARTS:
-        raise InputError(
-            f"an adapter of kind {peft.PeftType(config.peft_type).value}, started with {start!r}, cannot be merged",
-            where=str(file),
-            fix="give a LoRA, DoRA or rsLoRA adapter, or trained rows, that leaves the base's own weights as they are",
-        )
+        what = f"an adapter of kind {peft.PeftType(config.peft_type).value}, started with {start!r}, cannot be merged"
+        fix = "give a LoRA, DoRA or rsLoRA adapter, or trained rows, that leaves the base's own weights as they are"
+        raise InputError(what, where=str(file), fix=fix)
     return config
 
 

@@ -143,10 +143,8 @@ def measure_bits(examples: Iterable[Example], log_probs: LogProbs) -> ExampleBit
         answers = _add(answers, float(bits_T[example.is_target_T[1:]].sum()), example.target_text)
         everything = _add(everything, float(bits_T.sum()), example.text)
     if answers.num_chars == 0:
-        raise InputError(
-            "the answers have no characters, so there is nothing to measure",
-            fix="give conversations with answers of the assistant, or raise `max_length`",
-        )
+        what = "the answers have no characters, so there is nothing to measure"
+        raise InputError(what, fix="give conversations with answers of the assistant, or raise `max_length`")
     return ExampleBits(answers, everything)
 
 

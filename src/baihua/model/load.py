@@ -114,8 +114,5 @@ def import_bitsandbytes(what: str, *, where: str) -> ModuleType:
 def refuse_hub_kernels() -> None:
     """Refuse `kernels`: with it, bitsandbytes 0.50 fetches compiled code from the hub when peft imports it."""
     if importlib.util.find_spec("bitsandbytes") and importlib.util.find_spec("kernels"):
-        raise InputError(
-            "the package `kernels` is installed, with which bitsandbytes loads and runs code from the hub",
-            where="this Python environment",
-            fix="pip uninstall kernels",
-        )
+        what = "the package `kernels` is installed, with which bitsandbytes loads and runs code from the hub"
+        raise InputError(what, where="this Python environment", fix="pip uninstall kernels")

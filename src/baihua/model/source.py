@@ -133,11 +133,9 @@ def _from_hub(model: str, revision: str | None, cache: Path, endpoint: str | Non
         # Listing costs a request, and a cached model must open without the network, so only a refusal lists.
         names = found if has_weights else HfApi(endpoint=endpoint).list_repo_files(model, revision=revision)
     except (HFValidationError, OSError) as error:
-        raise InputError(
-            f"the hub did not deliver the model: {str(error).strip().splitlines()[0]}",
-            where=f"source {name!r}",
-            fix="check the name, the revision and the network; a gated model needs `hf auth login`",
-        ) from error
+        what = f"the hub did not deliver the model: {str(error).strip().splitlines()[0]}"
+        fix = "check the name, the revision and the network; a gated model needs `hf auth login`"
+        raise InputError(what, where=f"source {name!r}", fix=fix) from error
     check_files(names, name)
     # The hub's cache names each snapshot's folder by its commit.
     return LocalModel(folder, folder.name, "folder")
@@ -158,8 +156,5 @@ def _from_modelscope(model: str, revision: str | None, cache: Path, endpoint: st
 
 def _check_hash(found: str, expected: str | None, where: str) -> None:
     if expected is not None and found != expected.lower():
-        raise InputError(
-            f"the SHA-256 is wrong:\n  expected {expected}\n  found    {found}",
-            where=where,
-            fix="the file was changed or damaged: download it again from a source that you trust, or correct the hash",
-        )
+        fix = "the file was changed or damaged: download it again from a source that you trust, or correct the hash"
+        raise InputError(f"the SHA-256 is wrong:\n  expected {expected}\n  found    {found}", where=where, fix=fix)

@@ -79,11 +79,9 @@ def family_of(config: Mapping[str, Any], where: Path) -> Family:
     classes = config.get("architectures")
     if family is None or classes not in (None, [family.class_name]):
         known = ", ".join(f"{one.model_type} ({one.class_name})" for one in FAMILIES.values())
-        raise InputError(
-            f"the model is of type {config.get('model_type')!r} with architectures {classes}; known are {known}",
-            where=str(where),
-            fix="use a dense model of one of these families; merge an adapter into its base model first",
-        )
+        what = f"the model is of type {config.get('model_type')!r} with architectures {classes}; known are {known}"
+        fix = "use a dense model of one of these families; merge an adapter into its base model first"
+        raise InputError(what, where=str(where), fix=fix)
     return family
 
 

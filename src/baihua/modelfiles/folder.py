@@ -27,11 +27,8 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 def check_model_folder(folder: Path) -> None:
     """Refuse an adapter, a folder without a config or safetensors weights, and one with a broken weight file."""
     if (folder / "adapter_config.json").is_file():
-        raise InputError(
-            "this is an adapter, expected a whole model",
-            where=str(folder),
-            fix="merge it into its base model first: baihua do merge --in model=BASE --in adapter=THIS --out DIR",
-        )
+        fix = "merge it into its base model first: baihua do merge --in model=BASE --in adapter=THIS --out DIR"
+        raise InputError("this is an adapter, expected a whole model", where=str(folder), fix=fix)
     names = [file.name for file in folder.iterdir()] if folder.is_dir() else []
     check_files(names, str(folder))
     for file in weight_files(folder):
@@ -51,11 +48,8 @@ def find_source(model: Path) -> Path:
     files = sorted(model.glob("*.gguf"))
     best = [file for level in ("f32", "f16", "bf16") for file in files if file.stem.endswith(f"-{level}")]
     if len(files) != 1 and not best:
-        raise InputError(
-            f"this folder has neither a config.json nor a .gguf file in full precision ({len(files)} .gguf files)",
-            where=str(model),
-            fix="name a model folder or one .gguf file",
-        )
+        what = f"this folder has neither a config.json nor a .gguf file in full precision ({len(files)} .gguf files)"
+        raise InputError(what, where=str(model), fix="name a model folder or one .gguf file")
     return (best or files)[0]
 
 
@@ -92,11 +86,8 @@ def weight_files(folder: Path) -> list[Path]:
         return [folder / SINGLE]
     index = read_json(folder / INDEX).get("weight_map")
     if not is_mapping(index):
-        raise InputError(
-            f"the model folder has neither {SINGLE} nor a {INDEX} with a weight_map",
-            where=str(folder),
-            fix="import or download the model again",
-        )
+        what = f"the model folder has neither {SINGLE} nor a {INDEX} with a weight_map"
+        raise InputError(what, where=str(folder), fix="import or download the model again")
     files = [folder / name for name in sorted(set(index.values()))]
     missing = [file for file in files if not file.is_file()]
     if missing:

@@ -64,11 +64,8 @@ def read_rope(config: Mapping[str, Any], where: Path) -> dict[str, Any]:
     rope |= config.get("rope_parameters") or {}
     rope.setdefault("rope_type", rope.get("type", "default"))
     if rope["rope_type"] not in ("default", "linear", "llama3"):
-        raise InputError(
-            f"rope_type {rope['rope_type']!r} cannot be converted, expected 'default', 'linear' or 'llama3'",
-            where=str(where),
-            fix="use a base model without this kind of position scaling",
-        )
+        what = f"rope_type {rope['rope_type']!r} cannot be converted, expected 'default', 'linear' or 'llama3'"
+        raise InputError(what, where=str(where), fix="use a base model without this kind of position scaling")
     return rope
 
 

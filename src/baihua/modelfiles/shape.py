@@ -74,11 +74,9 @@ def read_shape(config: Mapping[str, Any], where: str = "config.json") -> Shape:
     """The shape that a config.json describes; an InputError when it lacks a size."""
     wrong = [name for name in REQUIRED if not isinstance(config.get(name), int) or config[name] < 1]
     if wrong:
-        raise InputError(
-            f"config.json has {config.get(wrong[0])!r} for {wrong[0]!r}, expected a positive number",
-            where=where,
-            fix="download the model again, or use the config.json that belongs to these weights",
-        )
+        what = f"config.json has {config.get(wrong[0])!r} for {wrong[0]!r}, expected a positive number"
+        fix = "download the model again, or use the config.json that belongs to these weights"
+        raise InputError(what, where=where, fix=fix)
     num_heads, width = config["num_attention_heads"], config["hidden_size"]
     return Shape(
         num_layers=config["num_hidden_layers"],

@@ -87,11 +87,9 @@ def check_unspelled(tokens: Sequence[str], types: Sequence[TokenType], pre: str,
         # llama.cpp takes added words out of a text before it joins pieces; it joins a space to them, though.
         is_apart = kind == TokenType.NORMAL or (kind == TokenType.USER_DEFINED and SPACE not in text)
         if not is_apart and _is_spelled(text, plain, pre, where):
-            raise InputError(
-                f"the token {text!r} is not an ordinary one, but llama.cpp would make it from ordinary text",
-                where=str(where),
-                fix="give it a name in brackets, such as <|name|>, before the model is trained",
-            )
+            what = f"the token {text!r} is not an ordinary one, but llama.cpp would make it from ordinary text"
+            fix = "give it a name in brackets, such as <|name|>, before the model is trained"
+            raise InputError(what, where=str(where), fix=fix)
 
 
 def _is_spelled(text: str, plain: Mapping[str, int], pre: str, where: Path) -> bool:

@@ -49,11 +49,9 @@ def name_of(tokenizer_json: Mapping[str, Any], where: Path) -> str:
     steps = _steps(found)
     name = next((name for name, definition in DEFINITIONS.items() if definition == steps), None)
     if name is None:
-        raise InputError(
-            f"the tokenizer's pre_tokenizer is not one that llama.cpp is known to match: {json.dumps(found)[:400]}",
-            where=str(where),
-            fix=f"use a model whose pre-tokenizer is one of: {', '.join(sorted(DEFINITIONS))}",
-        )
+        what = f"the tokenizer's pre_tokenizer is not one that llama.cpp is known to match: {json.dumps(found)[:400]}"
+        fix = f"use a model whose pre-tokenizer is one of: {', '.join(sorted(DEFINITIONS))}"
+        raise InputError(what, where=str(where), fix=fix)
     ignores_merges = bool(tokenizer_json["model"].get("ignore_merges"))
     normalizer = tokenizer_json.get("normalizer")
     if ignores_merges != (name in IGNORES_MERGES) or normalizer not in NORMALIZERS.get(name, (None,)):
@@ -74,11 +72,8 @@ def canonical(name: str) -> str:
 def build(name: str, where: Path) -> pre_tokenizers.PreTokenizer:
     """The pre-tokenizer of a GGUF name; an InputError for an unknown one."""
     if name not in DEFINITIONS:
-        raise InputError(
-            f"the file's pre-tokenizer (tokenizer.ggml.pre) is {name!r}, known are {', '.join(sorted(DEFINITIONS))}",
-            where=str(where),
-            fix=FROM_FOLDER,
-        )
+        what = f"the file's pre-tokenizer (tokenizer.ggml.pre) is {name!r}, known are {', '.join(sorted(DEFINITIONS))}"
+        raise InputError(what, where=str(where), fix=FROM_FOLDER)
     steps = [_BUILDERS[step["type"]](step) for step in DEFINITIONS[name]]
     return pre_tokenizers.Sequence(steps) if len(steps) > 1 else steps[0]
 

@@ -180,11 +180,9 @@ def _scores(merges: Iterable[str | list[str]], plain: Mapping[str, int], where: 
     left_out = next((pair for piece in plain for pair in splits(piece, plain) if pair not in known), None)
     if apart is not None or left_out is not None:
         found = f"the pair {left_out} is missing" if apart is None else f"the pairs of {apart!r} are not consecutive"
-        raise InputError(
-            f"the merges are not SentencePiece's, and llama.cpp would join other pieces: {found}",
-            where=str(where),
-            fix="list every pair that makes a piece, piece after piece, as transformers does for a tokenizer.model",
-        )
+        what = f"the merges are not SentencePiece's, and llama.cpp would join other pieces: {found}"
+        fix = "list every pair that makes a piece, piece after piece, as transformers does for a tokenizer.model"
+        raise InputError(what, where=str(where), fix=fix)
     return scores
 
 

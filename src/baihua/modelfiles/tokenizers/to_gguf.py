@@ -85,11 +85,9 @@ def write_special_ids(folder: Path, vocabulary: Vocabulary, writer: GGUFWriter) 
     nameless = [token_id for token_id in ids if vocabulary.tokens[token_id] not in ENDS]
     if len(nameless) > 2:
         names = ", ".join(repr(vocabulary.tokens[token_id]) for token_id in nameless)
-        raise InputError(
-            f"besides the end of a text, {len(nameless)} tokens end an answer: {names}; a GGUF file can name two",
-            where=str(folder / "generation_config.json"),
-            fix="leave at most two of them in eos_token_id",
-        )
+        what = f"besides the end of a text, {len(nameless)} tokens end an answer: {names}; a GGUF file can name two"
+        fix = "leave at most two of them in eos_token_id"
+        raise InputError(what, where=str(folder / "generation_config.json"), fix=fix)
     nameless += [token_id for token_id in ids if token_id not in nameless]
     for token_id, add_id in zip(nameless, (writer.add_eot_token_id, writer.add_eom_token_id), strict=False):
         add_id(token_id)
@@ -148,8 +146,6 @@ def _mark_added(vocabulary: Vocabulary, added: list[dict[str, Any]], folder: Pat
 def _check_room(token_id: int, vocabulary: Vocabulary, folder: Path) -> None:
     num_rows = len(vocabulary.tokens)
     if token_id >= num_rows:
-        raise InputError(
-            f"the tokenizer has a token with id {token_id:,}, the model's embedding has {num_rows:,} rows",
-            where=str(folder),
-            fix="the tokenizer belongs to another model; use the one that this model was trained with",
-        )
+        what = f"the tokenizer has a token with id {token_id:,}, the model's embedding has {num_rows:,} rows"
+        fix = "the tokenizer belongs to another model; use the one that this model was trained with"
+        raise InputError(what, where=str(folder), fix=fix)
