@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from perturb import Plant, plants, read_rows, row_text
 from watch import do
 
-from baihua.data.clean.grams import grams, normalise
+from baihua.data.clean.texts import grams, normalise
 
 WANTED_RECALL = 0.95
 MOST_UNLIKE = 0.005

@@ -21,7 +21,7 @@ from datasketch import MinHash, MinHashLSH
 
 from baihua.chat.zh import han_share
 from baihua.data.clean.contract import Drop
-from baihua.data.clean.grams import grams, normalise
+from baihua.data.clean.texts import grams, normalise
 from baihua.data.filters import literal_newline, refusal, repetition, script, width
 
 NUM_PROCESSES = 2

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from baihua.data.clean.contract import Duplicates, Part, TextMap
 from baihua.data.clean.duplicates import NUM_LEADERS, Edges, choose, digest, follow_leaders
-from baihua.data.clean.grams import normalise
 from baihua.data.clean.minhash import Grams, hash_grams, sketch
+from baihua.data.clean.texts import normalise
 from baihua.data.filters import exact_duplicate, near_duplicate
 
 HAN = "".join(map(chr, range(0x4E00, 0x4E00 + 3_000)))

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from baihua.data.clean.code_blocks import change_if_stable, change_prose
+from baihua.data.clean.texts import change_if_stable, change_prose
 from baihua.data.filters import html, literal_newline, mojibake, pii, script, width
 
 FILTERS: list[ModuleType] = [html, literal_newline, mojibake, pii, script, width]

@@ -17,7 +17,7 @@ from baihua.chat.types import Message
 from baihua.core.artifact import hash_file
 from baihua.core.errors import InputError
 from baihua.data.clean.contract import Change, Drop, Keep, Split
-from baihua.data.clean.grams import grams, normalise
+from baihua.data.clean.texts import grams, normalise
 from baihua.data.filters import decontaminate, other_identity, split_long, topic
 from baihua.data.read.files import STARTER_FOLDER
 from baihua.data.rows import Row

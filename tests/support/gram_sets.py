@@ -1,6 +1,6 @@
 """The similarity of two texts as sets of their n-grams: the oracle for what deduplication finds with hashes."""
 
-from baihua.data.clean.grams import grams, normalise
+from baihua.data.clean.texts import grams, normalise
 
 
 def jaccard(a: set[str], b: set[str]) -> float:

@@ -16,12 +16,12 @@ unassigned; where only letters may count, write `[...&&\\p{L}]` in Rust.
 SENTENCE_ENDS = "。！？!?"
 """Marks that always end a sentence, for a regex character class; a `.` ends one only before a space."""
 
-_HAN = re.compile(f"[{HAN}]")
+HAN_CHAR = re.compile(f"[{HAN}]")
 
 
 def is_han(char: str) -> bool:
     """Whether a character is a Chinese ideograph."""
-    return _HAN.fullmatch(char) is not None
+    return HAN_CHAR.fullmatch(char) is not None
 
 
 def han_share(text: str) -> float:

@@ -18,8 +18,8 @@ import numpy as np
 
 from baihua.core.log import logger
 from baihua.data.clean.contract import Duplicates, Part, RowTable
-from baihua.data.clean.grams import normalise
 from baihua.data.clean.minhash import NUM_BANDS, Grams, hash_grams, sketch
+from baihua.data.clean.texts import normalise
 
 # All pairs of up to nine rows that share a key are compared.
 NUM_LEADERS = 8

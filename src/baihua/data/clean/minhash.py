@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from baihua.data.clean.expressions import evaluate, text_column
-from baihua.data.clean.grams import normalise
+from baihua.data.clean.texts import normalise
 
 # Two texts of similarity J share at least one key with probability 1 - (1 - J^4)^32:
 # 0.87 at J = 0.5, 0.95 at 0.55, 0.99 at 0.6, and 0.05 at 0.2, so that few unlike texts are compared.

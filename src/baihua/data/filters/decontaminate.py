@@ -16,7 +16,7 @@ from baihua.core import artifact
 from baihua.core.config import Base, content, located
 from baihua.core.errors import InputError
 from baihua.data.clean.contract import Drop, Keep, RowView
-from baihua.data.clean.grams import grams, normalise
+from baihua.data.clean.texts import grams, normalise
 from baihua.data.formats.questions import texts_in
 from baihua.data.read.files import STARTER, find_files
 from baihua.data.read.records import read_objects

@@ -5,7 +5,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Literal
 
 from baihua.core.config import Base
-from baihua.data.clean.code_blocks import change_if_stable, change_prose
+from baihua.data.clean.texts import change_if_stable, change_prose
 
 if TYPE_CHECKING:
     from bs4 import BeautifulSoup, Tag

@@ -13,8 +13,8 @@ from pydantic import AfterValidator, Field
 
 from baihua.core.config import Base
 from baihua.core.kinds import unknown
-from baihua.data.clean.code_blocks import replace_blocks
 from baihua.data.clean.contract import Drop, Keep, Part
+from baihua.data.clean.texts import replace_blocks
 
 KEPT = [
     "今天天气很好，我们去公园散步吧。",

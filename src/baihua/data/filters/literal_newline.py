@@ -4,7 +4,7 @@ import re
 from typing import Literal
 
 from baihua.core.config import Base
-from baihua.data.clean.code_blocks import change_if_stable, change_prose
+from baihua.data.clean.texts import change_if_stable, change_prose
 
 CHANGED = {
     "请选择：\\n(A) 苹果\\n(B) 香蕉": "请选择：\n(A) 苹果\n(B) 香蕉",

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from typing import Literal
 
-from baihua.chat.zh import HAN
+from baihua.chat.zh import HAN_CHAR
 from baihua.core.config import Base
 
 CHANGED = {
@@ -21,7 +21,6 @@ KEPT = [
     "Il a été élu à Orléans, 25 °C, 3 × 4.",
 ]
 
-HAN_CHAR = re.compile(f"[{HAN}]")
 # Anything but ASCII and what Chinese texts normally use: damaged texts always have such characters.
 UNUSUAL = re.compile("[^\x00-\x7f\u00b0\u00b7\u00d7\u2010-\u2026\u2190-\u2193\u3000-\u9fff\uff00-\uffef]")
 REPAIRED = re.compile("[\x00-\x7f\u00b7\u2010-\u2026\u3000-\u303f\u3400-\u9fff\uff00-\uffef]*")

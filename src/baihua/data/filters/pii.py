@@ -4,7 +4,7 @@ import re
 from datetime import date
 from typing import Literal
 
-from baihua.chat.zh import HAN
+from baihua.chat.zh import HAN_CHAR
 from baihua.core.config import Base
 
 CHANGED = {
@@ -21,7 +21,6 @@ KEPT = [
     "用@app.route注册路由。",
 ]
 
-HAN_CHAR = re.compile(f"[{HAN}]")
 DIGITS = re.compile("[0-9@]")
 EMAIL = re.compile(
     r"(?<![A-Za-z0-9._%+-])[A-Za-z0-9_%+-][A-Za-z0-9._%+-]{0,63}@(?:[A-Za-z0-9-]{1,63}[.]){1,8}[A-Za-z]{2,24}"

@@ -13,9 +13,8 @@ from pydantic import Field
 
 from baihua.chat.zh import SENTENCE_ENDS
 from baihua.core.config import Base
-from baihua.data.clean.code_blocks import replace_blocks
 from baihua.data.clean.contract import Drop, Keep, Part
-from baihua.data.clean.grams import grams
+from baihua.data.clean.texts import grams, replace_blocks
 
 _SEASONS = "春天播种，夏天除草，秋天收割，冬天休息。"
 KEPT = [

@@ -6,14 +6,13 @@ from typing import Literal
 
 from opencc import OpenCC
 
-from baihua.chat.zh import HAN
+from baihua.chat.zh import HAN_CHAR
 from baihua.core.config import Base
-from baihua.data.clean.code_blocks import change_if_stable
+from baihua.data.clean.texts import change_if_stable
 
 CHANGED = {"這裡的風景很漂亮。": "这里的风景很漂亮。", "乾隆皇帝與乾燥的空氣": "乾隆皇帝与干燥的空气"}
 KEPT = ["今天天气很好。", "Only English here.", "東京は今日も晴れです。"]
 
-HAN_CHAR = re.compile(f"[{HAN}]")
 # Kana, and lone surrogates, which OpenCC cannot encode.
 SPARED = re.compile("[\u3041-\u3096\u30a1-\u30fa\ud800-\udfff]")
 

@@ -3,9 +3,9 @@
 import re
 from typing import Literal
 
-from baihua.chat.zh import HAN
+from baihua.chat.zh import HAN, HAN_CHAR
 from baihua.core.config import Base
-from baihua.data.clean.code_blocks import change_prose
+from baihua.data.clean.texts import change_prose
 
 CHANGED = {
     "你好,世界!": "你好，世界！",
@@ -34,7 +34,6 @@ WIDE_POINT = re.compile("(?<=[0-9])．(?=[0-9])")
 
 FULL = "，。！？：；（）、"
 TO_FULL = str.maketrans(",.!?:;()", "，。！？：；（）")
-HAN_CHAR = re.compile(f"[{HAN}]")
 LATIN_WORD = re.compile("[A-Za-z]+")
 HALF = re.compile("[,.!?:;()]")
 BLOCK_BRACE = re.compile("[{}][ \t]*(?:\n|$)")

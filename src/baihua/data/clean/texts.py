@@ -1,7 +1,14 @@
-"""Code within a text, and changes to the prose around it."""
+"""What filters do with texts: changes to the prose around code, character n-grams, and patterns read from a file.
+
+N-grams of characters find similar texts in any script without word segmentation.
+"""
 
 import re
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import yaml
 
 # A run of three or more backticks opens a block wherever it stands: chat answers often put it after a colon.
 # Tildes do so only at the start of a line, since elsewhere they are a drawn-out word (好的~~~).
@@ -46,3 +53,32 @@ def change_if_stable(text: str, change: Callable[[str], str]) -> str:
     """The changed text, or the text as it was if a second change would change it again: there the rules are unsure."""
     changed = change(text)
     return changed if changed == text or change(changed) == changed else text
+
+
+def normalise(text: str) -> str:
+    """The letters and digits of a text in NFKC and without case."""
+    return "".join(filter(str.isalnum, unicodedata.normalize("NFKC", text).casefold()))
+
+
+def grams(text: str, n: int) -> set[str]:
+    """Every run of n characters; a shorter text is one gram, an empty text has none."""
+    if len(text) <= n:
+        return {text} if text else set()
+    return {text[start : start + n] for start in range(len(text) - n + 1)}
+
+
+def read_patterns(file: Path) -> dict[str, str]:
+    """The patterns of a YAML file by name, as regular expressions.
+
+    In each, `<word>` is replaced by the pattern of that name before it. Line breaks in a pattern mean nothing, and
+    those of a list are alternatives.
+    """
+    found: dict[str, str] = {}
+    for name, value in yaml.safe_load(file.read_text(encoding="utf-8")).items():
+        found[name] = fill("|".join([value] if isinstance(value, str) else value).replace("\n", ""), found)
+    return found
+
+
+def fill(pattern: str, words: Mapping[str, str]) -> str:
+    """A pattern with each `<word>` replaced by the pattern of that name, where there is one."""
+    return re.sub(r"<(\w+)>", lambda match: words.get(match[1], match[0]), pattern)
