@@ -13,12 +13,9 @@ from baihua.chat.types import Message
 # Details are for people: enough of a record to recognise it, not all of a long one.
 LONGEST_DETAIL = 200
 
-TOOL_ROLES = frozenset(
-    {
-        *("function", "function_call", "function_response", "observation"),
-        *("tool", "tools", "tool_call", "tool_calls", "tool_response", "tool_result"),
-    }
-)
+_ROLES_OF_FUNCTIONS = ("function", "function_call", "function_response", "observation")
+_ROLES_OF_TOOLS = ("tool", "tools", "tool_call", "tool_calls", "tool_response", "tool_result")
+TOOL_ROLES = frozenset(_ROLES_OF_FUNCTIONS + _ROLES_OF_TOOLS)
 
 
 @dataclass(frozen=True, slots=True)

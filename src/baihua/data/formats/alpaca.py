@@ -7,16 +7,8 @@ from typing import Any, Literal
 
 from baihua.chat.types import Message
 from baihua.core.config import Base
-from baihua.data.drafts import (
-    Draft,
-    has_texts,
-    optional_text,
-    system_turn,
-    text_under,
-    turn_pair,
-    wrong_item,
-    wrong_value,
-)
+from baihua.data import drafts
+from baihua.data.drafts import Draft, has_texts, list_under, optional_text, system_turn, text_under, turn_pair
 
 EXAMPLE = {"instruction": "翻译成英文", "input": "你好", "output": "Hello"}
 
@@ -53,12 +45,11 @@ def convert(record: dict[str, Any], config: Config) -> list[Draft]:
 
 
 def _read_history(record: dict[str, Any], key: str) -> list[Message]:
-    history = record.get(key) or []
-    if not isinstance(history, list):
-        raise wrong_value(record, key, expected="a list of [question, answer]", reason="bad_history")
+    if not record.get(key):
+        return []
     messages: list[Message] = []
-    for turn in history:
+    for turn in list_under(record, key, expected="a list of [question, answer]", reason="bad_history"):
         if not (isinstance(turn, list) and len(turn) == 2 and all(isinstance(text, str) for text in turn)):
-            raise wrong_item(turn, expected="[question, answer]", reason="bad_history")
+            raise drafts.wrong_item(turn, expected="[question, answer]", reason="bad_history")
         messages += turn_pair(*turn)
     return messages

@@ -1,7 +1,7 @@
 """The format that most records of a file fit: what `format: auto` stands for, file by file."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from baihua.core import kinds
@@ -30,15 +30,9 @@ def detect(records: Sequence[dict[str, Any]]) -> str | None:
     win all the others for it. Equal counts go to the more specific format.
     """
     foreign = [kind for kind in kinds.names(PACKAGE) if kind not in ORDER and kind != "auto"]
-    looks = {kind: look for kind in (*foreign, *ORDER) if (look := _find_look(kind))}
+    # A user's format may have no `fits`: it leaves detection to the others.
+    looks = {kind: look for kind in (*foreign, *ORDER) if (look := kinds.member(kinds.find(PACKAGE, kind), "fits"))}
     found = (next((kind for kind, look in looks.items() if look(record)), None) for record in records)
     counts = Counter(kind for kind in found if kind is not None)
     # The first of the largest: `looks` goes from the most to the least specific.
     return max(looks, key=counts.__getitem__) if counts else None
-
-
-def _find_look(kind: str) -> Callable[[dict[str, Any]], bool] | None:
-    try:
-        return kinds.find(PACKAGE, kind).fits
-    except AttributeError:
-        return None  # A format of the user's that leaves detection to the others.

@@ -15,6 +15,7 @@ EXAMPLE = {"instruction": "Human:你好\nAssistant:你好！\nHuman:再见\nAssi
 
 # Only at the start of a line: people also write about humans and assistants.
 SPEAKER = re.compile(r"^(Human|Assistant)[:：]", re.MULTILINE)
+QUESTION = re.compile(r"\s*Human[:：]")
 
 
 class Config(Base):
@@ -34,9 +35,7 @@ class Config(Base):
 
 def fits(record: dict[str, Any]) -> bool:
     """Whether the instruction starts with a speaker; lists of turns are left to `sharegpt`."""
-    return has_texts(record, "instruction", "output") and record["instruction"].lstrip().startswith(
-        ("Human:", "Human：")
-    )
+    return has_texts(record, "instruction", "output") and bool(QUESTION.match(record["instruction"]))
 
 
 def convert(record: dict[str, Any], config: Config) -> list[Draft]:
@@ -45,25 +44,18 @@ def convert(record: dict[str, Any], config: Config) -> list[Draft]:
         return sharegpt.convert(record, sharegpt.Config(column=config.column))
     text, output = text_under(record, config.instruction), text_under(record, config.output)
     material = optional_text(record, config.input).strip()
-    return [Draft(_finish(_read_turns(text), material, output))]
+    turns = _read_turns(text)
+    if turns[-1].role == "assistant":
+        # The output completes the last turn, which is usually empty.
+        output = (turns.pop().content + output).strip()
+    if material and turns:
+        turns[-1] = Message(turns[-1].role, turns[-1].content, material)
+    return [Draft([*turns, Message("assistant", output)])]
 
 
 def _read_turns(text: str) -> list[Message]:
     before, *pieces = SPEAKER.split(text)
     if before.strip() or not pieces:
-        found = text[:40]
-        raise Bad("no_messages", f"expected 'Human:' at the start, found {found!r}; is it alpaca?")
-    return [
-        Message("user" if speaker == "Human" else "assistant", words.strip())
-        for speaker, words in zip(pieces[::2], pieces[1::2], strict=True)
-    ]
-
-
-def _finish(turns: list[Message], material: str, output: str) -> list[Message]:
-    """Add the output, which completes the last turn where that is an answer, usually an empty one."""
-    is_open = turns[-1].role == "assistant"
-    answer = Message("assistant", (turns[-1].content + output).strip() if is_open else output)
-    turns = turns[:-1] if is_open else turns
-    if material and turns:
-        turns = [*turns[:-1], Message(turns[-1].role, turns[-1].content, material)]
-    return [*turns, answer]
+        raise Bad("no_messages", f"expected 'Human:' at the start, found {text[:40]!r}; is it alpaca?")
+    turns = zip(pieces[::2], pieces[1::2], strict=True)
+    return [Message("user" if speaker == "Human" else "assistant", words.strip()) for speaker, words in turns]

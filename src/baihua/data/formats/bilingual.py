@@ -6,14 +6,8 @@ from baihua.core.config import Base
 from baihua.data.drafts import Draft, has_texts
 from baihua.data.formats import alpaca
 
-EXAMPLE = {
-    "zh_instruction": "翻译成英文",
-    "zh_input": "你好",
-    "zh_output": "Hello",
-    "en_instruction": "Say hello.",
-    "en_input": "",
-    "en_output": "Hello.",
-}
+_CHINESE = {"zh_instruction": "翻译成英文", "zh_input": "你好", "zh_output": "Hello"}
+EXAMPLE = _CHINESE | {"en_instruction": "Say hello.", "en_input": "", "en_output": "Hello."}
 
 
 class Config(Base):
@@ -41,7 +35,6 @@ def convert(record: dict[str, Any], config: Config) -> list[Draft]:
     drafts: list[Draft] = []
     for language in ("zh", "en") if config.language == "both" else (config.language,):
         keys = [key.replace("{language}", language) for key in (config.instruction, config.input, config.output)]
-        columns = alpaca.Config(instruction=keys[0], input=keys[1], output=keys[2])
-        [draft] = alpaca.convert(record, columns)
+        [draft] = alpaca.convert(record, alpaca.Config(instruction=keys[0], input=keys[1], output=keys[2]))
         drafts.append(Draft(draft.messages, meta={"language": language}))
     return drafts

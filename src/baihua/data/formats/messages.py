@@ -35,14 +35,10 @@ def convert(record: dict[str, Any], config: Config) -> list[Draft]:
 def read_messages(record: dict[str, Any], *, where: str) -> list[Message]:
     """The conversation of a JSON object, in any order of roles; an InputError names its place, FILE:LINE."""
     try:
-        [draft] = convert(record, Config())
+        return [_read_message(item) for item in list_under(record, Config().column)]
     except Bad as error:
-        raise InputError(
-            f"not a conversation: {error.detail}",
-            where=where,
-            fix=f'write it as {{"messages": [{{"role": "user", "content": "..."}}]}}; roles: {", ".join(ROLES)}',
-        ) from error
-    return list(draft.messages)
+        fix = f'write it as {{"messages": [{{"role": "user", "content": "..."}}]}}; roles: {", ".join(ROLES)}'
+        raise InputError(f"not a conversation: {error.detail}", where=where, fix=fix) from error
 
 
 def _read_message(item: Any) -> Message:

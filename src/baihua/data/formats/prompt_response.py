@@ -13,17 +13,8 @@ from typing import Any, Literal, TypeGuard
 
 from baihua.chat.types import Message
 from baihua.core.config import Base
-from baihua.data.drafts import (
-    Draft,
-    has_texts,
-    optional_text,
-    system_turn,
-    text_under,
-    tool_turn,
-    turn_pair,
-    wrong_item,
-    wrong_value,
-)
+from baihua.data import drafts
+from baihua.data.drafts import Draft, has_texts, optional_text, system_turn, text_under, turn_pair
 
 EXAMPLE = {"prompt": "你好", "response": "你好！", "source": "daily"}
 
@@ -83,7 +74,7 @@ def _read_chat(record: dict[str, Any]) -> list[Message]:
     """Turns by their numbers: as text, turn_10 would come before turn_2."""
     chat = record["chat"]
     if not _is_chat(chat):
-        raise wrong_value(record, "chat", expected="turn_1, turn_2 and so on", reason="no_messages")
+        raise drafts.wrong_value(record, "chat", expected="turn_1, turn_2 and so on", reason="no_messages")
     keys = sorted(chat, key=lambda key: int(key.removeprefix("turn_")))
     return [message for key in keys for message in _read_turn(chat[key])]
 
@@ -91,10 +82,10 @@ def _read_chat(record: dict[str, Any]) -> list[Message]:
 def _read_turn(turn: Any) -> list[Message]:
     given = [key for key in INNER_KEYS if isinstance(turn, dict) and turn.get(key) is not None]
     if not isinstance(turn, dict) or not has_texts(turn, "Human", "MOSS", *given):
-        raise wrong_item(turn, expected="texts under 'Human' and 'MOSS'")
+        raise drafts.wrong_item(turn, expected="texts under 'Human' and 'MOSS'")
     used = [key for key in given if _unmark(turn[key]) not in ("", "None")]
     if used:
-        raise tool_turn(f"{used[0]}: {_unmark(turn[used[0]])[:80]}")
+        raise drafts.tool_turn(f"{used[0]}: {_unmark(turn[used[0]])[:80]}")
     return turn_pair(_unmark(turn["Human"]), _unmark(turn["MOSS"]))
 
 
@@ -106,5 +97,5 @@ def _read_plain(record: dict[str, Any]) -> list[Message]:
     text = record["plain_text"]
     turns = PLAIN_TURN.findall(text) if isinstance(text, str) else []
     if not turns or PLAIN_TURN.sub("", text).strip():
-        raise wrong_value(record, "plain_text", expected="turns of [Human]: and [MOSS]:", reason="no_messages")
+        raise drafts.wrong_value(record, "plain_text", expected="turns of [Human]: and [MOSS]:", reason="no_messages")
     return [Message("user" if speaker == "Human" else "assistant", words.strip()) for speaker, words in turns]

@@ -100,11 +100,10 @@ def read_questions(file: Path) -> list[Question]:
     """
     questions: dict[str, Question] = {}
     for line, record in read_objects(file):
-        question = _question(record, where=f"{file}:{line}")
+        where = f"{file}:{line}"
+        question = _question(record, where=where)
         if question.id in questions:
-            raise InputError(
-                f"two questions have the id {question.id!r}", where=f"{file}:{line}", fix="give each its own `id`"
-            )
+            raise InputError(f"two questions have the id {question.id!r}", where=where, fix="give each its own `id`")
         questions[question.id] = question
     if not questions:
         raise InputError("the file has no questions", where=str(file), fix="write one on each line")
@@ -129,9 +128,8 @@ def _question(record: dict[str, Any], *, where: str) -> Question:
     asked = ([text.strip() for text in texts_in(record.get(key)) if text.strip()] for key in ASKING_KEYS)
     texts = next(filter(None, asked), None)
     if texts is None:
-        raise InputError(
-            "this record has no question", where=where, fix=f"put it under one of {', '.join(ASKING_KEYS)}"
-        )
+        fix = f"put it under one of {', '.join(ASKING_KEYS)}"
+        raise InputError("this record has no question", where=where, fix=fix)
     try:
         reference = _read_reference(record, REFERENCE_KEYS)
     except Bad as error:

@@ -6,13 +6,9 @@ from baihua.chat.types import Message
 from baihua.core.config import Base
 from baihua.data.drafts import Draft, are_turns, has_texts, list_under, optional_text, text_under, wrong_item
 
-EXAMPLE = {
-    "id": "seed_task_0",
-    "name": "antonym",
-    "instruction": "写出下面词语的反义词",
-    "instances": [{"input": "光明", "output": "黑暗"}, {"input": "勇敢", "output": "胆怯"}],
-    "is_classification": False,
-}
+_TASK = {"id": "seed_task_0", "name": "antonym", "instruction": "写出下面词语的反义词"}
+_INSTANCES = [{"input": "光明", "output": "黑暗"}, {"input": "勇敢", "output": "胆怯"}]
+EXAMPLE = {**_TASK, "instances": _INSTANCES, "is_classification": False}
 
 # How the prompts that made such sets mark a task without material.
 NO_INPUT = frozenset({"", "<noinput>", "<无输入>"})
