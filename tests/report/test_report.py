@@ -12,11 +12,10 @@ from baihua.core import kinds
 from baihua.core.errors import InputError
 from baihua.core.run import read_run
 from baihua.core.tables import Table
-from baihua.report.before_after import before_after
 from baihua.report.page import table_html
 from baihua.report.plot import Line, draw_lines
 from baihua.report.reports import run
-from baihua.report.run_folder import read_stages
+from baihua.report.results import before_after, read_stages
 
 EVIL = "<script>alert(1)</script> | 你好，我是白话。\n第二行 \\"
 

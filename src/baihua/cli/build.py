@@ -9,9 +9,8 @@ from baihua.core.recipe import Recipe
 from baihua.core.run import read_run, run_recipe, summary
 from baihua.core.stage import Announce, Result
 from baihua.core.tables import render_markdown
-from baihua.report.before_after import before_after
 from baihua.report.reports import data, run
-from baihua.report.run_folder import read_stages
+from baihua.report.results import before_after, read_stages
 
 
 def build(

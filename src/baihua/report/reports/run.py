@@ -6,19 +6,23 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from baihua.compress.damage.summary import tables as damage_tables
 from baihua.core.files import read_jsonl, write_text
 from baihua.core.run import read_run
 from baihua.core.tables import Table, format_bytes, format_value
-from baihua.report import damage
-from baihua.report.before_after import before_after
 from baihua.report.page import Page, Reply, Section, table_section, to_html, to_markdown
-from baihua.report.plot import Line, draw_lines
-from baihua.report.run_folder import StageResult, read_stages
+from baihua.report.plot import Line, draw_lines, inline
+from baihua.report.results import StageResult, before_after, read_stages
 
 NUM_REPLIES = 8
 NUM_POINTS = 500
 ROW_COUNTS = ("num_rows_in", "num_rows_added", "num_rows_kept", "num_rows_dropped", "num_rows_changed")
 CHECKED = {"merge": "merged model with base and adapter", "quantize": "f16 file with the model"}
+DISTANCES = ("mean_kl", "same_top_share", "max_abs_logit_difference")
+DAMAGE_NOTE = (
+    "Every level compared with the reference in llama.cpp itself, with its 8-bit activations. ± is one standard error "
+    "over the texts."
+)
 CURVES = {"loss": "Loss per target token", "eval_bits_per_char": "Bits per character, held out"}
 # Stages with sections of their own.
 DATA = {"import_data", "clean", "mix", "subset", "identity", "inspect", "split"}
@@ -30,38 +34,56 @@ def write(run_folder: Path) -> list[Path]:
     run = read_run(run_folder)
     stages = read_stages(run)
     machines = dict.fromkeys(_machine(stage.manifest["device"]) for stage in stages)
-    sections = [
-        *_results(stages),
-        *_replies(stages),
-        *_stages(stages),
-        *_data(stages),
-        *_sources(stages),
-        *_training(stages),
-        *_checks(stages),
-        *_sizes(stages),
-        *damage.sections(stages),
-        *_others(stages),
-        *_origins(stages),
-    ]
-    page = Page(run.name, f"Report of a Baihua run. Machine: {'; '.join(machines) or format_value(None)}", sections)
+    subtitle = f"Report of a Baihua run. Machine: {'; '.join(machines) or format_value(None)}"
+    page = Page(run.name, subtitle, list(_sections(stages)))
     html, markdown = run_folder / "report.html", run_folder / "report.md"
     write_text(html, to_html(page))
     write_text(markdown, to_markdown(page))
     return [html, markdown]
 
 
-def _results(stages: Sequence[StageResult]) -> Iterator[Section]:
+def _sections(stages: Sequence[StageResult]) -> Iterator[Section]:
+    """The sections in the order of the page."""
     table = before_after(stages)
     if table:
         note = "Fewer bits per character are better; they compare across vocabularies, which perplexity does not."
         yield Section("Before and after", note, tables=[("", table)])
+    yield from _replies(stages)
+    rows = [[s.name, s.kind, s.artifact.id[:12], s.manifest["seconds"], s.is_reused] for s in stages]
+    yield from table_section("Stages", ["stage", "kind", "id", "seconds", "reused"], rows)
+    yield from _data(stages)
+    sources = {name: licence for stage in stages for name, licence in stage.artifact.sources.items()}
+    rows = [[name, licence or "not stated"] for name, licence in sorted(sources.items())]
+    yield from table_section("Data sources", ["source", "licence"], rows)
+    yield from (_training(stage) for stage in stages if stage.kind == "tune")
+    rows = [[s.name, CHECKED[s.kind], *map(s.metrics.get, DISTANCES)] for s in stages if s.kind in CHECKED]
+    columns = ["stage", "compared", "mean KL", "same top token", "largest logit difference"]
+    yield from table_section("Checks", columns, rows)
+    levels = [(s.name, level) for s in stages if s.kind == "quantize" for level in s.metrics.get("levels", [])]
+    rows = [[n, x["level"], x["file"], format_bytes(x.get("file_bytes")), x.get("bits_per_weight")] for n, x in levels]
+    yield from table_section("Model sizes", ["stage", "level", "file", "size", "bits per weight"], rows)
+    yield from (_damage(stage) for stage in stages if stage.kind == "damage")
+    tables = [(f"{s.name} ({s.kind})", _figures(s.metrics)) for s in stages if s.kind not in SHOWN and s.metrics]
+    if tables:
+        yield Section("Other stages", tables=tables)
+    rows = [[s.name, ", ".join(f"{role}: {s.describe_input(role)}" for role in s.manifest["inputs"])] for s in stages]
+    yield from table_section("Lineage", ["stage", "made from"], rows)
+    found: dict[str, dict[str, None]] = {}
+    for name, version in (item for stage in stages for item in stage.manifest["versions"].items()):
+        found.setdefault(name, {})[version] = None
+    versions = [[name, ", ".join(values)] for name, values in sorted(found.items())]
+    yield from table_section("Versions", ["package", "version"], versions)
 
 
 def _replies(stages: Sequence[StageResult]) -> Iterator[Section]:
     questions: dict[str, str] = {}
     answers: dict[str, list[tuple[str, str]]] = {}
     for stage in stages:
-        for row in _read_answers(stage):
+        file = stage.artifact.folder / "answers.parquet"
+        if stage.kind != "answer" or not file.is_file():
+            continue
+        columns = ["question_id", "sample", "messages", "answer"]
+        for row in pq.read_table(file, columns=columns, filters=[("sample", "=", 0)]).to_pylist():
             asked = [message for message in row["messages"] if message["role"] == "user"][-1:]
             texts = [text for message in asked for text in (message["content"], message["input"]) if text]
             questions.setdefault(row["question_id"], "\n".join(texts))
@@ -72,19 +94,6 @@ def _replies(stages: Sequence[StageResult]) -> Iterator[Section]:
     if chosen:
         note = f"Questions shown: {len(chosen)} of {len(questions):,}, the first sample of each."
         yield Section("Sample replies", note, replies=[Reply(questions[name], answers[name]) for name in chosen])
-
-
-def _read_answers(stage: StageResult) -> list[dict[str, Any]]:
-    file = stage.artifact.folder / "answers.parquet"
-    if stage.kind != "answer" or not file.is_file():
-        return []
-    columns = ["question_id", "sample", "messages", "answer"]
-    return pq.read_table(file, columns=columns, filters=[("sample", "=", 0)]).to_pylist()
-
-
-def _stages(stages: Sequence[StageResult]) -> Iterator[Section]:
-    rows = [[s.name, s.kind, s.artifact.id[:12], s.manifest["seconds"], s.is_reused] for s in stages]
-    return table_section("Stages", ["stage", "kind", "id", "seconds", "reused"], rows)
 
 
 def _data(stages: Sequence[StageResult]) -> Iterator[Section]:
@@ -111,61 +120,25 @@ def _data(stages: Sequence[StageResult]) -> Iterator[Section]:
     yield Section("Data", "Rows in + added = rows kept + dropped.", tables=tables)
 
 
-def _training(stages: Sequence[StageResult]) -> Iterator[Section]:
-    for stage in stages:
-        if stage.kind == "tune":
-            curves = list(_curves(stage.artifact.folder / "metrics.jsonl"))
-            yield Section(f"Training: {stage.name}", tables=[("", _figures(stage.metrics))], curves=curves)
-
-
-def _curves(file: Path) -> Iterator[tuple[str, str]]:
+def _training(stage: StageResult) -> Section:
+    file = stage.artifact.folder / "metrics.jsonl"
     rows = [row for _, row in read_jsonl(file)] if file.is_file() else []
+    curves: list[tuple[str, str]] = []
     for key, title in CURVES.items():
         points = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
-        points = points[:: 1 + len(points) // NUM_POINTS]
         if points:
-            line = Line(title, [step for step, _ in points], [value for _, value in points])
-            yield title, draw_lines([line], x_label="step", y_label=key.replace("_", " "))
+            xs, ys = zip(*points[:: 1 + len(points) // NUM_POINTS], strict=True)
+            curves.append((title, draw_lines([Line(title, xs, ys)], x_label="step", y_label=key.replace("_", " "))))
+    return Section(f"Training: {stage.name}", tables=[("", _figures(stage.metrics))], curves=curves)
 
 
-def _checks(stages: Sequence[StageResult]) -> Iterator[Section]:
-    names = ("mean_kl", "same_top_share", "max_abs_logit_difference")
-    rows = [[s.name, CHECKED[s.kind], *map(s.metrics.get, names)] for s in stages if s.kind in CHECKED]
-    return table_section("Checks", ["stage", "compared", "mean KL", "same top token", "largest logit difference"], rows)
-
-
-def _sizes(stages: Sequence[StageResult]) -> Iterator[Section]:
-    rows = [
-        [stage.name, level["level"], level["file"], format_bytes(level.get("file_bytes")), level.get("bits_per_weight")]
-        for stage in stages
-        if stage.kind == "quantize"
-        for level in stage.metrics.get("levels", [])
-    ]
-    return table_section("Model sizes", ["stage", "level", "file", "size", "bits per weight"], rows)
-
-
-def _sources(stages: Sequence[StageResult]) -> Iterator[Section]:
-    """Licences of all data behind the run's artifacts."""
-    found = {name: licence for stage in stages for name, licence in stage.artifact.sources.items()}
-    rows = [[name, licence or "not stated"] for name, licence in sorted(found.items())]
-    return table_section("Data sources", ["source", "licence"], rows)
-
-
-def _others(stages: Sequence[StageResult]) -> Iterator[Section]:
-    tables = [(f"{s.name} ({s.kind})", _figures(s.metrics)) for s in stages if s.kind not in SHOWN and s.metrics]
-    if tables:
-        yield Section("Other stages", tables=tables)
-
-
-def _origins(stages: Sequence[StageResult]) -> Iterator[Section]:
-    rows = [[s.name, ", ".join(f"{role}: {s.describe_input(role)}" for role in s.manifest["inputs"])] for s in stages]
-    yield from table_section("Lineage", ["stage", "made from"], rows)
-    found: dict[str, dict[str, None]] = {}
-    for stage in stages:
-        for name, version in stage.manifest["versions"].items():
-            found.setdefault(name, {})[version] = None
-    versions = [[name, ", ".join(values)] for name, values in sorted(found.items())]
-    yield from table_section("Versions", ["package", "version"], versions)
+def _damage(stage: StageResult) -> Section:
+    """The advice, the tables, and the chart that the stage drew."""
+    chart = stage.artifact.folder / "damage.svg"
+    curves = [("Loss against size", inline(chart.read_text(encoding="utf-8")))] if chart.is_file() else []
+    note = " ".join(filter(None, (stage.metrics.get("advice"), DAMAGE_NOTE)))
+    title = f"What quantization costs: {stage.name}"
+    return Section(title, note, tables=damage_tables(stage.metrics), curves=curves)
 
 
 def _figures(metrics: dict[str, Any]) -> Table:
