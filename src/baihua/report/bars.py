@@ -20,18 +20,14 @@ def draw_bars(bars: Sequence[tuple[str, int]]) -> str:
     left = max(map(cell_len, labels), default=0) * COLUMN_WIDTH + GAP
     total, largest = sum(count for _, count in bars), max((count for _, count in bars), default=0)
     scale = (WIDTH - left - COUNT_WIDTH) / max(largest, 1)
-    rows = [
-        _row(number * ROW_HEIGHT, left, label, count * scale, f"{count:,} ({count / max(total, 1):.1%})")
-        for number, (label, (_, count)) in enumerate(zip(labels, bars, strict=True))
-    ]
+    rows: list[str] = []
+    for number, (label, (_, count)) in enumerate(zip(labels, bars, strict=True)):
+        top, length, share = number * ROW_HEIGHT, count * scale, count / max(total, 1)
+        baseline = top + ROW_HEIGHT - 7
+        rows.append(
+            f'<text x="{left - GAP:.0f}" y="{baseline}" text-anchor="end">{html.escape(label)}</text>'
+            f'<rect x="{left:.0f}" y="{top + 3}" width="{length:.1f}" height="{ROW_HEIGHT - 6}" fill="var(--accent)"/>'
+            f'<text x="{left + length + GAP:.0f}" y="{baseline}">{count:,} ({share:.1%})</text>'
+        )
     style = f'font-size="{FONT_SIZE}" fill="currentColor" role="img"'
     return "\n".join([f'<svg viewBox="0 0 {WIDTH} {max(len(bars), 1) * ROW_HEIGHT}" {style}>', *rows, "</svg>"])
-
-
-def _row(top: int, left: float, label: str, length: float, count: str) -> str:
-    baseline = top + ROW_HEIGHT - 7
-    return (
-        f'<text x="{left - GAP:.0f}" y="{baseline}" text-anchor="end">{html.escape(label)}</text>'
-        f'<rect x="{left:.0f}" y="{top + 3}" width="{length:.1f}" height="{ROW_HEIGHT - 6}" fill="var(--accent)"/>'
-        f'<text x="{left + length + GAP:.0f}" y="{baseline}">{count}</text>'
-    )

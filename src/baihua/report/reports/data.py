@@ -7,12 +7,10 @@ from typing import Any
 from baihua.core.artifact import find_artifact
 from baihua.core.files import write_text
 from baihua.core.tables import Table, format_value, shorten
-from baihua.data.inspect.figures import Figures, read_figures
+from baihua.data.inspect.figures import Figures, Outlier, read_figures
 from baihua.data.inspect.topics import Topic, read_topics
 from baihua.report.bars import draw_bars
 from baihua.report.page import Page, Reply, Section, table_section, to_html, to_markdown
-
-Bars = list[tuple[str, int]]
 
 # A topic's examples share one cell.
 NUM_EXAMPLE_COLUMNS = 60
@@ -30,73 +28,52 @@ ODD = {
     "shortest": ("Shortest answers or documents", "characters"),
 }
 LANGUAGES = {"zh": "Chinese", "en": "English or other Latin", "other": "other"}
-SCRIPTS = {
-    "simplified": "simplified",
-    "traditional": "traditional",
-    "both": "both",
-    "neither": "neither, or no Han",
-}
+LANGUAGE_TITLE = "Language of at least half of the letters"
+SCRIPT_TITLE = "Rows with characters of only one way of writing Chinese"
+SCRIPTS = {"neither": "neither, or no Han"}
 
 
 def write(inspection: Path, file: Path) -> Path:
     """Write the report of an inspection as an HTML page and as Markdown; returns the page."""
     figures, topics = read_figures(inspection), read_topics(inspection)
-    has_bars = Page(_title(inspection), _subtitle(figures), list(_sections(figures, topics, has_bars=True)))
-    has_tables = Page(_title(inspection), _subtitle(figures), list(_sections(figures, topics, has_bars=False)))
-    write_text(file, to_html(has_bars))
-    write_text(file.with_suffix(".md"), to_markdown(has_tables))
+    made = find_artifact(inspection, max_depth=0)
+    given = made.manifest["inputs"].get("data", {}) if made else {}
+    title = f"Report of {'/'.join(filter(None, (given.get('name'), given.get('part')))) or 'the data'}"
+    what = "documents" if "text" in figures.histograms else "conversations"
+    han = f"; {figures.mean_han_share:.1%} Han among letters on average" if figures.mean_han_share is not None else ""
+    subtitle = f"{figures.num_rows:,} {what}, {figures.num_chars:,} characters{han}."
+    for target, render, has_bars in ((file, to_html, True), (file.with_suffix(".md"), to_markdown, False)):
+        sections = list(_sections(figures, topics, has_bars=has_bars))
+        write_text(target, render(Page(title, subtitle, sections)))
     return file
 
 
-def _title(inspection: Path) -> str:
-    made = find_artifact(inspection, max_depth=0)
-    given = made.manifest["inputs"].get("data", {}) if made else {}
-    name = "/".join(filter(None, (given.get("name"), given.get("part"))))
-    return f"Report of {name or 'the data'}"
-
-
-def _subtitle(figures: Figures) -> str:
-    what = "documents" if "text" in figures.histograms else "conversations"
-    han = f"; {figures.mean_han_share:.1%} Han among letters on average" if figures.mean_han_share is not None else ""
-    return f"{figures.num_rows:,} {what}, {figures.num_chars:,} characters{han}."
-
-
 def _sections(figures: Figures, topics: Sequence[Topic], *, has_bars: bool) -> Iterator[Section]:
-    yield from _rows(figures)
+    tables = [("By reason", Table(["dropped because", "rows"], list(figures.dropped.items())))]
+    if figures.counts:
+        yield Section("Rows", f"{figures.counts.equation}.", tables=tables if figures.dropped else [])
+    elif figures.dropped:
+        yield Section("Rows", "These were dropped before.", tables=tables)
     yield from _topics(topics, has_bars=has_bars)
-    lengths = {HISTOGRAMS[name]: bins for name, bins in figures.histograms.items()}
-    yield _charts(
-        "Lengths", {title: [(b.label, b.num_rows) for b in bins] for title, bins in lengths.items()}, has_bars
-    )
-    yield _charts(
-        "Language and script",
-        {
-            "Language of at least half of the letters": [(LANGUAGES[k], n) for k, n in figures.languages.items()],
-            "Rows with characters of only one way of writing Chinese": [
-                (SCRIPTS[k], n) for k, n in figures.scripts.items()
-            ],
-        },
-        has_bars,
-    )
-    yield from _sources(figures)
+    lengths = {HISTOGRAMS[name]: [(b.label, b.num_rows) for b in bins] for name, bins in figures.histograms.items()}
+    yield _charts("Lengths", lengths, has_bars)
+    languages = [(LANGUAGES[name], count) for name, count in figures.languages.items()]
+    scripts = [(SCRIPTS.get(name, name), count) for name, count in figures.scripts.items()]
+    yield _charts("Language and script", {LANGUAGE_TITLE: languages, SCRIPT_TITLE: scripts}, has_bars)
+    rows = [[source.name, source.num_rows, source.licence or "not stated"] for source in figures.sources]
+    yield from table_section("Sources", ["source", "rows", "licence"], rows)
     yield from _copies(figures)
-    yield from _odd(figures)
+    odd = [(ODD[name], rows) for name, rows in figures.odd.items() if rows]
+    if odd:
+        tables = [(title, _odd_rows(measure, rows)) for (title, measure), rows in odd]
+        yield Section("Odd rows", "The first five of each kind. They need not be wrong.", tables=tables)
 
 
-def _charts(title: str, charts: dict[str, Bars], has_bars: bool) -> Section:
+def _charts(title: str, charts: dict[str, list[tuple[str, int]]], has_bars: bool) -> Section:
     """Counts as bars, or as tables in Markdown."""
     if has_bars:
         return Section(title, curves=[(name, draw_bars(bars)) for name, bars in charts.items()])
     return Section(title, tables=[(name, Table(["", "rows"], bars)) for name, bars in charts.items()])
-
-
-def _rows(figures: Figures) -> Iterator[Section]:
-    tables = [("By reason", Table(["dropped because", "rows"], list(figures.dropped.items())))]
-    counts = figures.counts
-    if counts:
-        yield Section("Rows", f"{counts.equation}.", tables=tables if figures.dropped else [])
-    elif figures.dropped:
-        yield Section("Rows", "These were dropped before.", tables=tables)
 
 
 def _topics(topics: Sequence[Topic], *, has_bars: bool) -> Iterator[Section]:
@@ -114,11 +91,6 @@ def _topics(topics: Sequence[Topic], *, has_bars: bool) -> Iterator[Section]:
     return table_section("Topics", columns, rows, note, curves=curves)
 
 
-def _sources(figures: Figures) -> Iterator[Section]:
-    rows = [[source.name, source.num_rows, source.licence or "not stated"] for source in figures.sources]
-    return table_section("Sources", ["source", "rows", "licence"], rows)
-
-
 def _copies(figures: Figures) -> Iterator[Section]:
     note = "The rows with the most dropped copies, each with some of these copies."
     rows = [[c.id, c.num_dropped, ", ".join(f"{k} {n:,}" for k, n in c.reasons.items())] for c in figures.clusters]
@@ -132,12 +104,6 @@ def _copies(figures: Figures) -> Iterator[Section]:
     return table_section("Copies", ["kept row", "dropped", "because"], rows, note, replies=replies)
 
 
-def _odd(figures: Figures) -> Iterator[Section]:
-    tables: list[tuple[str, Table]] = []
-    for name, rows in figures.odd.items():
-        title, measure = ODD[name]
-        found = [[format_value(row.value), f"{row.file}:{row.line}", row.id, row.excerpt] for row in rows]
-        if found:
-            tables.append((title, Table([measure, "where", "id", "text"], found)))
-    if tables:
-        yield Section("Odd rows", "The first five of each kind. They need not be wrong.", tables=tables)
+def _odd_rows(measure: str, rows: Sequence[Outlier]) -> Table:
+    found = [[format_value(row.value), f"{row.file}:{row.line}", row.id, row.excerpt] for row in rows]
+    return Table([measure, "where", "id", "text"], found)
