@@ -191,5 +191,5 @@ def _read(folder: ModelFolder, name: str) -> torch.Tensor:
         assert factors is not None, "only the rope factors are not stored"
         return torch.from_numpy(factors)
     # Each tensor opens its file: the pages of a file that stays mapped count as memory in use.
-    with safe_open(stored.shard, "pt") as tensors:
+    with safe_open(stored.file, "pt") as tensors:
         return in_gguf_order(tensors.get_tensor(stored.name), name, folder.description)

@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,21 +10,11 @@ from safetensors.torch import save_file
 
 from baihua.core.errors import InputError, RunError
 from baihua.core.files import write_json
-from baihua.modelfiles.folder import INDEX, SINGLE, weight_files
+from baihua.modelfiles.folder import INDEX, SINGLE, stored_tensors, weight_files
 
 MAX_SHARD_BYTES = 2 * 10**9
 # safetensors' names of the types that a model may have; anything else is a quantized checkpoint.
 NUMBERS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """The file that holds a tensor, and the tensor's type and shape there."""
-
-    file: Path
-    dtype: str
-    """safetensors' name, such as BF16."""
-    shape: tuple[int, ...]
 
 
 class WeightFiles:
@@ -36,12 +25,7 @@ class WeightFiles:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.places: dict[str, Place] = {}
-        for path in weight_files(folder):
-            with safe_open(path, framework="pt") as file:
-                parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
-                found = {name: Place(path, part.get_dtype(), tuple(part.get_shape())) for name, part in parts.items()}
-            self.places |= found
+        self.places = stored_tensors(folder)
 
     def dtype_of(self, name: str) -> torch.dtype:
         """The type in which a tensor is stored; an InputError for a quantized one."""

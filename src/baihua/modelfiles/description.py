@@ -1,16 +1,14 @@
 """Family, shape and tensors of a model, read from a model folder or a GGUF file without its weights."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
-
 from baihua.core.errors import InputError
-from baihua.modelfiles.families import FAMILIES, Family, family_of, family_of_architecture, llama_cpp_name
-from baihua.modelfiles.folder import check_model_folder, read_json, weight_files
+from baihua.modelfiles.families import Family, family_of, family_of_architecture, llama_cpp_name, transformers_name
+from baihua.modelfiles.folder import StoredTensor, check_model_folder, read_json, stored_tensors
 from baihua.modelfiles.gguf_header import GgufHeader, read_model_header
 from baihua.modelfiles.rope import ROPE_FACTORS, read_rope, rope_factors
 from baihua.modelfiles.shape import Shape, read_shape, shape_of_header
@@ -69,14 +67,6 @@ class Description:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredTensor:
-    """A tensor of a model folder: the shard that holds it, and its name there."""
-
-    shard: Path
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
 class ModelFolder:
     """A model folder that can become a GGUF file."""
 
@@ -99,8 +89,9 @@ def describe_header(header: GgufHeader) -> Description:
     return Description(family_of_architecture(header.architecture), shape_of_header(header), _in_order(tensors))
 
 
-def describe_shape(shape: Shape, family: Family = FAMILIES["llama"]) -> Description:
-    """Describe a model of this shape that need not exist yet, with the tensors that its family requires."""
+def describe_shape(shape: Shape) -> Description:
+    """Describe a Llama of this shape that need not exist yet, with the tensors that every Llama has."""
+    family = family_of_architecture("llama")
     tensors = [TensorShape(name, _lengths(name, shape)) for name in _required(shape, family)]
     return Description(family, shape, _in_order(tensors))
 
@@ -125,17 +116,14 @@ def check_tensors(tensors: Sequence[TensorShape], family: Family, shape: Shape, 
     llama.cpp names only the wrong tensor, and accepts some wrong vocabularies.
     """
     found = {tensor.name for tensor in tensors}
-    required, possible = _required(shape, family), set[str]()
     # transformers has biases in all attentions, or all MLPs, or in none of them.
     halves = {_half(name) for name in found if name.startswith("blk.") and name.endswith(".bias")}
-    for layer in range(shape.num_layers):
-        optional = [f"blk.{layer}.{name}" for name in family.optional_tensors]
-        possible.update(optional)
-        required += [name for name in optional if _half(name) in halves]
+    optional = [f"blk.{layer}.{name}" for layer in range(shape.num_layers) for name in family.optional_tensors]
+    required = _required(shape, family) + [name for name in optional if _half(name) in halves]
     if missing := sorted(set(required) - found):
         what = f"{len(missing)} tensors of the model are missing, the first is {missing[0]!r}"
         raise InputError(what, where=where, fix=fix)
-    if unknown := sorted(found - possible.union(required)):
+    if unknown := sorted(found.difference(required, optional)):
         what = f"tensor {unknown[0]!r} is not part of a model of type {family.model_type!r}"
         raise InputError(what, where=where, fix=fix)
     for tensor in tensors:
@@ -153,29 +141,20 @@ def _in_order(tensors: list[TensorShape]) -> tuple[TensorShape, ...]:
 def _find_tensors(folder: Path, family: Family, shape: Shape) -> tuple[dict[str, StoredTensor], list[TensorShape]]:
     stored: dict[str, StoredTensor] = {}
     tensors: list[TensorShape] = []
-    for shard, source, lengths in _stored_tensors(folder):
+    for source, place in stored_tensors(folder).items():
+        if place.dtype not in FLOATS:
+            what = f"tensor {source!r} has the type {place.dtype}, expected one of {', '.join(FLOATS)}"
+            raise InputError(what, where=str(place.file), fix=IN_FULL)
         # Old folders store the rotary frequencies, which the config determines; a tied head is the embedding again.
         if source.endswith("rotary_emb.inv_freq") or (source == "lm_head.weight" and shape.is_tied):
             continue
         name = llama_cpp_name(source)
         if name is None:
             what = f"tensor {source!r} is not part of a model of type {family.model_type!r}"
-            raise InputError(what, where=str(shard), fix=f"merge adapters first; {IN_FULL}")
-        stored[name] = StoredTensor(shard, source)
-        tensors.append(TensorShape(name, lengths[::-1]))
+            raise InputError(what, where=str(place.file), fix=f"merge adapters first; {IN_FULL}")
+        stored[name] = place
+        tensors.append(TensorShape(name, place.shape[::-1]))
     return stored, tensors
-
-
-def _stored_tensors(folder: Path) -> Iterator[tuple[Path, str, tuple[int, ...]]]:
-    for shard in weight_files(folder):
-        with safe_open(shard, "numpy") as tensors:
-            parts = {name: tensors.get_slice(name) for name in sorted(tensors.keys())}
-            found = [(name, part.get_dtype(), tuple(part.get_shape())) for name, part in parts.items()]
-        for name, dtype, lengths in found:
-            if dtype not in FLOATS:
-                what = f"tensor {name!r} has the type {dtype}, expected one of {', '.join(FLOATS)}"
-                raise InputError(what, where=str(shard), fix=IN_FULL)
-            yield shard, name, lengths
 
 
 def _required(shape: Shape, family: Family) -> list[str]:
@@ -185,25 +164,12 @@ def _required(shape: Shape, family: Family) -> list[str]:
 
 def _lengths(name: str, shape: Shape) -> tuple[int, ...]:
     """The lengths of a tensor, length of a row first; a bias has those of its matrix without the row."""
-    *_, kind, ending = name.split(".")
-    width, mlp, query, key = shape.width, shape.mlp_width, shape.query_width, shape.key_width
-    lengths = {
-        "token_embd": (width, shape.num_tokens),
-        "output": (width, shape.num_tokens),
-        "output_norm": (width,),
-        "attn_norm": (width,),
-        "ffn_norm": (width,),
-        "attn_q": (width, query),
-        "attn_k": (width, key),
-        "attn_v": (width, key),
-        "attn_output": (query, width),
-        "attn_q_norm": (shape.head_dim,),
-        "attn_k_norm": (shape.head_dim,),
-        "ffn_gate": (width, mlp),
-        "ffn_up": (width, mlp),
-        "ffn_down": (mlp, width),
-    }[kind]
-    return lengths[1:] if ending == "bias" else lengths
+    *_, module, ending = transformers_name(name).split(".")
+    if module in shape.linears:
+        return shape.linears[module][1:] if ending == "bias" else shape.linears[module]
+    if module in ("embed_tokens", "lm_head"):
+        return shape.width, shape.num_tokens
+    return (shape.head_dim if module in ("q_norm", "k_norm") else shape.width,)
 
 
 def _half(name: str) -> str:

@@ -26,6 +26,7 @@ LAYER = {
 """Modules of a layer, likewise."""
 NORMS = ("attn_norm", "ffn_norm")
 ATTENTION = ("attn_q", "attn_k", "attn_v", "attn_output")
+HEAD_NORMS = ("attn_q_norm.weight", "attn_k_norm.weight")
 MLP = ("ffn_gate", "ffn_up", "ffn_down")
 BIASES = tuple(f"{name}.bias" for name in (*ATTENTION, *MLP))
 
@@ -62,13 +63,7 @@ FAMILIES = {
         Family("llama", "LlamaForCausalLM", "llama", rotates_neighbours=True, optional_tensors=BIASES),
         Family("mistral", "MistralForCausalLM", "llama", rotates_neighbours=True),
         Family("qwen2", "Qwen2ForCausalLM", "qwen2", extra_tensors=BIASES[:3]),
-        Family(
-            "qwen3",
-            "Qwen3ForCausalLM",
-            "qwen3",
-            extra_tensors=("attn_q_norm.weight", "attn_k_norm.weight"),
-            optional_tensors=BIASES[:4],
-        ),
+        Family("qwen3", "Qwen3ForCausalLM", "qwen3", extra_tensors=HEAD_NORMS, optional_tensors=BIASES[:4]),
     )
 }
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,13 +25,23 @@ PATTERNS = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 
 
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """A tensor of a model folder: the file that holds it, and its name, type and shape there."""
+
+    file: Path
+    name: str
+    dtype: str
+    """safetensors' name, such as BF16."""
+    shape: tuple[int, ...]
+
+
 def check_model_folder(folder: Path) -> None:
     """Refuse an adapter, a folder without a config or safetensors weights, and one with a broken weight file."""
     if (folder / "adapter_config.json").is_file():
         fix = "merge it into its base model first: baihua do merge --in model=BASE --in adapter=THIS --out DIR"
         raise InputError("this is an adapter, expected a whole model", where=str(folder), fix=fix)
-    names = [file.name for file in folder.iterdir()] if folder.is_dir() else []
-    check_files(names, str(folder))
+    check_files([file.name for file in folder.iterdir()] if folder.is_dir() else [], str(folder))
     for file in weight_files(folder):
         try:
             with safe_open(file, framework="numpy"):
@@ -62,12 +73,9 @@ def check_files(names: Collection[str], where: str) -> None:
         )
     if not any(name.endswith(".safetensors") for name in names):
         pickles = sorted(name for name in names if name.endswith(PICKLES))
-        raise InputError(
-            "the model has no .safetensors weights"
-            + (f", only {pickles[0]}: a pickle file can run any code and is never loaded" if pickles else ""),
-            where=where,
-            fix="use a model published as .safetensors, or convert it on a machine where you trust its author",
-        )
+        why = f", only {pickles[0]}: a pickle file can run any code and is never loaded" if pickles else ""
+        fix = "use a model published as .safetensors, or convert it on a machine where you trust its author"
+        raise InputError(f"the model has no .safetensors weights{why}", where=where, fix=fix)
 
 
 def is_model_file(name: str) -> bool:
@@ -89,10 +97,20 @@ def weight_files(folder: Path) -> list[Path]:
         what = f"the model folder has neither {SINGLE} nor a {INDEX} with a weight_map"
         raise InputError(what, where=str(folder), fix="import or download the model again")
     files = [folder / name for name in sorted(set(index.values()))]
-    missing = [file for file in files if not file.is_file()]
-    if missing:
+    if missing := [file for file in files if not file.is_file()]:
         raise InputError(f"{INDEX} names a missing weight file", where=str(missing[0]), fix="copy the model again")
     return files
+
+
+def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
+    """The tensors of a model folder by name; no file stays open."""
+    found: dict[str, StoredTensor] = {}
+    for path in weight_files(folder):
+        with safe_open(path, framework="numpy") as file:
+            for name in file.keys():  # noqa: SIM118  (not a mapping)
+                part = file.get_slice(name)
+                found[name] = StoredTensor(path, name, part.get_dtype(), tuple(part.get_shape()))
+    return found
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -119,8 +137,7 @@ def hash_folder(folder: Path) -> str:
 
 def fingerprint(folder: Path) -> str:
     """SHA-256 over the weight and vocabulary files, 64 hex digits; settings that do not change logits do not count."""
-    weights = sorted(path.name for path in folder.glob("*.safetensors"))
-    return _hash_named(folder, [*weights, *VOCABULARY_FILES])
+    return _hash_named(folder, [*sorted(path.name for path in folder.glob("*.safetensors")), *VOCABULARY_FILES])
 
 
 def vocabulary_fingerprint(folder: Path) -> str:

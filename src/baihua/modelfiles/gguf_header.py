@@ -86,12 +86,10 @@ def read_model_header(file: Path) -> GgufHeader:
     """Read the header of a GGUF file; an InputError unless it holds a model of a known family with valid sizes."""
     header = read_header(file)
     if header.architecture not in ARCHITECTURES:
-        raise InputError(
-            f"the model's architecture is {header.values.get('general.architecture')!r}, expected one of "
-            f"{', '.join(ARCHITECTURES)}",
-            where=str(file),
-            fix="use a model of the Llama family (Llama, Mistral, SmolLM2, TinyLlama, Qwen2, Qwen3, ...)",
-        )
+        found = header.values.get("general.architecture")
+        what = f"the model's architecture is {found!r}, expected one of {', '.join(ARCHITECTURES)}"
+        fix = "use a model of the Llama family (Llama, Mistral, SmolLM2, TinyLlama, Qwen2, Qwen3, ...)"
+        raise InputError(what, where=str(file), fix=fix)
     # A zero here is a division by zero inside llama.cpp, which ends the process.
     for name in SIZES:
         value = header.of_model(name)
@@ -112,12 +110,10 @@ class _HeaderReader:
     def header(self) -> GgufHeader:
         version = self._number("I")
         if version not in (2, 3):
-            fix = "convert the model again with a current tool"
             what = f"GGUF version {version} is not supported, expected 2 or 3 (little-endian)"
-            raise InputError(what, where=str(self._file), fix=fix)
+            raise InputError(what, where=str(self._file), fix="convert the model again with a current tool")
         num_tensors, num_values = self._number("Q"), self._number("Q")
-        values: dict[str, Value] = {}
-        places: dict[str, int] = {}
+        values, places = dict[str, Value](), dict[str, int]()
         for _ in range(num_values):
             name, kind = self._text(), self._number("I")
             places[name] = self._position
@@ -175,12 +171,10 @@ class _HeaderReader:
         return self._take(self._number("Q")).decode("utf-8", errors="surrogateescape")
 
     def _take(self, length: int) -> bytes:
-        end = self._position + length
-        if end > len(self._data):
-            raise self._damaged(f"the header needs {end:,} bytes, the file has {len(self._data):,}")
-        piece = self._data[self._position : end]
-        self._position = end
-        return piece
+        start, self._position = self._position, self._position + length
+        if self._position > len(self._data):
+            raise self._damaged(f"the header needs {self._position:,} bytes, the file has {len(self._data):,}")
+        return self._data[start : self._position]
 
     def _damaged(self, what: str) -> InputError:
         return InputError(f"the GGUF file is incomplete or damaged: {what}", where=str(self._file), fix=AGAIN)
