@@ -22,8 +22,7 @@ from baihua.core.errors import InputError, RunError, TooLongError
 from baihua.data.formats.questions import Question
 from baihua.serve.arena.app import make_arena
 from baihua.serve.arena.battles import Battles
-from baihua.serve.arena.table import make_table
-from baihua.serve.arena.votes import Votes, read_votes
+from baihua.serve.arena.votes import Votes, make_table, read_votes
 
 NAMES = ("secret-small", "secret-big")
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -57,7 +56,8 @@ class FailingChat:
 def make(folder: Path, *, models: Any = None, questions: Sequence[Question] = (), max_open: int = 200) -> Battles:
     given = models or {name: ReplayChat({None: f"答{number}。" * 5}, name=name) for number, name in enumerate(NAMES)}
     votes = Votes(folder / "votes.jsonl")
-    return Battles(given, votes, questions=questions, sampling=Sampling(), rng=random.Random(0), max_open=max_open)
+    by_id = {question.id: question for question in questions}
+    return Battles(given, votes, questions=by_id, sampling=Sampling(), rng=random.Random(0), max_open=max_open)
 
 
 @pytest.fixture

@@ -84,7 +84,9 @@ def test_the_arena_page_votes_on_the_real_server(context: "BrowserContext", tmp_
     models = {name: ReplayChat({None: f"{name}的回答。"}, name=name) for name in ("甲型", "乙型")}
     questions = [Question(f"q{number}", (f"问题{number}？",), "常识") for number in range(3)]
     votes = Votes(tmp_path / "votes.jsonl")
-    battles = Battles(models, votes, questions=questions, sampling=Sampling(), rng=random.Random(3))
+    battles = Battles(
+        models, votes, questions={one.id: one for one in questions}, sampling=Sampling(), rng=random.Random(3)
+    )
     with live(make_arena(battles, key=None)) as url:
         page = context.new_page()
         page.goto(url)

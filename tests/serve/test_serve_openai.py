@@ -15,7 +15,6 @@ from scripted_engine import END, ScriptedEngine
 from served_models import opened_file
 
 from baihua.chat.types import Piece
-from baihua.serve.api.app import Limits
 
 ASK: list[ChatCompletionMessageParam] = [{"role": "user", "content": "你好"}]
 
@@ -137,8 +136,10 @@ def test_errors_become_the_clients_own(
 
 def test_keys_and_queues_become_the_clients_own_errors() -> None:
     stuck = ScriptedEngine(None, END)
-    limits = Limits(max_waiting=0, max_answer_seconds=0.5)
-    with served({"m": stuck}, key="right", limits=limits) as address, ThreadPoolExecutor(1) as pool:
+    with (
+        served({"m": stuck}, key="right", max_waiting=0, max_answer_seconds=0.5) as address,
+        ThreadPoolExecutor(1) as pool,
+    ):
         wrong = openai.OpenAI(base_url=f"{address}/v1", api_key="wrong", max_retries=0)
         with pytest.raises(openai.AuthenticationError):
             wrong.models.list()

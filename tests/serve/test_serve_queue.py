@@ -10,7 +10,7 @@ from baihua.serve.web.errors import HttpError
 
 
 def queue_of(*, num_slots: int = 1, max_waiting: int = 8, max_wait_seconds: float = 5) -> RequestQueue:
-    return RequestQueue(num_slots=num_slots, max_waiting=max_waiting, max_wait_seconds=max_wait_seconds)
+    return RequestQueue(num_slots, max_waiting=max_waiting, max_wait_seconds=max_wait_seconds)
 
 
 def test_requests_run_in_order_and_never_more_than_there_are_slots() -> None:

@@ -14,7 +14,6 @@ from scripted_engine import END, ScriptedEngine
 
 from baihua.chat.types import Piece, Usage
 from baihua.core.errors import InputError, RunError
-from baihua.serve.api.app import Limits
 from baihua.serve.web.streaming import iterate_in_thread
 
 ASK = {"model": "m", "messages": [{"role": "user", "content": "你好"}], "stream": True}
@@ -120,8 +119,7 @@ def test_an_engine_that_ends_without_an_end_is_an_error() -> None:
 @pytest.mark.parametrize("num_before", [0, 1])
 def test_an_answer_that_takes_too_long_is_broken_off(num_before: int) -> None:
     engine = ScriptedEngine(*[Piece("一")] * num_before, None, END)
-    limits = Limits(max_answer_seconds=0.3)
-    with served({"m": engine}, limits=limits) as url:
+    with served({"m": engine}, max_answer_seconds=0.3) as url:
         with httpx.stream("POST", url + COMPLETIONS, json=ASK) as response:
             lines = events(response)
         assert json.loads(lines[-1])["error"]["code"] == "timeout"
@@ -132,7 +130,7 @@ def test_an_answer_that_takes_too_long_is_broken_off(num_before: int) -> None:
 
 def test_the_queue_is_bounded_and_says_when_to_retry() -> None:
     engine = ScriptedEngine(None, END)
-    with served({"m": engine}, limits=Limits(max_waiting=2)) as url, ThreadPoolExecutor(3) as pool:
+    with served({"m": engine}, max_waiting=2) as url, ThreadPoolExecutor(3) as pool:
         first = [pool.submit(httpx.post, url + COMPLETIONS, json=ASK, timeout=30) for _ in range(3)]
         wait_until(lambda: 'baihua_waiting{engine="m"} 2.0' in httpx.get(f"{url}/metrics").text)
         found = httpx.post(url + COMPLETIONS, json=ASK)

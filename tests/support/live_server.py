@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import uvicorn
 from starlette.applications import Starlette
 
-from baihua.serve.api.app import Api, Limits, serve
+from baihua.serve.api.app import Api, serve
 from baihua.serve.api.engine import Engine
 from baihua.serve.web.server import listen
 
@@ -29,14 +29,14 @@ def live(app: Starlette) -> Iterator[str]:
 
 
 @contextmanager
-def served(engines: Mapping[str, Engine], *, key: str | None = None, limits: Limits | None = None) -> Iterator[str]:
+def served(
+    engines: Mapping[str, Engine], *, key: str | None = None, max_waiting: int = 64, max_answer_seconds: float = 600.0
+) -> Iterator[str]:
     """Serve models; the address."""
-    with live(make(engines, key=key, limits=limits)[0]) as url:
+    with live(serve(engines, key=key, max_waiting=max_waiting, max_answer_seconds=max_answer_seconds)[0]) as url:
         yield url
 
 
-def make(
-    engines: Mapping[str, Engine], *, key: str | None = None, limits: Limits | None = None
-) -> tuple[Starlette, Api]:
+def make(engines: Mapping[str, Engine], *, key: str | None = None) -> tuple[Starlette, Api]:
     """The application without a port."""
-    return serve(engines, key=key, limits=limits or Limits())
+    return serve(engines, key=key)

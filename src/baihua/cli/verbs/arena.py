@@ -17,8 +17,7 @@ from baihua.core.tables import Table, render_text
 from baihua.data.formats.questions import read_questions
 from baihua.serve.arena.app import make_arena
 from baihua.serve.arena.battles import Battles
-from baihua.serve.arena.table import NOTES, make_table
-from baihua.serve.arena.votes import Votes, read_votes
+from baihua.serve.arena.votes import NOTES, Votes, make_table, read_votes
 from baihua.serve.web.server import listen, read_key
 from baihua.serve.web.server import run as run_server
 
@@ -51,7 +50,7 @@ def arena(
     found = named_models(models or [], runs)
     if len(found) < 2:
         raise InputError("an arena needs two models", where="baihua arena", fix="baihua arena A B")
-    asked = read_questions(questions) if questions else []
+    asked = {question.id: question for question in read_questions(questions)} if questions else {}
     key = read_key(api_key_file, Environment(), host=host)
     at, file = listen(host, port), Votes(votes)
     remote_key = Environment().get("BAIHUA_API_KEY") or None

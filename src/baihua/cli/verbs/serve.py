@@ -14,7 +14,6 @@ from baihua.cli import options as opt
 from baihua.cli.models import adapter_as_gguf, as_gguf, named_models
 from baihua.core.env import Environment
 from baihua.core.errors import InputError
-from baihua.serve.api.app import Limits
 from baihua.serve.api.app import serve as make_server
 from baihua.serve.api.engine import Engine
 from baihua.serve.engines import cluster as cluster_engine
@@ -67,8 +66,7 @@ def serve(
         adapters = {} if opened else _split(adapter or [])
         sizes = {"num_slots": slots, "num_ctx": context, "num_threads": threads}
         opened[name] = open_model(Path(path), runs, engine, level=level, adapters=adapters, replicas=used, **sizes)
-    limits = Limits(max_waiting=max_waiting, max_answer_seconds=max_seconds)
-    app, api = make_server(opened, key=key, limits=limits)
+    app, api = make_server(opened, key=key, max_waiting=max_waiting, max_answer_seconds=max_seconds)
     url = _announce(list(api.models), at.getsockname()[:2], has_key=key is not None)
     if open_page:
         webbrowser.open(url)

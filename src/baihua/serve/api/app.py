@@ -34,17 +34,6 @@ from baihua.serve.web.streaming import DONE, EventStream, as_event, cancel_on_di
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """How much work one server accepts."""
-
-    max_waiting: int = 64
-    """Requests that wait for each engine."""
-    max_wait_seconds: float = 60.0
-    max_answer_seconds: float = 600.0
-    """For an answer, queueing included."""
-
-
-@dataclass(frozen=True, slots=True)
 class Api:
     """The handlers of all calls."""
 
@@ -165,15 +154,15 @@ class Api:
                 yield piece
 
 
-def serve(engines: Mapping[str, Engine], *, key: str | None, limits: Limits) -> tuple[Starlette, Api]:
-    """The application and its API, whose queues can be closed; the application's shutdown closes the engines."""
+def serve(
+    engines: Mapping[str, Engine], *, key: str | None, max_waiting: int = 64, max_answer_seconds: float = 600.0
+) -> tuple[Starlette, Api]:
+    """The application and its API, whose queues can be closed; the application's shutdown closes the engines.
+
+    At most `max_waiting` requests wait for each engine; `max_answer_seconds` of an answer include that wait.
+    """
     created = int(time.time())
-    queues = {
-        name: RequestQueue(
-            num_slots=engine.num_slots, max_waiting=limits.max_waiting, max_wait_seconds=limits.max_wait_seconds
-        )
-        for name, engine in engines.items()
-    }
+    queues = {name: RequestQueue(engine.num_slots, max_waiting=max_waiting) for name, engine in engines.items()}
     # An adapter of a model is served as MODEL:ADAPTER.
     models = {
         served: ServedModel(served, engine, queues[name], created, adapter)
@@ -182,7 +171,7 @@ def serve(engines: Mapping[str, Engine], *, key: str | None, limits: Limits) -> 
     }
     metrics = Metrics(queues)
     threads = ThreadPoolExecutor(sum(engine.num_slots for engine in engines.values()) + 1, "answer")
-    api = Api(models, threads, limits.max_answer_seconds, metrics)
+    api = Api(models, threads, max_answer_seconds, metrics)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

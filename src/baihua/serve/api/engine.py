@@ -34,7 +34,6 @@ class Engine(Protocol):
 
         Pieces without text may come in between; they give `receive` the chance to cancel.
         """
-        ...
 
     def embed(self, ids: Sequence[int]) -> np.ndarray:
         """The embedding_d of a text, float32, of length 1."""
@@ -42,7 +41,6 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free the model."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +85,6 @@ def check_fits(ids: Sequence[int], engine: Engine) -> int:
     """Tokens left for an answer; a TooLongError if there are none."""
     room = engine.num_ctx - len(ids)
     if room <= 0:
-        raise TooLongError(
-            f"the prompt has {len(ids):,} tokens; the context holds {engine.num_ctx:,} including the answer",
-            fix="shorten the messages",
-        )
+        message = f"the prompt has {len(ids):,} tokens; the context holds {engine.num_ctx:,} including the answer"
+        raise TooLongError(message, fix="shorten the messages")
     return room

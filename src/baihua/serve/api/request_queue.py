@@ -15,7 +15,7 @@ class RequestQueue:
     see each other.
     """
 
-    def __init__(self, *, num_slots: int, max_waiting: int, max_wait_seconds: float) -> None:
+    def __init__(self, num_slots: int, *, max_waiting: int, max_wait_seconds: float = 60.0) -> None:
         self._num_slots = num_slots
         self._max_waiting = max_waiting
         self._max_wait_seconds = max_wait_seconds

@@ -114,24 +114,16 @@ class GenerationRequest(RequestModel):
     def sampling(self, *, room: int) -> Sampling:
         """How to choose tokens; the answer has at most `room` tokens."""
         given = self.model_dump(include={"temperature", "top_p", "top_k", "repeat_penalty"}, exclude_none=True)
-        return Sampling(
-            max_tokens=min(self.length or room, room),
-            stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ()),
-            seed=None if self.seed is None else self.seed % NUM_SEEDS,
-            **given,
-        )
+        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        seed = None if self.seed is None else self.seed % NUM_SEEDS
+        return Sampling(max_tokens=min(self.length or room, room), stop=stop, seed=seed, **given)
 
     def guidance(self, adapter: str | None) -> Guidance:
         """The other constraints on the answer."""
-        return Guidance(
-            grammar=self.grammar,
-            json_schema=self.response_format.as_schema() if self.response_format else None,
-            num_top_logprobs=self.num_top_logprobs,
-            presence_penalty=self.presence_penalty or 0.0,
-            frequency_penalty=self.frequency_penalty or 0.0,
-            min_p=self.min_p or 0.0,
-            adapter=adapter,
-        )
+        names = {"grammar", "presence_penalty", "frequency_penalty", "min_p"}
+        given = self.model_dump(include=names, exclude_none=True)
+        schema = self.response_format.as_schema() if self.response_format else None
+        return Guidance(json_schema=schema, num_top_logprobs=self.num_top_logprobs, adapter=adapter, **given)
 
     @property
     def length(self) -> int | None:

@@ -96,16 +96,10 @@ def usage_json(usage: Usage) -> dict[str, int]:
 
 def embeddings_json(model: str, vectors: Sequence[np.ndarray], *, num_tokens: int, is_base64: bool) -> dict[str, Any]:
     """The response to a request for embeddings; base64 encodes little-endian float32."""
-    data = [
-        {"object": "embedding", "index": i, "embedding": _base64(vector_d) if is_base64 else vector_d.tolist()}
-        for i, vector_d in enumerate(vectors)
-    ]
+    encoded = [base64.b64encode(v.astype("<f4").tobytes()).decode() if is_base64 else v.tolist() for v in vectors]
+    data = [{"object": "embedding", "index": index, "embedding": one} for index, one in enumerate(encoded)]
     usage = {"prompt_tokens": num_tokens, "total_tokens": num_tokens}
     return {"object": "list", "data": data, "model": model, "usage": usage}
-
-
-def _base64(vector_d: np.ndarray) -> str:
-    return base64.b64encode(vector_d.astype("<f4").tobytes()).decode("ascii")
 
 
 def _token(one: Likelihood) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from baihua.chat.types import Message, Piece
 from baihua.core.errors import BaihuaError, TooLongError
 from baihua.core.log import logger
 from baihua.serve.arena.battles import SIDES, Battles, OpenBattle
-from baihua.serve.arena.table import make_table
+from baihua.serve.arena.votes import make_table
 from baihua.serve.web.app import make_app
 from baihua.serve.web.pages import page_routes
 from baihua.serve.web.request_body import RequestModel, read_model

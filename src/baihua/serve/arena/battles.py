@@ -50,29 +50,21 @@ class OpenBattle:
             raise HttpError(409, "the models are still answering; wait for both", code="still_answering")
 
 
+@dataclass(slots=True)
 class Battles:
     """Draws battles, keeps open ones and records votes; only the last `max_open` battles are kept.
 
     The limit is for pages that are closed without a vote.
     """
 
-    def __init__(
-        self,
-        models: Mapping[str, ChatModel],
-        votes: Votes,
-        *,
-        questions: Sequence[Question] = (),
-        sampling: Sampling,
-        rng: random.Random,
-        max_open: int = 200,
-    ) -> None:
-        self.models = models
-        self.votes = votes
-        self.questions = {question.id: question for question in questions}
-        self.sampling = sampling
-        self._rng = rng
-        self._max_open = max_open
-        self._open: OrderedDict[str, OpenBattle] = OrderedDict()
+    models: Mapping[str, ChatModel]
+    votes: Votes
+    questions: Mapping[str, Question]
+    """By their ids, in the order in which they are asked."""
+    sampling: Sampling
+    rng: random.Random
+    max_open: int = 200
+    _open: OrderedDict[str, OpenBattle] = field(default_factory=OrderedDict[str, OpenBattle], init=False)
 
     @property
     def done(self) -> set[str]:
@@ -93,13 +85,13 @@ class Battles:
         met.update(frozenset(side.name for side in battle.sides.values()) for battle in self._open.values())
         pairs = list(combinations(self.models, 2))
         least = min(met[frozenset(pair)] for pair in pairs)
-        names = list(self._rng.choice([pair for pair in pairs if met[frozenset(pair)] == least]))
-        self._rng.shuffle(names)
+        names = list(self.rng.choice([pair for pair in pairs if met[frozenset(pair)] == least]))
+        self.rng.shuffle(names)
         sides = {side: Side(name, self.models[name]) for side, name in zip(SIDES, names, strict=True)}
         question = self.questions[question_id] if question_id is not None else None
         battle = OpenBattle(secrets.token_urlsafe(9), question, sides)
         self._open[battle.id] = battle
-        while len(self._open) > self._max_open:
+        while len(self._open) > self.max_open:
             self._open.popitem(last=False)
         return battle
 

@@ -70,12 +70,7 @@ def open_engine(
             cluster_engine.ray.shutdown()
         raise
     return cluster_engine.ClusterEngine(
-        handle,
-        replica,
-        tokenizer=tokenizer,
-        template=template,
-        num_replicas=settings.num_replicas,
-        owns_ray=owns_ray,
+        handle, replica, tokenizer=tokenizer, template=template, num_replicas=settings.num_replicas, owns_ray=owns_ray
     )
 
 

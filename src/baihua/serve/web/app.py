@@ -5,8 +5,7 @@ API key, host name and size of a request are checked before its body is read.
 
 import hmac
 import ipaddress
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Sequence
 from hashlib import sha256
 
 from starlette.applications import Starlette
@@ -14,12 +13,10 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
 from baihua.core.errors import BaihuaError
 from baihua.serve.web.errors import HttpError, on_error
-
-Lifespan = Callable[[Starlette], AbstractAsyncContextManager[None]]
 
 # Paths that need no key: what the browser loads before it can ask for one, and the health check. None is secret.
 PUBLIC = ("/", "/health")
@@ -37,7 +34,7 @@ def make_app(
     routes: Sequence[BaseRoute],
     *,
     key: str | None,
-    lifespan: Lifespan | None = None,
+    lifespan: Lifespan[Starlette] | None = None,
     middleware: Sequence[Middleware] = (),
 ) -> Starlette:
     """An ASGI application; `middleware` sees requests before the access control does."""

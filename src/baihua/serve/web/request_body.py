@@ -37,7 +37,15 @@ async def read_json(request: Request) -> Any:
     if kind != "application/json":
         message = f"expected Content-Type: application/json, found {kind or 'none'}"
         raise HttpError(415, message, code="wrong_content_type")
-    return parse_json(await _read(request))
+    body = bytearray()
+    try:
+        async for part in request.stream():
+            body += part
+            if len(body) > MAX_BODY_BYTES:
+                raise too_large()
+    except ClientDisconnect:
+        raise _invalid("the client disconnected before the whole body arrived") from None
+    return parse_json(bytes(body))
 
 
 async def read_model(request: Request, model: type[M]) -> M:
@@ -70,18 +78,6 @@ def parse_json(data: bytes, *, max_depth: int = MAX_DEPTH) -> Any:
     except ValueError as error:
         raise _invalid(f"invalid JSON: {error}") from None
     return found
-
-
-async def _read(request: Request) -> bytes:
-    body = bytearray()
-    try:
-        async for part in request.stream():
-            body += part
-            if len(body) > MAX_BODY_BYTES:
-                raise too_large()
-    except ClientDisconnect:
-        raise _invalid("the client disconnected before the whole body arrived") from None
-    return bytes(body)
 
 
 def _invalid(message: str) -> HttpError:

@@ -23,11 +23,8 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, dualstack_ipv6=is_v6 and socket.has_dualstack_ipv6())
     except OSError as error:
-        raise InputError(
-            f"cannot listen on this address: {error}",
-            where=f"{host}, port {port}",
-            fix="choose another --host or --port",
-        ) from error
+        fix = "choose another --host or --port"
+        raise InputError(f"cannot listen on this address: {error}", where=f"{host}, port {port}", fix=fix) from error
 
 
 def read_key(file: Path | None, environment: Environment, *, host: str) -> str | None:
@@ -42,11 +39,8 @@ def read_key(file: Path | None, environment: Environment, *, host: str) -> str |
     else:
         key = environment.get("BAIHUA_API_KEY").strip()
     if not key and not is_loopback(host):
-        raise InputError(
-            "listening beyond this machine requires an API key",
-            where=f"--host {host}",
-            fix="pass --api-key-file FILE, set BAIHUA_API_KEY, or listen on 127.0.0.1",
-        )
+        fix = "pass --api-key-file FILE, set BAIHUA_API_KEY, or listen on 127.0.0.1"
+        raise InputError("listening beyond this machine requires an API key", where=f"--host {host}", fix=fix)
     if not key.isascii() or not key.isprintable() or " " in key:
         raise InputError("an API key must be printable ASCII without spaces", fix="generate another key")
     return key or None
@@ -54,6 +48,14 @@ def read_key(file: Path | None, environment: Environment, *, host: str) -> str |
 
 def run(app: Starlette, at: socket.socket, *, on_stop: Callable[[], None] = lambda: None) -> None:
     """Serve until SIGTERM or Ctrl-C; then call `on_stop` and let running answers finish."""
+
+    class Server(uvicorn.Server):
+        """Calls `on_stop` before the listening socket is closed."""
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            on_stop()
+            await super().shutdown(sockets)
+
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -67,20 +69,7 @@ def run(app: Starlette, at: socket.socket, *, on_stop: Callable[[], None] = lamb
     before = {number: signal.signal(number, lambda number, frame: None) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         # uvloop where it is installed; it gains less than the noise here (docs/log.md, 2026-11-26).
-        _Server(config, on_stop).run(sockets=[at])
+        Server(config).run(sockets=[at])
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-class _Server(uvicorn.Server):
-    """A server that calls back when its shutdown begins."""
-
-    def __init__(self, config: uvicorn.Config, on_stop: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._on_stop = on_stop
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Call back, then close the listening socket and wait for running requests."""
-        self._on_stop()
-        await super().shutdown(sockets)
