@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from baihua.chat.types import Message
 from baihua.core import kinds
 from baihua.core.errors import InputError
+from baihua.data.draw.choose import find_heldout, group_fraction
 from baihua.data.draw.index import Index
-from baihua.data.draw.split import find_heldout, group_fraction
 from baihua.data.rows import Row, read_rows, write_rows
 
 GROUPS = st.lists(st.sampled_from([f"g{n}" for n in range(30)]), min_size=1, max_size=40)

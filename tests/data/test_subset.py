@@ -15,9 +15,8 @@ from pydantic import ValidationError
 from baihua.chat.types import Message
 from baihua.core import kinds
 from baihua.core.errors import InputError
+from baihua.data.draw.choose import By, draw_rows, find_heldout
 from baihua.data.draw.index import Index, read_index
-from baihua.data.draw.split import find_heldout
-from baihua.data.draw.subset import By, draw_rows
 from baihua.data.rows import Row, read_rows, write_rows
 
 PLACES = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 3)), min_size=1, max_size=60)

@@ -64,7 +64,8 @@ class Batch:
         num_messages = len(self._flat)
         columns = [self._column("role"), new.slice(0, num_messages), new.slice(num_messages)]
         message = pa.StructArray.from_arrays(columns, fields=list(MESSAGE))
-        return self._with_messages(_as_lists(message, self._row_of_message, self.num_rows)), num_changed
+        lists = _as_lists(message, self._row_of_message, self.num_rows)
+        return self.with_column("messages", lists), num_changed
 
     def find_emptied(self) -> np.ndarray:
         """Numbers of the rows in which the content of a message is empty or white space."""
@@ -97,11 +98,12 @@ class Batch:
     def with_rows(self, numbers: Sequence[int], ids: Sequence[str], rows: Sequence[Sequence[Message]]) -> "Batch":
         """New rows; each takes its other columns from the row of that number."""
         table = self.table.take(pa.array(numbers, pa.int64())).set_column(0, "id", pa.array(ids, pa.string()))
-        return Batch(table)._with_messages(pa.array([message_items(row) for row in rows], pa.list_(MESSAGE)))
+        messages = pa.array([message_items(row) for row in rows], pa.list_(MESSAGE))
+        return Batch(table).with_column("messages", messages)
 
-    def with_groups(self, groups: pa.StringArray) -> "Batch":
-        """The same rows with new groups."""
-        return Batch(self.table.set_column(SCHEMA.get_field_index("group"), "group", groups))
+    def with_column(self, name: str, values: pa.Array) -> "Batch":
+        """The same rows with new values in a column."""
+        return Batch(self.table.set_column(SCHEMA.get_field_index(name), SCHEMA.field(name), values))
 
     def as_dropped(self, reasons: Sequence[str], details: Sequence[str]) -> pa.Table:
         """The rows in the layout of dropped.parquet."""
@@ -111,9 +113,6 @@ class Batch:
 
     def _column(self, name: str) -> pa.StringArray:
         return pc.struct_field(self._flat, name)
-
-    def _with_messages(self, messages: pa.ListArray) -> "Batch":
-        return Batch(self.table.set_column(SCHEMA.get_field_index("messages"), SCHEMA.field("messages"), messages))
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,14 +100,10 @@ def find_table(path: Path) -> Path:
     try:
         schema = pq.read_schema(file)
     except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(
-            f"not a readable Parquet file: {error}",
-            where=str(file),
-            fix="import other files first: baihua do import_data files=[FILE] --out DIR",
-        ) from error
+        fix = "import other files first: baihua do import_data files=[FILE] --out DIR"
+        raise InputError(f"not a readable Parquet file: {error}", where=str(file), fix=fix) from error
     expected, _ = LAYOUTS["text" in schema.names]
-    missing = sorted(set(expected.names) - set(schema.names))
-    if missing:
+    if missing := sorted(set(expected.names) - set(schema.names)):
         raise InputError(f"columns are missing: {', '.join(missing)}", where=str(file), fix="import the data again")
     return file
 
@@ -122,13 +118,11 @@ def read_rows(path: Path, *, limit: int | None = None) -> list[Row]:
     file = find_table(path)
     if holds_documents(file):
         raise InputError("expected conversations, found documents", where=str(file), fix="name other data")
-    records = ({name: record[name] for name in SCHEMA.names} for record in read_values(file, limit=limit))
-    return [
-        Row(
-            **record | {"messages": tuple(Message(**m) for m in record["messages"]), "meta": json.loads(record["meta"])}
-        )
-        for record in records
-    ]
+    records = read_values(file, limit=limit)
+    for record in records:
+        record["messages"] = tuple(Message(**message) for message in record["messages"])
+        record["meta"] = json.loads(record["meta"])
+    return [Row(**{name: record[name] for name in SCHEMA.names}) for record in records]
 
 
 def read_values(file: Path, *, limit: int | None = None) -> list[dict[str, Any]]:

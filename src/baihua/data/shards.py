@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from baihua.core.files import appearing
-from baihua.data.rows import DOCUMENT, DOCUMENTS_SCHEMA, DROPPED_FILE, DROPPED_SCHEMA, LAYOUTS, SCHEMA
+from baihua.data.rows import DOCUMENT, DOCUMENTS_SCHEMA, DROPPED_FILE, DROPPED_SCHEMA, LAYOUTS, MESSAGE, SCHEMA
 
 # A worker holds one shard in memory, and a kill costs at most the shards that were being worked on.
 NUM_SHARD_ROWS = 20_000
@@ -76,7 +76,7 @@ def publish(stems: Sequence[Sequence[Path]], out: Path, *, numbers_ids: bool = F
     waiting: list[pa.Table] = []
     with pq.ParquetWriter(out / file, schema, compression="zstd") as writer:
         for stem in stems[-1]:
-            table = _read(kept_file(stem))
+            table = pq.read_table(kept_file(stem))
             if repeats is not None:
                 table = _number(table, repeats[num_rows : num_rows + table.num_rows])
             num_rows += table.num_rows
@@ -89,7 +89,7 @@ def publish(stems: Sequence[Sequence[Path]], out: Path, *, numbers_ids: bool = F
                 waiting = []
     with pq.ParquetWriter(out / DROPPED_FILE, DROPPED_SCHEMA, compression="zstd") as writer:
         for stem in (stem for step in stems for stem in step):
-            writer.write_table(_read(dropped_file(stem)))
+            writer.write_table(pq.read_table(dropped_file(stem)))
     return {"num_rows_kept": num_rows, "num_chars": num_chars, "num_rows_by_source": dict(sorted(sources.items()))}
 
 
@@ -98,10 +98,6 @@ def count_chars(table: pa.Table) -> int:
     flat = pc.list_flatten(table["messages"])
     parts = [pc.sum(pc.utf8_length(pc.struct_field(flat, name))).as_py() for name in ("content", "input")]
     return sum(part or 0 for part in parts)
-
-
-def _read(file: Path) -> pa.Table:
-    return pq.read_table(file, memory_map=False)
 
 
 def _hold_documents(stems: Sequence[Path]) -> bool:
@@ -138,8 +134,6 @@ def _as_documents(table: pa.Table) -> pa.Table:
 def _as_conversations(table: pa.Table) -> pa.Table:
     texts = table["text"].combine_chunks()
     roles = pa.repeat(pa.scalar(DOCUMENT), len(texts))
-    message = pa.StructArray.from_arrays(
-        [roles, texts, pa.nulls(len(texts), pa.string())], ["role", "content", "input"]
-    )
+    message = pa.StructArray.from_arrays([roles, texts, pa.nulls(len(texts), pa.string())], fields=list(MESSAGE))
     messages = pa.ListArray.from_arrays(pa.array(np.arange(len(texts) + 1, dtype=np.int32)), message)
     return table.append_column("messages", messages).select(SCHEMA.names).cast(SCHEMA)

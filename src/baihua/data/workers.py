@@ -61,11 +61,8 @@ def run_pieces(
         except _worker_losses() as error:
             reason = (str(error) or type(error).__name__).strip().partition("\n")[0][:200]
             logger.warning("a worker process died (%s) in attempt %s of %s", reason, attempt, MAX_NUM_ATTEMPTS)
-    raise RunError(
-        f"worker processes died {MAX_NUM_ATTEMPTS} times in a row",
-        where=str(left[0].out),
-        fix="memory probably ran out; finished work is kept, so run the same command again",
-    )
+    fix = "memory probably ran out; finished work is kept, so run the same command again"
+    raise RunError(f"worker processes died {MAX_NUM_ATTEMPTS} times in a row", where=str(left[0].out), fix=fix)
 
 
 def _stream(
@@ -124,15 +121,11 @@ def _do(work: Work, piece: WorkPiece) -> dict[str, Any]:
 
 def _checked(result: dict[str, Any]) -> dict[str, Any]:
     if "error" in result:
-        error = result["error"]
-        raise InputError(error["what"], where=error["where"], fix=error["fix"])
+        raise InputError(**result["error"])
     if "bug" in result:
         logger.debug("%s", result["bug"])
-        raise RunError(
-            f"internal error: {result['bug'].strip().splitlines()[-1]}",
-            where="in a worker process",
-            fix="run it again with --debug and report what it prints",
-        )
+        what = f"internal error: {result['bug'].strip().splitlines()[-1]}"
+        raise RunError(what, where="in a worker process", fix="run it again with --debug and report what it prints")
     return result
 
 

@@ -25,6 +25,6 @@ class Config(Base):
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
     """Write the folders train and heldout, each with its rows in their old order."""
-    from baihua.data.draw.split import split_rows
+    from baihua.data.draw.choose import split_rows
 
     return split_rows(inputs["data"], out, **config.model_dump())

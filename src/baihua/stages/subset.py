@@ -36,6 +36,6 @@ class Config(Base):
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
     """Write conversations.parquet in the order of the input, and dropped.parquet with the rows that were not drawn."""
-    from baihua.data.draw.subset import take_subset
+    from baihua.data.draw.choose import take_subset
 
     return take_subset(inputs["data"], out, **config.model_dump())

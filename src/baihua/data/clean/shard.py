@@ -62,7 +62,7 @@ class Shard:
         if groups.num_rows:
             column = self.batch.table["group"].to_numpy(zero_copy_only=False).copy()
             column[groups["row"].to_numpy()] = groups["group"].to_pylist()
-            self.batch = self.batch.with_groups(pa.array(column, pa.string()))
+            self.batch = self.batch.with_column("group", pa.array(column, pa.string()))
         found = pq.read_table(f"{stem}.dropped.parquet")
         self.drop(found["row"].to_numpy(), found["reason"].to_pylist(), found["detail"].to_pylist())
 

@@ -92,10 +92,9 @@ def read_index(paths: Sequence[Path], *, num_rows_per_batch: int = NUM_ROWS_PER_
         raise InputError("one data set cannot hold both documents and conversations", where=", ".join(map(str, files)))
     tables = [pq.read_table(file, columns=["id", "source", "group"], read_dictionary=["source"]) for file in files]
     table = pa.concat_tables(tables).unify_dictionaries()
-    source, ids_N, groups_N = (_one_array(table[name]) for name in ("source", "id", "group"))
+    source, ids_N, groups_N = (table[name].combine_chunks() for name in ("source", "id", "group"))
     file_N = np.repeat(np.arange(len(files)), [len(part) for part in tables]).astype(np.int32)
-    sources = source.dictionary.to_pylist()
-    source_N = source.indices.to_numpy()
+    sources, source_N = source.dictionary.to_pylist(), source.indices.to_numpy()
     return Index(files, sources, ids_N, groups_N, file_N, source_N, kinds.pop(), num_rows_per_batch)
 
 
@@ -103,10 +102,6 @@ def texts_of(array: pa.Array) -> Iterator[str]:
     """The texts of an array, converted one batch at a time."""
     for first in range(0, len(array), NUM_ROWS_PER_BATCH):
         yield from array.slice(first, NUM_ROWS_PER_BATCH).to_pylist()
-
-
-def _one_array(column: pa.ChunkedArray) -> pa.Array:
-    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
 
 
 def _write(batches: Iterable[pa.RecordBatch], schema: pa.Schema, file: Path, num_rows: int) -> None:

@@ -29,16 +29,13 @@ PLACE = pa.field("place", pa.int64())
 # Each bin is an open file while rows are distributed, and a system may allow 1,024 of them.
 MAX_NUM_BINS = 256
 
+# By the name of an input or of a source.
+Counts = Mapping[str, int]
+Weights = Mapping[str, float]
+
 
 def mix_rows(
-    inputs: Mapping[str, Path],
-    out: Path,
-    *,
-    weights: Mapping[str, float],
-    caps: Mapping[str, int],
-    num_rows: int | None,
-    repeat: bool,
-    seed: int,
+    inputs: dict[str, Path], out: Path, *, weights: Weights, caps: Counts, num_rows: int | None, repeat: bool, seed: int
 ) -> dict[str, Any]:
     """Write the mixed rows of data artifacts, given by role, and dropped.parquet with the rest; returns the metrics.
 
@@ -70,7 +67,7 @@ def mix_rows(
     }
 
 
-def _parts(counts: Mapping[str, int]) -> dict[str, float]:
+def _parts(counts: Counts) -> dict[str, float]:
     return {name: round(number / sum(counts.values()), 4) for name, number in counts.items()}
 
 
@@ -100,7 +97,7 @@ class Mixture:
             return self.index.file_N == self.roles.index(name)
         return self.index.source_N == self.index.sources.index(name)
 
-    def find_capped(self, caps: Mapping[str, int]) -> np.ndarray:
+    def find_capped(self, caps: Counts) -> np.ndarray:
         """Rows beyond a cap, bool_N; caps of sources first, so that an input's cap counts what they leave."""
         is_capped_N = np.zeros(self.index.num_rows, dtype=bool)
         for name in sorted(caps, key=lambda name: (name in self.roles, name)):
@@ -109,7 +106,7 @@ class Mixture:
             is_capped_N[in_order[caps[name] :]] = True
         return is_capped_N
 
-    def rows_of(self, weights: Mapping[str, float]) -> dict[str, np.ndarray]:
+    def rows_of(self, weights: Weights) -> dict[str, np.ndarray]:
         """Row numbers of each name in the order of the draw; a row counts for its source if that has a weight."""
         if not weights:
             return {ALL: self._order_N}
@@ -119,15 +116,15 @@ class Mixture:
         if (bucket_N < 0).any():
             row = int(np.argmax(bucket_N < 0))
             role, source = self.roles[self.index.file_N[row]], self.index.sources[self.index.source_N[row]]
-            raise InputError(
-                f"{int((bucket_N < 0).sum()):,} rows have no weight: the first is of input {role!r}, source {source!r}",
-                fix=f"give {role!r} or {source!r} a weight too; 0 leaves them out",
+            what = (
+                f"{int((bucket_N < 0).sum()):,} rows have no weight: the first is of input {role!r}, source {source!r}"
             )
+            raise InputError(what, fix=f"give {role!r} or {source!r} a weight too; 0 leaves them out")
         bucket_in_order_N = bucket_N[self._order_N]
         return {name: self._order_N[bucket_in_order_N == place] for place, name in enumerate(weights)}
 
 
-def share_out(available: Mapping[str, int], weights: Mapping[str, float], num_rows: int | None) -> dict[str, int]:
+def share_out(available: Counts, weights: Weights, num_rows: int | None) -> dict[str, int]:
     """How many rows each name should have, by largest remainder.
 
     Without `num_rows` the sum is the largest at which none has too few; with one name that is all its rows.
@@ -136,10 +133,8 @@ def share_out(available: Mapping[str, int], weights: Mapping[str, float], num_ro
     exact = {name: Fraction(str(weight)) for name, weight in weights.items() if weight}
     for name in exact:
         if not available[name]:
-            raise InputError(
-                f"{name!r} has a weight, but no row counts for it",
-                fix="where all sources of an input have weights, the input needs none",
-            )
+            fix = "where all sources of an input have weights, the input needs none"
+            raise InputError(f"{name!r} has a weight, but no row counts for it", fix=fix)
     shares = {name: weight / sum(exact.values()) for name, weight in exact.items()}
     total = num_rows or int(min(available[name] / share for name, share in shares.items()))
     whole = {name: int(total * share) for name, share in shares.items()}
@@ -209,5 +204,4 @@ def _write_bins(
 
 def _read_sorted(file: Path) -> pa.RecordBatch:
     with pa.ipc.open_stream(str(file)) as stream:
-        table = stream.read_all().sort_by("place").drop_columns(["place"])
-    return table.combine_chunks().to_batches()[0]
+        return stream.read_all().sort_by("place").drop_columns(["place"]).combine_chunks().to_batches()[0]

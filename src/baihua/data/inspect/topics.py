@@ -22,7 +22,7 @@ from pydantic import TypeAdapter
 
 from baihua.data.batch import Batch
 from baihua.data.clean.expressions import evaluate, text_column
-from baihua.data.draw.split import group_fraction
+from baihua.data.draw.choose import group_fraction
 from baihua.data.filters import refusal
 from baihua.data.inspect.row_measures import excerpt, read_batches
 from baihua.data.inspect.topic_words import choose_words, count_words
