@@ -8,7 +8,7 @@ import functools
 import itertools
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import jinja2
 import jinja2.sandbox
@@ -51,8 +51,7 @@ def render(messages: Sequence[Message], template: Template, *, for_answer: bool 
         for i, m in enumerate(messages)
     ]
     real = [{"role": m.role, "content": m.content, "input": m.input or None} for m in messages]
-    whole = _fill(real, template, for_answer)
-    filled = _fill(marked, template, for_answer)
+    whole, filled = _fill(real, template, for_answer), _fill(marked, template, for_answer)
     spans = list(_split(filled, messages, template, lead=_lead(marked, filled, template)))
     if "".join(span.text for span in spans) != whole:
         raise InputError(
@@ -81,16 +80,11 @@ def encode(spans: Sequence[Span], tokenizer: TextTokenizer) -> Tokens:
 
 
 def _joined(spans: Sequence[Span]) -> Iterator[Span]:
-    pending: Span | None = None
-    for span in spans:
-        if pending and not pending.is_control and not span.is_control and pending.is_trained == span.is_trained:
-            pending = replace(pending, text=pending.text + span.text)
-            continue
-        if pending and pending.text:
-            yield pending
-        pending = span
-    if pending and pending.text:
-        yield pending
+    for (is_control, is_trained), alike in itertools.groupby(spans, lambda span: (span.is_control, span.is_trained)):
+        if is_control:
+            yield from alike
+        elif text := "".join(span.text for span in alike):
+            yield Span(text, is_trained=is_trained)
 
 
 def _lead(marked: list[dict[str, str | None]], filled: str, template: Template) -> str:
@@ -153,12 +147,8 @@ def _control_pattern(controls: frozenset[str]) -> re.Pattern[str]:
 
 def _fill(messages: list[dict[str, str | None]], template: Template, for_answer: bool) -> str:
     try:
-        return _compile(template.jinja).render(
-            messages=messages,
-            add_generation_prompt=for_answer,
-            bos_token=template.bos_token,
-            eos_token=template.eos_token,
-        )
+        ends = {"bos_token": template.bos_token, "eos_token": template.eos_token}
+        return _compile(template.jinja).render(messages=messages, add_generation_prompt=for_answer, **ends)
     except (jinja2.TemplateError, TypeError) as error:
         raise InputError(
             f"template {template.name!r} cannot render this conversation: {error}",
@@ -170,11 +160,9 @@ def _fill(messages: list[dict[str, str | None]], template: Template, for_answer:
 @functools.lru_cache(maxsize=16)
 def _compile(jinja: str) -> jinja2.Template:
     # The same sandbox, options and extension as in transformers, so that templates from model folders work.
-    globals_: dict[str, object] = {"raise_exception": _raise_template_error}
-    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    return environment.from_string(jinja, globals=globals_)
+    options = {"trim_blocks": True, "lstrip_blocks": True, "extensions": ["jinja2.ext.loopcontrols"]}
+    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(**options)
+    return environment.from_string(jinja, globals={"raise_exception": _raise_template_error})
 
 
 def _raise_template_error(message: str) -> None:

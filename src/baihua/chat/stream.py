@@ -34,11 +34,9 @@ class TextStream:
         keep = max((_overlap(self._held, stop) for stop in self._stop), default=0)
         cut = len(self._held) - keep
         # An unfinished stop string takes precedence over a complete one that begins later.
-        if cuts and (is_last or min(cuts) <= cut):
-            self.is_stopped = True
-            released, self._held = self._held[: min(cuts)], ""
-            return released
-        released, self._held = self._held[:cut], self._held[cut:]
+        self.is_stopped = bool(cuts) and (is_last or min(cuts) <= cut)
+        cut = min(cuts) if self.is_stopped else cut
+        released, self._held = self._held[:cut], "" if self.is_stopped else self._held[cut:]
         return released
 
 

@@ -65,9 +65,6 @@ def token_counter(folder: Path, *, template: str) -> Callable[[Sequence[Message]
 def _own_jinja(folder: Path) -> str:
     file = folder / "chat_template.jinja"
     if not file.is_file():
-        raise InputError(
-            "the model folder has no chat_template.jinja",
-            where=str(folder),
-            fix="name a template in the recipe: `template: chatml` or `template: alpaca`",
-        )
+        fix = "name a template in the recipe: `template: chatml` or `template: alpaca`"
+        raise InputError("the model folder has no chat_template.jinja", where=str(folder), fix=fix)
     return file.read_text(encoding="utf-8")

@@ -28,21 +28,17 @@ class FolderTokenizer:
         self._tokenizer.encode_special_tokens = True
         self.num_tokens = self._tokenizer.get_vocab_size(with_added_tokens=True)
         added = self._tokenizer.get_added_tokens_decoder()
-        self._controls = {token.content: token_id for token_id, token in added.items() if token.special}
+        self.controls: Mapping[str, int] = {token.content: i for i, token in added.items() if token.special}
+        """Every control token and its id."""
         content, settings = _read_json(file), _read_json(folder / "tokenizer_config.json")
         self.bos_token, self.eos_token = (_token_text(settings.get(name)) for name in ("bos_token", "eos_token"))
         self._begins_with_token = begins_with_token(content, settings)
         self._is_byte_level = '"ByteLevel"' in json.dumps([content.get("pre_tokenizer"), content.get("decoder")])
 
     @property
-    def controls(self) -> Mapping[str, int]:
-        """Every control token and its id."""
-        return self._controls
-
-    @property
     def bos_id(self) -> int | None:
         """The token that must begin every text, if this model has one."""
-        return self._controls.get(self.bos_token) if self._begins_with_token else None
+        return self.controls.get(self.bos_token) if self._begins_with_token else None
 
     def encode(self, text: str) -> list[int]:
         """Ids of plain text; the name of a control token in it is encoded as ordinary characters."""
@@ -55,7 +51,7 @@ class FolderTokenizer:
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes a token stands for, none for a control token; a character may span several tokens."""
         text = self._tokenizer.id_to_token(token_id)
-        if text is None or text in self._controls:
+        if text is None or text in self.controls:
             return b""
         if self._is_byte_level:
             return bytes(BYTE_OF[char] for char in text) if set(text) <= BYTE_OF.keys() else text.encode()

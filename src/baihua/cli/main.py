@@ -11,7 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from baihua.core.env import Environment, forbid_telemetry, process_number, report_folder
-from baihua.core.errors import BaihuaError, LostPeerError, RecipeError, RunError
+from baihua.core.errors import BaihuaError, InputError, LostPeerError, RecipeError, RunError
 from baihua.core.stopping import sigterm_as_ctrl_c
 
 INTERRUPTED = 130
@@ -40,21 +40,17 @@ def main(arguments: list[str] | None = None) -> None:
         with sigterm_as_ctrl_c():
             status = make_app(words)(words, standalone_mode=False)
     except BaihuaError as error:
-        _report(error, words)
-        status = error.exit_status
+        status = _report(error, words)
     except OSError as error:
-        failed = RunError(f"operating system error: {error.strerror or error}", where=str(error.filename or ""))
-        _report(failed, words)
-        status = failed.exit_status
+        what = f"operating system error: {error.strerror or error}"
+        status = _report(RunError(what, where=str(error.filename or "")), words)
     except TyperException as error:
-        _report(BaihuaError(error.format_message(), fix="see: baihua --help, or baihua VERB --help"), words)
-        status = 2
+        status = _report(InputError(error.format_message(), fix="see: baihua --help, or baihua VERB --help"), words)
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
     except Exception as error:  # A bug in Baihua: the user gets one message, and with --debug the traceback to report.
         where, fix = type(error).__name__, "run it again with --debug and report the traceback"
-        _report(RunError(f"internal error: {error}", where=where, fix=fix), words, cause=error)
-        status = 1
+        status = _report(RunError(f"internal error: {error}", where=where, fix=fix), words, cause=error)
     # Typer returns this status for Ctrl-C without a message.
     if status == INTERRUPTED and report_folder(Environment()) is None:
         print("interrupted; run the same command again to resume", file=sys.stderr)
@@ -71,18 +67,13 @@ def make_app(words: Sequence[str]) -> typer.Typer:
     )
     named = next((word for word in words if not word.startswith("-")), "")
     for verb, sentence in VERBS.items():
-        is_named = verb == named
-        app.command(verb, help=sentence)(
-            pkgutil.resolve_name(f"baihua.cli.verbs.{verb}:{verb}") if is_named else _not_imported
-        )
+        function = pkgutil.resolve_name(f"baihua.cli.verbs.{verb}:{verb}") if verb == named else lambda: None
+        app.command(verb, help=sentence)(function)
     return app
 
 
-def _not_imported() -> None:
-    raise AssertionError("only the named verb is called")
-
-
-def _report(error: BaihuaError, words: list[str], *, cause: Exception | None = None) -> None:
+def _report(error: BaihuaError, words: list[str], *, cause: Exception | None = None) -> int:
+    """Print an error where its user will look for it; returns its exit status."""
     # Under --processes only the first process prints. The others leave their error in a file, and the process that
     # started them decides whether to print it; one that only lost another has nothing to add.
     environment = Environment()
@@ -90,7 +81,7 @@ def _report(error: BaihuaError, words: list[str], *, cause: Exception | None = N
     if folder and (process_number(environment) or isinstance(error, LostPeerError)):
         if not isinstance(error, LostPeerError):
             (folder / f"{process_number(environment)}.txt").write_text(f"error: {error}", encoding="utf-8")
-        return
+        return error.exit_status
     if "--debug" in words:
         traceback.print_exception(cause or error, file=sys.stderr)
     if "--json" in words:
@@ -99,3 +90,4 @@ def _report(error: BaihuaError, words: list[str], *, cause: Exception | None = N
             found["problems"] = [asdict(problem) for problem in error.problems]
         print(json.dumps({"error": found}, ensure_ascii=False))
     print(f"error: {error}", file=sys.stderr)
+    return error.exit_status

@@ -68,9 +68,6 @@ def _base_of(adapter: Path, runs: Path) -> Path:
     made = find_artifact(adapter, max_depth=0)
     base = find_in_store(made.manifest["inputs"]["model"]["id"], runs / "store") if made else None
     if base is None:
-        raise InputError(
-            "the base model of this adapter is not in the store",
-            where=str(adapter),
-            fix="merge it first: baihua do merge --in model=BASE --in adapter=ADAPTER --out FOLDER",
-        )
+        fix = "merge it first: baihua do merge --in model=BASE --in adapter=ADAPTER --out FOLDER"
+        raise InputError("the base model of this adapter is not in the store", where=str(adapter), fix=fix)
     return base.folder

@@ -36,13 +36,9 @@ def run_together(work: Callable[[Announce | None], None], *, processes: int | No
 def start(num_processes: int, words: Sequence[str]) -> int:
     """Run this command in several processes on this machine; returns one exit status for all."""
     with tempfile.TemporaryDirectory() as folder:
-        shared = variables_for_child(
-            MASTER_ADDR="127.0.0.1",
-            MASTER_PORT=str(free_port()),
-            WORLD_SIZE=str(num_processes),
-            LOCAL_WORLD_SIZE=str(num_processes),
-            BAIHUA_REPORT_TO=folder,
-        )
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+        sizes = {"WORLD_SIZE": str(num_processes), "LOCAL_WORLD_SIZE": str(num_processes)}
+        shared = variables_for_child(BAIHUA_REPORT_TO=folder, **address, **sizes)
         # Threads that wait for each other on too few cores are many times slower than too few threads.
         shared.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // num_processes)))
         command = [sys.executable, "-m", "baihua", *words]

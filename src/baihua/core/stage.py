@@ -39,6 +39,12 @@ class Input:
     is_required: bool = True
 
 
+Inputs = Mapping[str, Path]
+"""The path of each input of a stage, by its role."""
+Metrics = dict[str, Any]
+"""The figures of a stage, which go into its manifest, or an estimate of them."""
+
+
 class Stage(Protocol):
     """A module of `baihua.stages`."""
 
@@ -46,10 +52,10 @@ class Stage(Protocol):
     INPUTS: dict[str, Input]
     OUTPUT: tuple[str, ...]
     Config: type[Base]
-    run: Callable[[Any, Mapping[str, Path], Path], dict[str, Any]]
+    run: Callable[[Any, Inputs, Path], Metrics]
 
 
-Announce = Callable[[str, Base, Mapping[str, Path], Path], None]
+Announce = Callable[[str, Base, Inputs, Path], None]
 """Sends kind, config, inputs and output folder of a stage to the other processes of a run, which join the work."""
 
 

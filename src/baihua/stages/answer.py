@@ -16,7 +16,7 @@ from baihua.chat.types import ChatModel, Message, Sampling
 from baihua.chat.zh import is_mainly_chinese
 from baihua.core.config import Base, execution
 from baihua.core.log import progress_bar
-from baihua.core.stage import Input
+from baihua.core.stage import Input, Inputs, Metrics
 from baihua.data.rows import read_rows
 
 VERSION = 1
@@ -43,7 +43,7 @@ class Config(Base):
     """Seed of the sampling."""
 
 
-def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
+def run(config: Config, inputs: Inputs, out: Path) -> Metrics:
     """Write answers.parquet; the question of a conversation is everything before its last answer."""
     rows = sorted(read_rows(inputs["data"]), key=lambda row: row.id)[: config.num_questions]
     sampling = Sampling(**config.model_dump(include={"max_tokens", "temperature", "top_p", "repeat_penalty", "seed"}))

@@ -1,6 +1,5 @@
 """Bits per character and per byte of given answers, comparable between models of any vocabulary."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from baihua.core import kinds
 from baihua.core.config import Base, execution
 from baihua.core.files import write_json
 from baihua.core.log import logger
-from baihua.core.stage import Input
+from baihua.core.stage import Input, Inputs, Metrics
 from baihua.data.rows import read_rows
 from baihua.model.examples import Encoder
 
@@ -36,7 +35,7 @@ class Config(Base):
     """Rows to measure, from the first; all by default."""
 
 
-def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
+def run(config: Config, inputs: Inputs, out: Path) -> Metrics:
     """Score every answer given its prompt; the figures are metrics and `bits.json`."""
     from baihua.model.compare import measure_bits
 

@@ -1,6 +1,5 @@
 """Filter rows: each one is kept, changed or dropped with its reason."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ from pydantic import Field
 from baihua.chat.template import TemplateName
 from baihua.core.config import Base, execution
 from baihua.core.kinds import OneOf
-from baihua.core.stage import Input
+from baihua.core.stage import Input, Inputs, Metrics
 from baihua.data.clean.contract import FILTERS, Filter
 
 VERSION = 1
@@ -38,7 +37,7 @@ def fingerprint(config: Config) -> list[Any]:
     return [item.fingerprint(item.config) for item in opened if item.fingerprint]
 
 
-def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
+def run(config: Config, inputs: Inputs, out: Path) -> Metrics:
     """Write the kept rows and dropped.parquet; rows in + rows added = rows kept + rows dropped."""
     from baihua.data.clean.pipeline import clean
 

@@ -1,13 +1,11 @@
 """Measure the cost of each quantization level against f16: predictions, replies, size, speed and memory."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
 from baihua.core.config import Base, execution
-from baihua.core.stage import Input
+from baihua.core.stage import Input, Inputs, Metrics
 
 VERSION = 1
 INPUTS = {
@@ -37,25 +35,13 @@ class Config(Base):
     """Threads of llama.cpp; one per physical core by default."""
 
 
-def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
+def run(config: Config, inputs: Inputs, out: Path) -> Metrics:
     """Write damage.json, its tables as damage.md, its chart as damage.svg, and replies.jsonl to compare by eye."""
     from baihua.compress.damage.measure import find_levels, measure_damage
     from baihua.compress.damage.texts import read_material
 
     files = find_levels(inputs["model"], config.levels)
-    material = read_material(
-        next(iter(files.values())),
-        inputs["data"],
-        inputs.get("questions"),
-        num_texts=config.num_texts,
-        num_replies=config.num_replies,
-        max_length=config.max_length,
-    )
-    return measure_damage(
-        files,
-        material,
-        out,
-        max_reply_tokens=config.max_reply_tokens,
-        num_speed_tokens=config.num_speed_tokens,
-        num_threads=config.num_threads,
-    )
+    sizes = config.model_dump(include={"num_texts", "num_replies", "max_length"})
+    material = read_material(next(iter(files.values())), inputs["data"], inputs.get("questions"), **sizes)
+    measuring = config.model_dump(include={"max_reply_tokens", "num_speed_tokens", "num_threads"})
+    return measure_damage(files, material, out, **measuring)

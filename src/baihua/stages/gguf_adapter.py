@@ -1,11 +1,9 @@
 """Write a LoRA adapter as a GGUF file, which a server can apply to single requests."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from baihua.core.config import Base
-from baihua.core.stage import Input
+from baihua.core.stage import Input, Inputs, Metrics
 
 VERSION = 1
 INPUTS = {"adapter": Input(("adapter",)), "model": Input(("gguf", "model"))}
@@ -17,7 +15,7 @@ class Config(Base):
     """No options: the adapter is written exactly as it was trained."""
 
 
-def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
+def run(config: Config, inputs: Inputs, out: Path) -> Metrics:
     """Write `adapter.gguf` for the base `model`, a GGUF file or a model folder."""
     from baihua.compress.adapter import write_adapter
 

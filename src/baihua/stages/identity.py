@@ -1,15 +1,14 @@
 """Make conversations in which the chatbot says who it is, and contrast conversations about others."""
 
 import unicodedata
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
 from baihua.core.config import Base
 from baihua.core.errors import InputError
-from baihua.core.stage import Input
+from baihua.core.stage import Input, Inputs, Metrics
 
 VERSION = 1
 INPUTS: dict[str, Input] = {}
@@ -44,7 +43,7 @@ class Config(Base):
     """Which answers are drawn."""
 
 
-def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
+def run(config: Config, inputs: Inputs, out: Path) -> Metrics:
     """Write conversations.parquet, about a quarter of it contrast rows, and an empty dropped.parquet."""
     from baihua.data.made.identity_rows import write_identity
 

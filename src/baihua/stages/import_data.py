@@ -1,16 +1,15 @@
 """Import files of any format as conversations or documents."""
 
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo
 
 from baihua.core import artifact
 from baihua.core.config import Base, content, execution, located
 from baihua.core.kinds import OneOf
-from baihua.core.stage import Input
+from baihua.core.stage import Input, Inputs, Metrics
 from baihua.data.read.files import CATALOG, STARTER, check_name, find_files, find_origins, hub_address, is_path
 
 VERSION = 2
@@ -19,9 +18,9 @@ OUTPUT = ("conversations", "documents")
 
 
 def _find(name: str, info: ValidationInfo) -> str:
-    located_name = located(name, info) if is_path(name) else name
-    check_name(located_name)
-    return located_name
+    name = located(name, info) if is_path(name) else name
+    check_name(name)
+    return name
 
 
 class Config(Base):
@@ -58,27 +57,14 @@ def fingerprint(config: Config) -> list[str]:
     return [artifact.hash_file(file) for file in find_files(local)] + addresses
 
 
-def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
+def run(config: Config, inputs: Inputs, out: Path) -> Metrics:
     """Write the rows and dropped.parquet; the counts add up."""
     from baihua.data.read.convert import convert, cut
 
-    work = out / "work"
+    work, raw, stops = out / "work", out / "work" / "raw", config.bad_rows == "stop"
     origins = find_origins(config.files, work / "download", source=config.source, licence=config.licence)
-    cut(
-        origins,
-        work / "raw",
-        columns=config.columns,
-        encoding=config.encoding,
-        limit=config.limit,
-        kind=config.format.kind,
-    )
-    counts = convert(
-        work / "raw",
-        out,
-        format=config.format.model_dump(),
-        keep=config.keep,
-        stops=config.bad_rows == "stop",
-        cluster=config.cluster,
-    )
+    cut(origins, raw, kind=config.format.kind, **config.model_dump(include={"columns", "encoding", "limit"}))
+    form = config.format.model_dump()
+    counts = convert(raw, out, format=form, keep=config.keep, stops=stops, cluster=config.cluster)
     shutil.rmtree(work)
     return counts

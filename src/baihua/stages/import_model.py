@@ -2,9 +2,8 @@
 
 import re
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator, Field, ValidationInfo
 
@@ -13,7 +12,7 @@ from baihua.chat.tokenizer import FolderTokenizer
 from baihua.core import artifact
 from baihua.core.config import Base, content, located
 from baihua.core.errors import InputError, RunError
-from baihua.core.stage import Input
+from baihua.core.stage import Input, Inputs, Metrics
 from baihua.data.read.files import find_files
 from baihua.data.read.records import read_records
 from baihua.model.source import copy_folder, resolve
@@ -56,11 +55,12 @@ def fingerprint(config: Config) -> str:
     return artifact.hash_json([[entry["path"], entry["sha256"]] for entry in artifact.list_files(path)])
 
 
-def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
+def run(config: Config, inputs: Inputs, out: Path) -> Metrics:
     """Fetch, check, and convert or copy; the tokenizer of a GGUF file is compared with llama.cpp's."""
     download = out / "download"
     source = resolve(config.source, sha256=config.sha256, cache=download)
-    metrics: dict[str, Any] = {"revision": source.revision, "source_bytes": _size(source.path)}
+    files = [source.path] if source.path.is_file() else [file for file in source.path.rglob("*") if file.is_file()]
+    metrics: Metrics = {"revision": source.revision, "source_bytes": sum(file.stat().st_size for file in files)}
     if source.kind == "gguf":
         from baihua.model.from_gguf import convert
 
@@ -72,7 +72,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]
     return metrics
 
 
-def _compare_tokenizers(folder: Path, gguf: Path) -> dict[str, Any]:
+def _compare_tokenizers(folder: Path, gguf: Path) -> Metrics:
     """Encode the texts of the starter set with both tokenizers; a single difference is an error."""
     texts = [str(record.raw) for file in find_files(["starter:"]) for record in read_records(file)]
     ours, theirs = FolderTokenizer(folder), GgufTokenizer(gguf)
@@ -84,8 +84,3 @@ def _compare_tokenizers(folder: Path, gguf: Path) -> dict[str, Any]:
             fix="use another model, and report this one: its tokenizer is not converted exactly",
         )
     return {"num_texts_compared": len(texts)}
-
-
-def _size(path: Path) -> int:
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    return sum(file.stat().st_size for file in files)

@@ -1,15 +1,13 @@
 """Inspect data before training on it: figures, unusual rows, clusters of copies, and named topics."""
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
 from baihua.core.config import Base
 from baihua.core.files import write_json
-from baihua.core.stage import Input
+from baihua.core.stage import Input, Inputs, Metrics
 
 VERSION = 1
 INPUTS = {"data": Input(("conversations", "documents"))}
@@ -25,7 +23,7 @@ class Config(Base):
     """Chooses the rows that topics are fitted on, and the initial centres."""
 
 
-def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
+def run(config: Config, inputs: Inputs, out: Path) -> Metrics:
     """Write figures.json, topics.json, and topics.parquet with the topic of each row."""
     from baihua.data.inspect import figures, topics
 

@@ -1,13 +1,12 @@
 """Merge adapters into their base model, and check that each result predicts what base and adapter predict."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from baihua.core.config import Base
-from baihua.core.stage import Input
+from baihua.core.stage import Input, Inputs, Metrics
 from baihua.data.rows import read_rows
 
 VERSION = 2
@@ -32,11 +31,10 @@ class Config(Base):
     (3 digits) or float16 (4 digits) shifts the predictions, which `mean_kl` shows."""
 
 
-def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
+def run(config: Config, inputs: Inputs, out: Path) -> Metrics:
     """Write the merged model to `out`; the figures compare the worst of the merges with its base and adapter."""
     from baihua.compress.merge import merge_adapters
 
-    rows = read_rows(inputs["data"])[: config.num_texts] if "data" in inputs else []
     adapters = {role: inputs[role] for role in ADAPTERS if role in inputs}
-    conversations = [row.messages for row in rows]
-    return merge_adapters(inputs["model"], adapters, out, conversations=conversations, dtype=config.dtype)
+    texts = [row.messages for row in read_rows(inputs["data"])[: config.num_texts]] if "data" in inputs else []
+    return merge_adapters(inputs["model"], adapters, out, conversations=texts, dtype=config.dtype)

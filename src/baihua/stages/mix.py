@@ -1,14 +1,13 @@
 """Combine several data inputs: all rows, or a share of each input or source."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
 from baihua.core.config import Base
 from baihua.core.errors import InputError
-from baihua.core.stage import Input
+from baihua.core.stage import Input, Inputs, Metrics
 
 VERSION = 1
 MAX_NUM_INPUTS = 8
@@ -42,9 +41,8 @@ class Config(Base):
         return self
 
 
-def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
+def run(config: Config, inputs: Inputs, out: Path) -> Metrics:
     """Write conversations.parquet, shuffled, and dropped.parquet with the rows that were not drawn."""
     from baihua.data.draw.mix import mix_rows
 
-    ordered = {role: inputs[role] for role in INPUTS if role in inputs}
-    return mix_rows(ordered, out, **config.model_dump())
+    return mix_rows({role: inputs[role] for role in INPUTS if role in inputs}, out, **config.model_dump())

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from baihua.compress.fit import forecast
 from baihua.core.config import Base, execution
-from baihua.core.stage import Input
+from baihua.core.stage import Input, Inputs, Metrics
 from baihua.modelfiles.folder import find_source
 from baihua.train.plan.machines import TrainingMachine, known_shape
 
@@ -34,14 +34,13 @@ class Config(Base):
     """Threads that quantize; all cores by default. The result is the same."""
 
 
-def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
+def run(config: Config, inputs: Inputs, out: Path) -> Metrics:
     """Write `model-LEVEL.gguf`, Modelfile, model card and checksums; fails if the f16 file disagrees with the model."""
     from baihua.compress import card, export, importance
 
     source, data = find_source(inputs["model"]), inputs.get("data")
-    matrix = importance.prepare(
-        source, data, out / "imatrix.gguf", levels=config.levels, num_tokens=config.importance_tokens
-    )
+    file, num_tokens = out / "imatrix.gguf", config.importance_tokens
+    matrix = importance.prepare(source, data, file, levels=config.levels, num_tokens=num_tokens)
     levels = export.write_levels(
         source, out, config.levels, importance=matrix, is_forced=config.requantize, num_threads=config.num_threads
     )
@@ -52,9 +51,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]
     return {"levels": levels} | figures
 
 
-def estimate(
-    config: Config, inputs: Mapping[str, Path], assumed: Mapping[str, Any], machine: TrainingMachine
-) -> dict[str, Any]:
+def estimate(config: Config, inputs: Inputs, assumed: Mapping[str, Any], machine: TrainingMachine) -> Metrics:
     """Disk that the files will take, and the memory that each needs to answer, on any machine."""
     if assumed.get("model"):
         return forecast(config.levels, known_shape(assumed["model"]))

@@ -1,13 +1,11 @@
 """Hold out a share of the rows; the parts are `train` and `heldout`."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
 from baihua.core.config import Base
-from baihua.core.stage import Input
+from baihua.core.stage import Input, Inputs, Metrics
 
 VERSION = 1
 INPUTS = {"data": Input(("conversations", "documents"))}
@@ -23,7 +21,7 @@ class Config(Base):
     """Which draw: another seed holds out other groups."""
 
 
-def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
+def run(config: Config, inputs: Inputs, out: Path) -> Metrics:
     """Write the folders train and heldout, each with its rows in their old order."""
     from baihua.data.draw.choose import split_rows
 

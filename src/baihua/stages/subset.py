@@ -1,14 +1,13 @@
 """Take some of the rows; a smaller subset of the same seed is always part of a larger one."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from baihua.core.config import Base
 from baihua.core.errors import InputError
-from baihua.core.stage import Input
+from baihua.core.stage import Input, Inputs, Metrics
 
 VERSION = 1
 INPUTS = {"data": Input(("conversations", "documents"))}
@@ -34,7 +33,7 @@ class Config(Base):
         return self
 
 
-def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
+def run(config: Config, inputs: Inputs, out: Path) -> Metrics:
     """Write conversations.parquet in the order of the input, and dropped.parquet with the rows that were not drawn."""
     from baihua.data.draw.choose import take_subset
 

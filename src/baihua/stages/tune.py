@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from baihua.chat.template import TemplateName
-from baihua.core.stage import Input
+from baihua.core.stage import Input, Inputs, Metrics
 from baihua.train.config import TrainingConfig
 
 if TYPE_CHECKING:
@@ -28,16 +28,14 @@ class Config(TrainingConfig):
     """Chat template: `model` for the model's own, or the name of one of ours, which the result then carries."""
 
 
-def run(config: Config, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
+def run(config: Config, inputs: Inputs, out: Path) -> Metrics:
     """Tune the model; the adapter or the whole model goes to `out`."""
     from baihua.train.tuning import tune
 
     return tune(config, inputs, out, template=config.template)
 
 
-def estimate(
-    config: Config, inputs: Mapping[str, Path], assumed: Mapping[str, Any], machine: "TrainingMachine"
-) -> dict[str, Any]:
+def estimate(config: Config, inputs: Inputs, assumed: Mapping[str, Any], machine: "TrainingMachine") -> Metrics:
     """The memory, time, disk and cost of tuning on a machine; what depends on inputs not built yet is left out.
 
     `assumed` stands for them: `model` (a name in machines.yaml), `rows`, `tokens_per_row`, `target_share`.

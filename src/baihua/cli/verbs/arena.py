@@ -18,8 +18,7 @@ from baihua.data.formats.questions import read_questions
 from baihua.serve.arena.app import make_arena
 from baihua.serve.arena.battles import Battles
 from baihua.serve.arena.votes import NOTES, Votes, make_table, read_votes
-from baihua.serve.web.server import listen, read_key
-from baihua.serve.web.server import run as run_server
+from baihua.serve.web import server
 
 COUNTS = ("num_battles", "num_wins", "num_losses", "num_ties", "num_both_bad")
 
@@ -51,14 +50,14 @@ def arena(
     if len(found) < 2:
         raise InputError("an arena needs two models", where="baihua arena", fix="baihua arena A B")
     asked = {question.id: question for question in read_questions(questions)} if questions else {}
-    key = read_key(api_key_file, Environment(), host=host)
-    at, file = listen(host, port), Votes(votes)
+    key = server.read_key(api_key_file, Environment(), host=host)
+    at, file = server.listen(host, port), Votes(votes)
     remote_key = Environment().get("BAIHUA_API_KEY") or None
     opened = {name: open_chat(place, num_threads=threads, api_key=remote_key) for name, place in found.items()}
     sampling = Sampling(temperature=temperature, max_tokens=max_tokens)
     battles = Battles(opened, file, questions=asked, sampling=sampling, rng=random.SystemRandom())
     print(f"arena  http://{host}:{at.getsockname()[1]}/\nvotes  {votes} ({len(file.rows):,} so far)", file=sys.stderr)
-    run_server(make_arena(battles, key=key), at)
+    server.run(make_arena(battles, key=key), at)
 
 
 def _print_table(file: Path, *, as_json: bool) -> None:

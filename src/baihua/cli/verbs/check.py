@@ -67,11 +67,8 @@ def _estimate(
         if estimate:
             # Measuring this machine takes a second and torch, so only for stages that need it.
             place = place or find_machine(name)
-            inputs = {
-                role: part_of(made[reference.step], reference.part)
-                for role, reference in step.inputs.items()
-                if reference.step in made
-            }
+            built = {role: source for role, source in step.inputs.items() if source.step in made}
+            inputs = {role: part_of(made[source.step], source.part) for role, source in built.items()}
             found |= estimate(step.config, inputs, assumed, place)
         stages.append(dict.fromkeys(FIGURES) | found)
     return place, stages
@@ -81,13 +78,11 @@ def _describe(stage: Mapping[str, Any], place: TrainingMachine | None) -> str:
     """A stage's figures as text."""
     lines = [f"{stage['name']} ({stage['stage']})"]
     if stage["memory_bytes"] is not None and place:
+        size, available = format_bytes(stage["memory_bytes"]), format_bytes(place.memory_bytes)
         verdict = "fits" if stage["fits"] else "DOES NOT FIT"
         how = ", with gradient checkpointing" if stage.get("gradient_checkpointing") else ""
         parts = ", ".join(f"{part} {format_bytes(size)}" for part, size in stage["memory"].items() if size)
-        lines.append(
-            f"  memory  {format_bytes(stage['memory_bytes'])} of {format_bytes(place.memory_bytes)}: {verdict}{how}"
-        )
-        lines.append(f"          {parts}")
+        lines += [f"  memory  {size} of {available}: {verdict}{how}", f"          {parts}"]
     if stage["seconds"] is not None:
         lines.append(f"  time    {stage['seconds'] / 3600:.1f} hours, {stage['tokens_per_second']:,.0f} tokens/s")
     if stage["cost"] is not None and place:

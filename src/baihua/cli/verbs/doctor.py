@@ -63,7 +63,6 @@ def examine(runs: Path) -> list[Finding]:
     folder = next(path for path in [runs.resolve(), *runs.resolve().parents] if path.exists())
     free_disk = shutil.disk_usage(folder).free
     disk, disk_fix = f"{free_disk / GIB:.1f} GiB free for {runs}", "free 4 GiB, or use --runs on another disk"
-    is_writable = os.access(folder, os.W_OK)
     return [
         Finding("Python", sys.version_info >= (3, 11), python, "install Python 3.11 or newer"),
         Finding("cores", True, f"{os.cpu_count()}"),
@@ -71,7 +70,7 @@ def examine(runs: Path) -> list[Finding]:
         Finding("disk", free_disk >= NEEDED_DISK_BYTES, disk, disk_fix),
         *_torch(),
         *map(_package, PACKAGES),
-        Finding("runs folder", is_writable, str(runs), "use --runs with a folder that you can write to"),
+        Finding("runs folder", os.access(folder, os.W_OK), str(runs), "use --runs with a folder that you can write to"),
     ]
 
 

@@ -19,8 +19,7 @@ from baihua.serve.api.engine import Engine
 from baihua.serve.engines import cluster as cluster_engine
 from baihua.serve.engines import vllm
 from baihua.serve.engines.cluster import ReplicaSettings
-from baihua.serve.web.server import listen, read_key
-from baihua.serve.web.server import run as run_server
+from baihua.serve.web import server
 
 
 class EngineName(StrEnum):
@@ -56,8 +55,8 @@ def serve(
     debug: opt.Debug = False,
 ) -> None:
     """Serve models with OpenAI's API and a chat page, by default to this machine only."""
-    key = read_key(api_key_file, Environment(), host=host)
-    at = listen(host, port)
+    key = server.read_key(api_key_file, Environment(), host=host)
+    at = server.listen(host, port)
     used = None
     if replicas is not None or cluster is not None:
         used = ReplicaSettings(address=cluster or "local", num_replicas=replicas or 1, num_models=len(models))
@@ -70,7 +69,7 @@ def serve(
     url = _announce(list(api.models), at.getsockname()[:2], has_key=key is not None)
     if open_page:
         webbrowser.open(url)
-    run_server(app, at, on_stop=api.close_queues)
+    server.run(app, at, on_stop=api.close_queues)
 
 
 def open_model(

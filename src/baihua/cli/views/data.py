@@ -1,6 +1,6 @@
 """Statistics of a data set on a terminal."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -37,13 +37,13 @@ def _lines(figures: Figures) -> Iterator[str]:
     yield from _bars("Sources", {f"{s.name} ({s.licence or 'no licence stated'})": s.num_rows for s in figures.sources})
     yield from _bars("Dropped", figures.dropped)
     for cluster in figures.clusters:
-        yield from _entry(
-            f"{cluster.num_dropped:,} dropped as copies of {cluster.id}", cluster.excerpt or format_value(None)
-        )
+        head = f"{cluster.num_dropped:,} dropped as copies of {cluster.id}"
+        yield _entry(head, cluster.excerpt or format_value(None))
     for name, rows in figures.odd.items():
-        yield from _odd(
-            ODD[name][0], [(f"{format_value(row.value)}  {row.file}:{row.line}", row.excerpt) for row in rows]
-        )
+        if rows:
+            yield f"\n{ODD[name][0]}"
+        for row in rows:
+            yield _entry(f"  {format_value(row.value)}  {row.file}:{row.line}", row.excerpt)
 
 
 def _bars(title: str, counts: Mapping[str, int]) -> Iterator[str]:
@@ -59,13 +59,5 @@ def _bars(title: str, counts: Mapping[str, int]) -> Iterator[str]:
         yield f"  {pad(label, width, is_right=True)} {bar} {count:,}"
 
 
-def _odd(title: str, rows: Sequence[tuple[str, str]]) -> Iterator[str]:
-    if rows:
-        yield f"\n{title}"
-    for head, text in rows:
-        yield from _entry(f"  {head}", text)
-
-
-def _entry(head: str, text: str) -> Iterator[str]:
-    yield head
-    yield f"      {shorten(text, NUM_TEXT_COLUMNS)}"
+def _entry(head: str, text: str) -> str:
+    return f"{head}\n      {shorten(text, NUM_TEXT_COLUMNS)}"

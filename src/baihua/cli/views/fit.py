@@ -1,12 +1,12 @@
 """`doctor --fit`: a table of a model's levels, and the machines that can run each at a context length."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from baihua.cli.models import find_model
+from baihua.cli.options import print_json
 from baihua.compress import fit
 from baihua.compress.fit import Candidate, Host
 from baihua.compress.levels import FLOATS, LEVELS
@@ -32,7 +32,7 @@ def print_fit(name: str, *, runs: Path, num_ctx: int | None, as_json: bool) -> N
     hosts = (*fit.HOSTS, fit.this_machine())
     if as_json:
         facts = {"model": name, "num_weights": first.num_weights, "context_length": longest}
-        print(json.dumps(facts | _as_json(candidates, lengths, hosts), ensure_ascii=False))
+        print_json(facts | _as_json(candidates, lengths, hosts))
         return
     print(f"{name}: {first.num_weights / 1e6:,.0f} million weights, context of at most {longest:,} tokens")
     if num_ctx and num_ctx > longest:
@@ -54,11 +54,8 @@ def find_candidates(name: str, runs: Path) -> list[Candidate]:
     files = sorted(path.glob("*.gguf")) if path.is_dir() else [path] if path.is_file() else []
     headers = {file.stem: read_model_header(file) for file in files if file.name != "imatrix.gguf"}
     if not headers:
-        raise InputError(
-            "no model found",
-            where=name,
-            fix="name a model folder with config.json, a .gguf file, a folder of them, or a run",
-        )
+        fix = "name a model folder with config.json, a .gguf file, a folder of them, or a run"
+        raise InputError("no model found", where=name, fix=fix)
     found = [Candidate(stem, describe_header(header), header.tensors) for stem, header in headers.items()]
     is_float = len(found) == 1 and all(tensor.type in FLOATS for tensor in found[0].tensors)
     return fit.candidates_of(found[0].description, LEVELS) if is_float else found
@@ -82,26 +79,23 @@ def _answer(candidates: Sequence[Candidate], lengths: Sequence[int], host: Host)
     one, num_ctx = best
     needed = one.needed(num_ctx).total
     tight = ", tightly" if host.verdict(needed) == "tight" else ""
-    return (
-        f"largest that fits this machine{tight}: {one.name} with a context of {num_ctx:,} tokens "
-        f"({_gb(needed)} GB needed, {free} GB free)"
-    )
+    figures = f"{one.name} with a context of {num_ctx:,} tokens ({_gb(needed)} GB needed, {free} GB free)"
+    return f"largest that fits this machine{tight}: {figures}"
 
 
 def _as_json(candidates: Sequence[Candidate], lengths: Sequence[int], hosts: Sequence[Host]) -> dict[str, Any]:
     best = fit.best_fit(candidates, lengths, hosts[-1])
-    levels = [
-        {
-            "level": one.name,
-            "weights_bytes": one.num_bytes,
-            "bits_per_weight": round(one.bits_per_weight, 4),
-            "contexts": [_cell(one, num_ctx, hosts) for num_ctx in lengths],
-        }
-        for one in candidates
-    ]
     return {
         "machines": [asdict(host) | {"usable_bytes": host.usable_bytes} for host in hosts],
-        "levels": levels,
+        "levels": [
+            {
+                "level": one.name,
+                "weights_bytes": one.num_bytes,
+                "bits_per_weight": round(one.bits_per_weight, 4),
+                "contexts": [_cell(one, num_ctx, hosts) for num_ctx in lengths],
+            }
+            for one in candidates
+        ],
         "best": {"level": best[0].name, "num_ctx": best[1]} if best else None,
         "notes": list(NOTES),
     }

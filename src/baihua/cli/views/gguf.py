@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ def print_gguf(file: Path, *, num_rows: int, as_json: bool) -> None:
     artifact = find_artifact(file)
     made_by = lineage(artifact) if artifact else None
     if as_json:
+        origin = {key: value for key, value in header.values.items() if key.startswith(("general.", "baihua."))}
         found = {
             "file": str(file),
             "file_bytes": file.stat().st_size,
@@ -33,22 +33,20 @@ def print_gguf(file: Path, *, num_rows: int, as_json: bool) -> None:
             "types": count_types(header.tensors),
             "tensors": [_as_json(tensor) for tensor in header.tensors[:num_rows]],
             "lineage": made_by,
-            "origin": {} if made_by else _origin(header),
+            "origin": {} if made_by else origin,
         }
         print(_whole(json.dumps(found, ensure_ascii=False)))
         return
     print("\n".join(map(_printable, _lines(header, file, num_rows=num_rows))))
-    if made_by:
-        print(format_lineage(made_by))
-    else:
-        print("no manifest with it; its origin is known only from general.* and baihua.* above")
+    unknown = "no manifest with it; its origin is known only from general.* and baihua.* above"
+    print(format_lineage(made_by) if made_by else unknown)
 
 
 def count_types(tensors: Sequence[Tensor]) -> list[dict[str, Any]]:
     """Number, bytes and bits per weight of each tensor type, the most bytes first."""
     found: list[dict[str, Any]] = []
-    for name, group in groupby(sorted(tensors, key=_type_name), _type_name):
-        of_type = list(group)
+    for name in {tensor.type.name for tensor in tensors}:
+        of_type = [tensor for tensor in tensors if tensor.type.name == name]
         num_bytes = sum(tensor.num_bytes for tensor in of_type)
         bits = round(8 * num_bytes / sum(map(num_weights, of_type)), 4)
         found.append({"type": name, "num_tensors": len(of_type), "num_bytes": num_bytes, "bits_per_weight": bits})
@@ -58,15 +56,6 @@ def count_types(tensors: Sequence[Tensor]) -> list[dict[str, Any]]:
 def num_weights(tensor: Tensor) -> int:
     """Numbers in a tensor."""
     return math.prod(tensor.shape)
-
-
-def _type_name(tensor: Tensor) -> str:
-    return tensor.type.name
-
-
-def _origin(header: GgufHeader) -> dict[str, Value]:
-    """The metadata that says where the file comes from."""
-    return {key: value for key, value in header.values.items() if key.startswith(("general.", "baihua."))}
 
 
 def _lines(header: GgufHeader, file: Path, *, num_rows: int) -> Iterator[str]:
