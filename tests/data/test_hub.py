@@ -11,8 +11,8 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from baihua.core.errors import InputError
-from baihua.data.read import catalog, hub
-from baihua.data.read.files import SUFFIXES, check_name, find_origins
+from baihua.data.read import catalog
+from baihua.data.read.files import check_name, find_origins, from_hub, from_modelscope
 
 NAME = "baihua/talks"
 COMMIT = "c0ffee" * 6 + "c0ff"
@@ -68,7 +68,7 @@ def test_a_catalogue_entry_brings_its_name_and_licence(
 
 def test_a_data_set_that_is_not_there_is_an_error(offline: Path) -> None:
     with pytest.raises(InputError, match=r"cannot download the data set: .*\n  where: hub:baihua/none\n  fix: "):
-        hub.from_hub("baihua/none", None, suffixes=SUFFIXES)
+        from_hub("baihua/none", None, None)
 
 
 @pytest.mark.parametrize(
@@ -109,17 +109,15 @@ def test_modelscope_gives_data_files_only_page_by_page(
 ) -> None:
     monkeypatch.setattr("baihua.core.modelscope.NUM_FILES_PER_PAGE", 3)
     serve_modelscope(httpserver, folder, page_size=3)
-    found = hub.from_modelscope(NAME, None, tmp_path / "c", suffixes=SUFFIXES, endpoint=httpserver.url_for(""))
+    found = from_modelscope(NAME, None, None, tmp_path / "c", endpoint=httpserver.url_for(""))
     assert names(found) == ["data/test.jsonl", "data/train.jsonl", "more.csv"]
-    part = hub.from_modelscope(
-        NAME, "v1", tmp_path / "c", suffixes=SUFFIXES, path="data", endpoint=httpserver.url_for("")
-    )
+    part = from_modelscope(NAME, "v1", "data", tmp_path / "c", endpoint=httpserver.url_for(""))
     assert names(part) == ["data/test.jsonl", "data/train.jsonl"]
 
 
 def test_a_silent_modelscope_is_an_error(httpserver: HTTPServer, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"ModelScope did not list the files of baihua/talks at 'master'"):
-        hub.from_modelscope(NAME, None, tmp_path, suffixes=SUFFIXES, endpoint=httpserver.url_for(""))
+        from_modelscope(NAME, None, None, tmp_path, endpoint=httpserver.url_for(""))
 
 
 def test_a_hubs_rows_carry_its_name(offline: Path, folder: Path, tmp_path: Path) -> None:

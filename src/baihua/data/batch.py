@@ -64,8 +64,7 @@ class Batch:
         num_messages = len(self._flat)
         columns = [self._column("role"), new.slice(0, num_messages), new.slice(num_messages)]
         message = pa.StructArray.from_arrays(columns, fields=list(MESSAGE))
-        lists = _as_lists(message, self._row_of_message, self.num_rows)
-        return self.with_column("messages", lists), num_changed
+        return self.with_column("messages", _as_lists(message, self._row_of_message, self.num_rows)), num_changed
 
     def find_emptied(self) -> np.ndarray:
         """Numbers of the rows in which the content of a message is empty or white space."""
@@ -98,8 +97,7 @@ class Batch:
     def with_rows(self, numbers: Sequence[int], ids: Sequence[str], rows: Sequence[Sequence[Message]]) -> "Batch":
         """New rows; each takes its other columns from the row of that number."""
         table = self.table.take(pa.array(numbers, pa.int64())).set_column(0, "id", pa.array(ids, pa.string()))
-        messages = pa.array([message_items(row) for row in rows], pa.list_(MESSAGE))
-        return Batch(table).with_column("messages", messages)
+        return Batch(table).with_column("messages", pa.array([message_items(row) for row in rows], pa.list_(MESSAGE)))
 
     def with_column(self, name: str, values: pa.Array) -> "Batch":
         """The same rows with new values in a column."""

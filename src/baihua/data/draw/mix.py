@@ -113,12 +113,10 @@ class Mixture:
         bucket_N = np.full(self.index.num_rows, -1)
         for name in sorted(weights, key=lambda name: (name not in self.roles, name)):
             bucket_N[self._of_name(name)] = list(weights).index(name)
-        if (bucket_N < 0).any():
-            row = int(np.argmax(bucket_N < 0))
-            role, source = self.roles[self.index.file_N[row]], self.index.sources[self.index.source_N[row]]
-            what = (
-                f"{int((bucket_N < 0).sum()):,} rows have no weight: the first is of input {role!r}, source {source!r}"
-            )
+        rows = np.flatnonzero(bucket_N < 0)
+        if len(rows):
+            role, source = self.roles[self.index.file_N[rows[0]]], self.index.sources[self.index.source_N[rows[0]]]
+            what = f"{len(rows):,} rows have no weight: the first is of input {role!r}, source {source!r}"
             raise InputError(what, fix=f"give {role!r} or {source!r} a weight too; 0 leaves them out")
         bucket_in_order_N = bucket_N[self._order_N]
         return {name: self._order_N[bucket_in_order_N == place] for place, name in enumerate(weights)}

@@ -39,11 +39,6 @@ class IdentityTemplate:
     others: Sequence[str] = ()
     contrast: bool = False
 
-    @property
-    def group(self) -> str:
-        """All wordings of one intent, in both languages, belong on the same side of a split."""
-        return f"{'contrast' if self.contrast else 'identity'}-{self.intent}"
-
 
 def write_identity(
     out: Path, *, name: str, maker: str, languages: Sequence[Language], num_answers: int, seed: int
@@ -85,21 +80,17 @@ def _rows_of(template: IdentityTemplate, name: str, maker: str, num_answers: int
     others = [other for other in template.others if not any(_overlap(other, own) for own in (name, maker))]
     if template.others and not others:
         return
+    # All wordings of one intent, in both languages, belong on the same side of a split.
+    group = f"{'contrast' if template.contrast else 'identity'}-{template.intent}"
+    meta = {"language": template.language, "licence": LICENCE}
     for question in template.turns[0]:
         for draw in range(num_answers):
             key = f"{seed}:{template.language}:{question}"
             names = {"name": name, "maker": maker, "other": _choose(others, key, draw) if others else ""}
             later = [_choose(turn, f"{key}:{place}", draw) for place, turn in enumerate(template.turns[1:])]
             messages = tuple(_message(place, text, names) for place, text in enumerate([question, *later]))
-            yield Row(
-                id=message_id(messages),
-                messages=messages,
-                source="identity",
-                file=f"{template.language}.jsonl",
-                line=template.line,
-                group=template.group,
-                meta={"language": template.language, "licence": LICENCE},
-            )
+            file, line = f"{template.language}.jsonl", template.line
+            yield Row(message_id(messages), messages, "identity", file, line, group=group, meta=meta)
 
 
 def _choose(wordings: Sequence[str], key: str, draw: int) -> str:

@@ -81,11 +81,11 @@ def load() -> dict[str, Entry]:
 
 def find(name: str) -> Entry:
     """The collection of a name, with or without `catalog:`; an unknown one is an InputError with the nearest name."""
-    wanted = name.removeprefix(PREFIX)
-    if wanted not in load():
-        what = kinds.unknown(wanted, list(load()), what="data collection")
+    wanted, entries = name.removeprefix(PREFIX), load()
+    if wanted not in entries:
+        what = kinds.unknown(wanted, list(entries), what="data collection")
         raise InputError(what, fix="`baihua show catalog` describes each")
-    return load()[wanted]
+    return entries[wanted]
 
 
 def table(entries: Mapping[str, Entry]) -> Table:
@@ -114,9 +114,8 @@ def show_one(name: str) -> str:
     if tree is None:
         return "\n".join([*lines, "", "No format is known to read it: convert it, or add a format (--extensions)."])
     text = yaml.safe_dump(tree, allow_unicode=True, sort_keys=False, default_flow_style=None, width=100)
-    return "\n".join(
-        [*lines, "", "# A recipe that imports it" + " and repairs it" * bool(entry.filters), text.rstrip()]
-    )
+    heading = "# A recipe that imports it" + " and repairs it" * bool(entry.filters)
+    return "\n".join([*lines, "", heading, text.rstrip()])
 
 
 def recipe(name: str, entry: Entry) -> dict[str, Any] | None:

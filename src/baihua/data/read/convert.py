@@ -21,7 +21,7 @@ from baihua.core import kinds
 from baihua.core.errors import InputError
 from baihua.core.files import write_json
 from baihua.data import shards
-from baihua.data.drafts import Bad, Draft, check_turns
+from baihua.data.drafts import Bad, Draft, check_turns, has_texts
 from baihua.data.formats import auto
 from baihua.data.read.files import Origin
 from baihua.data.read.records import Record, parse, read_records
@@ -53,14 +53,13 @@ def cut(
         return
     folder.mkdir(parents=True, exist_ok=True)
     files: list[dict[str, Any]] = []
-    num_records = num_shards = 0
+    sizes: list[int] = []
     read = partial(read_records, columns=columns, encoding=encoding)
     for rows in _grouped(_read_files(origins, files, read, limit=limit, kind=kind)):
         table = pa.Table.from_pylist([{"file": file, **record._asdict()} for file, record in rows], schema=RAW)
-        pq.write_table(table, folder / f"{num_shards:05}.parquet", compression="lz4")
-        num_records += len(rows)
-        num_shards += 1
-    write_json(folder / CUT_FILE, {"files": files, "num_records": num_records, "num_shards": num_shards})
+        pq.write_table(table, folder / f"{len(sizes):05}.parquet", compression="lz4")
+        sizes.append(len(rows))
+    write_json(folder / CUT_FILE, {"files": files, "num_records": sum(sizes), "num_shards": len(sizes)})
 
 
 def convert(
@@ -80,12 +79,11 @@ def convert(
     _check_usable(done, found)
     kept = shards.publish([[piece.out for piece in pieces]], out, numbers_ids=True)
     dropped = sum((Counter(result["dropped"]) for result in done), Counter[str]())
-    num_added = kept["num_rows_kept"] + dropped.total() - found["num_records"]
+    num_in, num_kept = found["num_records"], kept["num_rows_kept"]
+    added = {"more_rows_per_record": num_kept + dropped.total() - num_in}
     licences = {file["source"]: file["licence"] for file in found["files"]}
     sources = kept["num_rows_by_source"].items()
-    reasons = dict(sorted(dropped.items()))
-    added = {"more_rows_per_record": num_added}
-    return row_counts(found["num_records"], kept["num_rows_kept"], dropped=reasons, added=added) | {
+    return row_counts(num_in, num_kept, dropped=dict(sorted(dropped.items())), added=added) | {
         "num_chars": kept["num_chars"],
         "formats": dict(Counter(file["format"] or "unknown" for file in found["files"])),
         "sources": {name: {"licence": licences[name], "num_rows": count} for name, count in sources},
@@ -109,9 +107,8 @@ def convert_piece(
             if stops:
                 raise _refusal(bad, f"{file['path']}:{record.line}") from bad
             dropped.append(place | {"reason": bad.reason, "detail": bad.detail, "row": record.raw})
-    shards.write_shard(
-        out, pa.Table.from_pylist(kept, schema=SCHEMA), pa.Table.from_pylist(dropped, schema=DROPPED_SCHEMA)
-    )
+    tables = pa.Table.from_pylist(kept, schema=SCHEMA), pa.Table.from_pylist(dropped, schema=DROPPED_SCHEMA)
+    shards.write_shard(out, *tables)
     return {
         "num_rows": len(kept),
         "num_documents": sum(row["messages"][0]["role"] == DOCUMENT for row in kept),
@@ -161,7 +158,6 @@ def _rows(record: dict[str, Any], convert: Convert | None, keep: Sequence[str]) 
     if not drafts:
         raise Bad("no_text", "the record holds no row")
     kept = {key: value for key in keep if (value := _look_up(record, key)) is not None}
-    group = record.get("group")
     for draft in drafts:
         if draft.text is None:
             check_turns(draft.messages, is_answered=draft.is_answered)
@@ -171,7 +167,7 @@ def _rows(record: dict[str, Any], convert: Convert | None, keep: Sequence[str]) 
         row_id = message_id(messages)
         yield {
             "id": row_id,
-            "group": group if isinstance(group, str) else row_id,
+            "group": record["group"] if has_texts(record, "group") else row_id,
             "messages": message_items(messages),
             "meta": json.dumps(draft.meta | kept, ensure_ascii=False),
         }
@@ -216,14 +212,11 @@ def _check_usable(results: Sequence[dict[str, Any]], found: dict[str, Any]) -> N
     num_rows = sum(result["num_rows"] for result in results)
     num_documents = sum(result["num_documents"] for result in results)
     if num_rows == 0:
-        what = f"none of {found['num_records']:,} records can be used"
         first = next((result["first_dropped"] for result in results if result["first_dropped"]), None)
         fix = f"the first one was dropped because: {first[0]} ({first[1]})" if first else "the files are empty"
-    elif num_documents not in (0, num_rows):
-        num_talks = num_rows - num_documents
-        what = f"one data set cannot hold both {num_documents:,} documents and {num_talks:,} conversations"
+        raise InputError(f"none of {found['num_records']:,} records can be used", where=where, fix=fix)
+    if num_documents not in (0, num_rows):
+        counts = f"{num_documents:,} documents and {num_rows - num_documents:,} conversations"
         formats = ", ".join(sorted({str(file["format"]) for file in found["files"]}))
         fix = f"import them in separate stages (the formats are: {formats})"
-    else:
-        return
-    raise InputError(what, where=where, fix=fix)
+        raise InputError(f"one data set cannot hold both {counts}", where=where, fix=fix)

@@ -1,11 +1,15 @@
-"""Finding the files of a recipe's names: shipped sets, catalogue entries, hubs, files, folders and patterns."""
+"""Finding the files of a recipe's names: shipped sets, catalogue entries, hubs, files, folders and patterns.
+
+From the Hugging Face hub and from ModelScope only data files are downloaded, never code.
+"""
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from baihua.core.errors import InputError
-from baihua.data.read import catalog, hub
+from baihua.core.modelscope import ENDPOINT, Repository, download, is_inside, list_files
+from baihua.data.read import catalog
 
 KINDS = (".json", ".jsonl", ".csv", ".tsv", ".parquet")
 SUFFIXES = tuple(kind + packing for kind in KINDS for packing in ("", ".gz", ".zst"))
@@ -61,11 +65,8 @@ def hub_address(name: str) -> str:
     """The address on a hub of a catalogue entry, given as `catalog:NAME`."""
     entry = catalog.find(name)
     if entry.hub is None and entry.modelscope is None:
-        raise InputError(
-            "this collection is in the catalogue, but is not known to be on a hub",
-            where=name,
-            fix="download it yourself and name its files",
-        )
+        what = "this collection is in the catalogue, but is not known to be on a hub"
+        raise InputError(what, where=name, fix="download it yourself and name its files")
     inside = f":{entry.path}" if entry.path else ""
     return (f"hub:{entry.hub}" if entry.hub else f"modelscope:{entry.modelscope}") + inside
 
@@ -119,10 +120,37 @@ def _parse_hub(name: str) -> re.Match[str]:
 
 
 def _fetch(address: str, cache: Path) -> list[Path]:
-    match = _parse_hub(address)
-    name, revision, path = match.group("name", "revision", "path")
-    if match["hub"] == "modelscope":
-        folder = hub.from_modelscope(name, revision, cache, suffixes=SUFFIXES, path=path)
-    else:
-        folder = hub.from_hub(name, revision, suffixes=SUFFIXES, path=path)
+    kind, name, revision, path = _parse_hub(address).group("hub", "name", "revision", "path")
+    folder = from_hub(name, revision, path) if kind == "hub" else from_modelscope(name, revision, path, cache)
     return _expand(str(folder / (path or "")))
+
+
+def from_hub(name: str, revision: str | None, path: str | None) -> Path:
+    """The folder of a data set's snapshot in the hub's own cache, which other tools share; a cached one works offline.
+
+    Only data files are downloaded; with `path` only that file or folder of the data set.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    patterns = [path, *(f"{path}/*{suffix}" for suffix in SUFFIXES)] if path else [f"*{suffix}" for suffix in SUFFIXES]
+    try:
+        return Path(snapshot_download(name, repo_type="dataset", revision=revision, allow_patterns=patterns))
+    except (HFValidationError, OSError) as error:
+        what = f"cannot download the data set: {str(error).strip().splitlines()[0]}"
+        fix = "check the name, the revision and the network; a gated data set needs `hf auth login`"
+        raise InputError(what, where=f"hub:{name}", fix=fix) from error
+
+
+def from_modelscope(
+    name: str, revision: str | None, path: str | None, cache: Path, *, endpoint: str = ENDPOINT
+) -> Path:
+    """The folder of a data set, downloaded into `cache` where it is not complete yet; `path` as above."""
+    repository = Repository("datasets", name, revision or "master", endpoint)
+    listed = ((file, file["Path"]) for file in list_files(repository))
+    found = ((file, at) for file, at in listed if is_inside(at) and at.lower().endswith(SUFFIXES))
+    wanted = [file for file, at in found if path is None or PurePosixPath(at).is_relative_to(path)]
+    folder = cache / name.replace("/", "--") / repository.revision.replace("/", "--")
+    folder.mkdir(parents=True, exist_ok=True)
+    download(repository, wanted, folder)
+    return folder

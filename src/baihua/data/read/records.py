@@ -91,17 +91,14 @@ def _read_lines(stream: io.BufferedReader, encoding: str) -> Iterator[Record]:
             while (rest := stream.readline(MAX_NUM_RECORD_BYTES)) and not rest.endswith(b"\n"):
                 pass
             continue
-        record = _decode(line.removeprefix(BOM) if number == 1 else line, number, encoding)
+        line = line.removeprefix(BOM) if number == 1 else line
+        try:
+            record = Record(number, line.decode(encoding).strip())
+        except UnicodeDecodeError as error:
+            seen = line.decode(encoding, "backslashreplace").strip()
+            record = Record(number, seen, f"not_{encoding.replace('-', '')}", f"{error.reason} at byte {error.start}")
         if record.raw:
             yield record
-
-
-def _decode(line: bytes, number: int, encoding: str) -> Record:
-    try:
-        return Record(number, line.decode(encoding).strip())
-    except UnicodeDecodeError as error:
-        seen = line.decode(encoding, "backslashreplace").strip()
-        return Record(number, seen, f"not_{encoding.replace('-', '')}", f"{error.reason} at byte {error.start}")
 
 
 def _read_array(stream: io.BufferedReader, encoding: str) -> Iterator[Record]:
