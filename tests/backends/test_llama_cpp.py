@@ -191,7 +191,8 @@ class BrokenServer:
 
 
 def test_an_error_of_the_server_is_passed_on(tiny_gguf: Path) -> None:
-    chat = LlamaCppChat(tiny_gguf, BrokenServer({"error": {"message": "no slot"}}), num_ctx=512, num_slots=1)
+    server = BrokenServer({"error": {"message": "no slot"}})
+    chat = LlamaCppChat(tiny_gguf, server, num_ctx=512, num_slots=1, adapters=())
     with pytest.raises(RunError, match=r"llama\.cpp rejected the request: no slot"):
         list(chat.stream(ASK, GREEDY))
 

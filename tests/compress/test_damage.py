@@ -19,11 +19,9 @@ from baihua.backends.llama_cpp.tokenizer import GgufTokenizer
 from baihua.chat.types import Message
 from baihua.chat.zh import is_mainly_chinese
 from baihua.compress.damage import speed
-from baihua.compress.damage.chart import draw
 from baihua.compress.damage.distance import Text, check_space, compare, record
-from baihua.compress.damage.figures import ReplyPair, edit_distance, level_figures
-from baihua.compress.damage.measure import find_levels
-from baihua.compress.damage.summary import advise, markdown
+from baihua.compress.damage.measure import ReplyPair, edit_distance, find_levels, level_figures
+from baihua.compress.damage.summary import advise, draw, markdown
 from baihua.compress.damage.texts import Prompt, TextReader, has_conversations
 from baihua.compress.export import write_gguf
 from baihua.compress.quantize import quantize_gguf

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from baihua.compress.damage.chart import INK, draw
+from baihua.compress.damage.summary import INK, draw
 from baihua.core import kinds
 from baihua.core.errors import InputError
 from baihua.core.run import read_run

@@ -14,14 +14,11 @@ from baihua.core.errors import BaihuaError, InputError, RunError, TooLongError
 from baihua.core.log import logger
 
 WRONG_KEY = (InputError, "the server rejected the API key", "give a valid key")
+CHECK_ADDRESS = "check the address (most end in /v1) and the name"
 STATUS_ERRORS: dict[int, tuple[type[BaihuaError], str, str]] = {
     401: WRONG_KEY,
     403: WRONG_KEY,
-    404: (
-        InputError,
-        "the server does not know this path or model",
-        "check the address (most end in /v1) and the name",
-    ),
+    404: (InputError, "the server does not know this path or model", CHECK_ADDRESS),
     429: (RunError, "the server's rate limit was reached", "wait, or send less"),
 }
 
@@ -49,12 +46,9 @@ class HttpChat:
                     num_chars += len(text)
                     yield Piece(text)
         if finish_reason not in ("stop", "length"):
-            raise RunError(
-                f"the answer ended after {num_chars:,} characters with finish reason {finish_reason!r}, "
-                "expected stop or length",
-                where=f"{self._url}, model {self.name!r}",
-                fix="try again; if it happens every time, see the server's log",
-            )
+            found = f"after {num_chars:,} characters with finish reason {finish_reason!r}, expected stop or length"
+            fix = "try again; if it happens every time, see the server's log"
+            raise RunError(f"the answer ended {found}", where=f"{self._url}, model {self.name!r}", fix=fix)
         yield Piece("", finish_reason, usage)
 
     def close(self) -> None:
@@ -131,29 +125,24 @@ def _first_model(client: openai.OpenAI, url: str) -> str:
 @contextmanager
 def explained(url: str, *, model: str = "") -> Iterator[None]:
     """Turn the library's errors into ours."""
-    where = f"{url}, model {model!r}" if model else url
     try:
         yield
-    except openai.APIStatusError as error:
-        raise _status_error(error.status_code, error.message, where=where) from error
-    except openai.APITimeoutError as error:
-        raise RunError("the server took too long to answer", where=where, fix="check whether it is busy") from error
-    except openai.APIConnectionError as error:
-        raise RunError(
-            f"the connection failed or was lost: {error.__cause__ or error}",
-            where=where,
-            fix="check that the server is running and listens at this address",
-        ) from error
     except (openai.APIError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise RunError(
-            f"the response is not a chat completion: {error}",
-            where=where,
-            fix="check that the address is that of an OpenAI-compatible API; most end in /v1",
-        ) from error
+        kind, what, fix = _explain(error)
+        raise kind(what, where=f"{url}, model {model!r}" if model else url, fix=fix) from error
 
 
-def _status_error(status: int, message: str, *, where: str) -> BaihuaError:
-    kind, what, fix = STATUS_ERRORS.get(status, (RunError, f"the server answered with status {status}", "see its log"))
-    if status in (400, 413) and "context" in message.lower():
-        kind, what, fix = TooLongError, "the conversation is too long for the model", "shorten it"
-    return kind(f"{what} ({message})", where=where, fix=fix)
+def _explain(error: Exception) -> tuple[type[BaihuaError], str, str]:
+    if isinstance(error, openai.APIStatusError):
+        others = (RunError, f"the server answered with status {error.status_code}", "see its log")
+        kind, what, fix = STATUS_ERRORS.get(error.status_code, others)
+        if error.status_code in (400, 413) and "context" in error.message.lower():
+            kind, what, fix = TooLongError, "the conversation is too long for the model", "shorten it"
+        return kind, f"{what} ({error.message})", fix
+    if isinstance(error, openai.APITimeoutError):
+        return RunError, "the server took too long to answer", "check whether it is busy"
+    if isinstance(error, openai.APIConnectionError):
+        what = f"the connection failed or was lost: {error.__cause__ or error}"
+        return RunError, what, "check that the server is running and listens at this address"
+    fix = "check that the address is that of an OpenAI-compatible API; most end in /v1"
+    return RunError, f"the response is not a chat completion: {error}", fix

@@ -42,30 +42,21 @@ class ReplayChat:
             return self._answers[ask]
         if None in self._answers:
             return self._answers[None]
-        raise InputError(
-            f"the script has no answer for {ask!r}",
-            where=self.name,
-            fix='add a row with this `ask`, or one with "ask": null that answers everything else',
-        )
+        fix = 'add a row with this `ask`, or one with "ask": null that answers everything else'
+        raise InputError(f"the script has no answer for {ask!r}", where=self.name, fix=fix)
 
 
 def open_chat(file: Path) -> ReplayChat:
     """Open a script of {"ask", "answer"} rows; an InputError names the line of a wrong one."""
     answers: dict[str | None, str] = {}
     for number, row in read_jsonl(file):
-        ask, answer = row.get("ask"), row.get("answer")
+        ask, answer, where = row.get("ask"), row.get("answer"), f"{file}:{number}"
         if "ask" not in row or not (ask is None or isinstance(ask, str)) or not isinstance(answer, str):
-            raise InputError(
-                f"expected `ask` (a text or null) and `answer` (a text), found {', '.join(sorted(row)) or 'nothing'}",
-                where=f"{file}:{number}",
-                fix='write the line as {"ask": "...", "answer": "..."}',
-            )
+            what = f"expected `ask` (a text or null) and `answer` (a text), found {', '.join(sorted(row)) or 'nothing'}"
+            raise InputError(what, where=where, fix='write the line as {"ask": "...", "answer": "..."}')
         if ask in answers:
-            raise InputError(
-                f"the script has a second row with `ask` {'null' if ask is None else repr(ask)}",
-                where=f"{file}:{number}",
-                fix="keep one row for each `ask`",
-            )
+            what = f"the script has a second row with `ask` {'null' if ask is None else repr(ask)}"
+            raise InputError(what, where=where, fix="keep one row for each `ask`")
         answers[ask] = answer
     if not answers:
         raise InputError("the script has no rows", where=str(file), fix='add {"ask": null, "answer": "..."}')

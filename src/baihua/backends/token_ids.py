@@ -23,14 +23,10 @@ def check_ids(ids: Sequence[int], what: str, *, max_tokens: int, num_tokens: int
     """
     where = f"model {model}"
     if not 0 < len(ids) <= max_tokens:
+        fix = "shorten it, or open the model with a larger context" if ids else "send a text"
         raise TooLongError(
-            f"{what} may have 1 to {max_tokens:,} tokens, this one has {len(ids):,}",
-            where=where,
-            fix="shorten it, or open the model with a larger context" if ids else "send a text",
+            f"{what} may have 1 to {max_tokens:,} tokens, this one has {len(ids):,}", where=where, fix=fix
         )
     if not 0 <= min(ids) <= max(ids) < num_tokens:
-        raise InputError(
-            f"found token ids from {min(ids)} to {max(ids)}, but this model's are 0 to {num_tokens - 1}",
-            where=where,
-            fix="encode the text with this model's own tokenizer",
-        )
+        found = f"found token ids from {min(ids)} to {max(ids)}, but this model's are 0 to {num_tokens - 1}"
+        raise InputError(found, where=where, fix="encode the text with this model's own tokenizer")

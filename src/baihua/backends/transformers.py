@@ -104,10 +104,8 @@ class TransformersChat:
     def _chooser(self, sampling: Sampling, guidance: Guidance) -> TokenChooser:
         grammar = read_grammar(guidance)
         if guidance.grammar is not None and grammar is None:
-            raise InputError(
-                "this model runs on transformers, which does not support GBNF",
-                fix=f"write the grammar in Lark after a line `{LARK_MARK} {{}}`, or serve a GGUF file",
-            )
+            fix = f"write the grammar in Lark after a line `{LARK_MARK} {{}}`, or serve a GGUF file"
+            raise InputError("this model runs on transformers, which does not support GBNF", fix=fix)
         if guidance.adapter is not None:
             raise InputError("this model runs on transformers, which cannot switch adapters", fix="merge the adapter")
         guide = Guide(grammar, self._vocabulary) if grammar else None
@@ -179,9 +177,8 @@ def _load(folder: Path, device: str) -> PreTrainedModel:
             local_files_only=True,
         )
     except (OSError, SafetensorError) as error:
-        raise InputError(
-            f"cannot load the weights: {error}", where=str(folder), fix="import the model again"
-        ) from error
+        what = f"cannot load the weights: {error}"
+        raise InputError(what, where=str(folder), fix="import the model again") from error
     return model.eval()
 
 

@@ -69,21 +69,16 @@ def _read_matrices(
             if name is None or name not in shapes:
                 raise _refused(f"it changes {module!r}, which is not a separate matrix of this base", adapter)
             weights = tensors.get_tensor(source).astype(np.float32)
-            _check_shape(weights, shapes[name], module, ending, adapter)
-            if ENDINGS[ending] == ".lora_b":
+            width, height = shapes[name]
+            # The first matrix of a pair reads a row of the base's matrix, the second one writes a column.
+            is_first = ENDINGS[ending] == ".lora_a"
+            if not (weights.shape[1] == width if is_first else weights.shape[0] == height):
+                shape = f"the shape {list(weights.shape)}, the base's has {[height, width]}"
+                fix = "give the base that the adapter was trained on"
+                raise InputError(f"its matrix for {module!r} has {shape}", where=str(adapter), fix=fix)
+            if not is_first:
                 weights = in_gguf_order(weights * _scale(config, module, weights.shape[1]), name, description)
             yield name + ENDINGS[ending], np.ascontiguousarray(weights)
-
-
-def _check_shape(weights: np.ndarray, base: tuple[int, ...], module: str, ending: str, adapter: Path) -> None:
-    """The first matrix of a pair reads a row of the base's matrix, the second one writes a column."""
-    is_right = weights.shape[1] == base[0] if ending == ".lora_A.weight" else weights.shape[0] == base[1]
-    if not is_right:
-        raise InputError(
-            f"its matrix for {module!r} has the shape {list(weights.shape)}, the base's has {list(base[::-1])}",
-            where=str(adapter),
-            fix="give the base that the adapter was trained on",
-        )
 
 
 def _scale(config: peft.LoraConfig, module: str, rank: int) -> float:
@@ -94,8 +89,5 @@ def _scale(config: peft.LoraConfig, module: str, rank: int) -> float:
 
 
 def _refused(why: str, adapter: Path) -> InputError:
-    return InputError(
-        f"llama.cpp cannot add this adapter while it answers: {why}",
-        where=str(adapter),
-        fix="merge it into its base and serve the result: baihua do merge",
-    )
+    what = f"llama.cpp cannot add this adapter while it answers: {why}"
+    return InputError(what, where=str(adapter), fix="merge it into its base and serve the result: baihua do merge")

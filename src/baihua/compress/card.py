@@ -36,9 +36,8 @@ class ModelOrigin:
 
 def write_companions(folder: Path, model: Path, rows: Sequence[Row]) -> None:
     """Write Modelfile, README.md and SHA256SUMS for GGUF files made from `model`; a row of figures for each file."""
-    smallest = min(rows, key=lambda row: row["file_bytes"])["file"]
     origin = read_origin(model)
-    write_modelfile(folder, smallest, end_texts(model))
+    write_modelfile(folder, min(rows, key=lambda row: row["file_bytes"])["file"], end_texts(model))
     write_card(folder, name=origin.base_model or model.resolve().stem, rows=rows, origin=origin)
     write_checksums(folder)
 
@@ -49,12 +48,9 @@ def read_origin(model: Path) -> ModelOrigin:
     if artifact is None:
         return ModelOrigin()
     nodes = list(_flatten(lineage(artifact)))
-    bases = [node["content"] for node in nodes if node["stage"] == "import_model" and node["content"]]
-    return ModelOrigin(
-        base_model=bases[0] if bases else None,
-        sources=artifact.sources,
-        steps=[" ".join(filter(None, (node["stage"], node["id"][:16], node["content"]))) for node in nodes],
-    )
+    base = next((node["content"] for node in nodes if node["stage"] == "import_model" and node["content"]), None)
+    steps = [" ".join(filter(None, (node["stage"], node["id"][:16], node["content"]))) for node in nodes]
+    return ModelOrigin(base_model=base, sources=artifact.sources, steps=steps)
 
 
 def write_modelfile(folder: Path, file_name: str, end_tokens: Sequence[str]) -> None:

@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from gguf import GGUFWriter
-from gguf.constants import GGML_QUANT_VERSION, GGMLQuantizationType
+from gguf.constants import GGML_QUANT_VERSION
 from safetensors import safe_open
 
 from baihua.backends.llama_cpp.scorer import open_scorer
 from baihua.chat.tokenizer import adds_bos
 from baihua.compress.damage.texts import has_conversations
-from baihua.compress.levels import FIRST, FLOATS, LEVELS, check_level, choose_types, file_type
+from baihua.compress.levels import FIRST, FLOATS, LEVELS, Q, check_level, choose_types, file_type
 from baihua.compress.opening import check_opens
 from baihua.compress.quantize import Importance, not_finite, quantize_gguf
 from baihua.core.artifact import find_artifact
@@ -32,11 +32,7 @@ from baihua.modelfiles.gguf_header import read_model_header
 from baihua.modelfiles.rope import rope_factors, to_gguf_rows, write_rope
 from baihua.modelfiles.tokenizers.to_gguf import read_vocabulary, write_special_ids
 
-DTYPES = {
-    GGMLQuantizationType.F32: torch.float32,
-    GGMLQuantizationType.F16: torch.float16,
-    GGMLQuantizationType.BF16: torch.bfloat16,
-}
+DTYPES = {Q.F32: torch.float32, Q.F16: torch.float16, Q.BF16: torch.bfloat16}
 Row = dict[str, str | int | float]
 Rows = TypeVar("Rows", np.ndarray, torch.Tensor)
 
@@ -76,13 +72,8 @@ def write_levels(
 def describe_file(level: str, file: Path) -> Row:
     """Name and size of a file for the metrics; bits per weight count tensor data, not the vocabulary."""
     header = read_model_header(file)
-    num_bits = 8 * sum(tensor.num_bytes for tensor in header.tensors)
-    return {
-        "level": level,
-        "file": file.name,
-        "file_bytes": file.stat().st_size,
-        "bits_per_weight": round(num_bits / describe_header(header).num_weights, 4),
-    }
+    bits = 8 * sum(tensor.num_bytes for tensor in header.tensors) / describe_header(header).num_weights
+    return {"level": level, "file": file.name, "file_bytes": file.stat().st_size, "bits_per_weight": round(bits, 4)}
 
 
 def compare_with_folder(folder: Path, file: Path, data: Path | None, *, num_texts: int) -> dict[str, Any]:
@@ -105,11 +96,8 @@ def write_gguf(model_folder: Path, file: Path, *, level: str) -> None:
     Memory: the largest tensor twice, as it is stored and as it is written.
     """
     if check_level(level).type not in FLOATS:
-        raise InputError(
-            f"a model folder can only become f32, f16 or bf16, not {level}",
-            where=str(model_folder),
-            fix="write f16, and quantize that file",
-        )
+        what = f"a model folder can only become f32, f16 or bf16, not {level}"
+        raise InputError(what, where=str(model_folder), fix="write f16, and quantize that file")
     folder = read_folder(model_folder)
     choices = choose_types(folder.description, level)
     architecture = folder.description.family.architecture
@@ -126,8 +114,7 @@ def write_gguf(model_folder: Path, file: Path, *, level: str) -> None:
             weights = _read(folder, choice.tensor.name)
             converted = weights.to(DTYPES[choice.type]).contiguous()
             if not torch.isfinite(converted).all():
-                is_source_finite = bool(torch.isfinite(weights).all())
-                raise not_finite(choice.tensor.name, model_folder, is_source_finite=is_source_finite)
+                raise not_finite(choice.tensor.name, model_folder, is_source_finite=bool(weights.isfinite().all()))
             writer.write_tensor_data(converted.view(torch.uint8).numpy())
 
 
@@ -159,8 +146,7 @@ def _write_metadata(writer: GGUFWriter, folder: ModelFolder, level: str) -> None
     vocabulary = read_vocabulary(folder.path, shape.num_tokens, adds_bos=adds_bos(folder.path))
     vocabulary.write(writer)
     write_special_ids(folder.path, vocabulary, writer)
-    template = _chat_template(folder.path)
-    if template:
+    if template := _chat_template(folder.path):
         writer.add_chat_template(template)
 
 

@@ -123,12 +123,10 @@ def candidates_of(description: Description, levels: Iterable[str]) -> list[Candi
 
 def memory_of(shape: Shape, tensors: Iterable[SizedTensor], num_ctx: int, num_slots: int = 1) -> Needed:
     """Memory for `num_slots` conversations at once, of `num_ctx` tokens each."""
-    return Needed(
-        weights=sum(tensor.num_bytes for tensor in tensors),
-        kv_cache=2 * KEY_BYTES * shape.num_layers * shape.key_width * num_ctx * num_slots,
-        working=_working(shape, num_ctx, num_slots),
-        program=PROGRAM_BYTES + BYTES_PER_TOKEN * shape.num_tokens,
-    )
+    weights = sum(tensor.num_bytes for tensor in tensors)
+    kv_cache = 2 * KEY_BYTES * shape.num_layers * shape.key_width * num_ctx * num_slots
+    program = PROGRAM_BYTES + BYTES_PER_TOKEN * shape.num_tokens
+    return Needed(weights, kv_cache, _working(shape, num_ctx, num_slots), program)
 
 
 def _working(shape: Shape, num_ctx: int, num_outputs: int) -> int:
@@ -177,7 +175,6 @@ def forecast(levels: Sequence[str], model: Path | Shape | None) -> dict[str, Any
     for one in candidates_of(description, dict.fromkeys([FIRST, *levels])):
         size, needed = one.num_bytes + HEADER_BYTES_PER_TOKEN * description.shape.num_tokens, one.needed(num_ctx).total
         disk_bytes += size
-        lines.append(
-            f"{one.name}: {format_bytes(size)}, needs {format_bytes(needed)} with a context of {num_ctx:,} tokens"
-        )
+        needs = f"needs {format_bytes(needed)} with a context of {num_ctx:,} tokens"
+        lines.append(f"{one.name}: {format_bytes(size)}, {needs}")
     return {"disk_bytes": disk_bytes, "assumptions": lines}

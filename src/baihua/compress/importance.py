@@ -77,9 +77,8 @@ def collect(
     """
     num_tokens = sum(map(len, texts))
     if num_tokens == 0:
-        raise InputError(
-            "the importance matrix needs text", where="data", fix="give at least one row, or leave `data` out"
-        )
+        fix = "give at least one row, or leave `data` out"
+        raise InputError("the importance matrix needs text", where="data", fix=fix)
     model = open_streamed(model_folder)
     sums: dict[str, Tensor] = {}
     texts = sorted(texts, key=len)
@@ -98,13 +97,10 @@ def collect(
         for hook in hooks:
             hook.remove()
     found = {name: (sums_I / num_tokens).numpy().astype(np.float32) for name, sums_I in sums.items()}
-    wrong = [name for name, values in found.items() if not np.isfinite(values).all()]
-    if wrong:
-        raise RunError(
-            f"the inputs of {wrong[0]!r} are NaN or infinite",
-            where=str(model_folder),
-            fix="training diverged: go back to an earlier checkpoint",
-        )
+    for name, values in found.items():
+        if not np.isfinite(values).all():
+            fix = "training diverged: go back to an earlier checkpoint"
+            raise RunError(f"the inputs of {name!r} are NaN or infinite", where=str(model_folder), fix=fix)
     return found
 
 

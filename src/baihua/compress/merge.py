@@ -38,7 +38,15 @@ def merge_adapters(
             check_order(base, left)
             role = next(iter(left))
             merged = scratch / f"merged-with-{role}"
-            parity = _merge_one(merged, base, left.pop(role), conversations=conversations, dtype=dtype)
+            adapter = left.pop(role)
+            template_file = adapter / TEMPLATE_FILE
+            jinja = template_file.read_text(encoding="utf-8") if template_file.is_file() else None
+            merge_into(merged, base, adapter, dtype=dtype, jinja=jinja)
+            release_memory()
+            texts = encode_texts(merged, conversations)
+            # The models take turns, a few texts each: two output layers are never in memory at once.
+            apart, together = open_adapted(base, adapter), open_streamed(merged)
+            parity = compare_pairs(zip(log_probs_of_all(apart, texts), log_probs_of_all(together, texts), strict=True))
             is_rounded = any(place.dtype not in ("F32", "F64") for place in WeightFiles(merged).places.values())
             what = "the merged model differs from base and adapter"
             check_parity(parity, what=what, is_rounded=is_rounded, max_mean_kl=max_mean_kl)
@@ -51,17 +59,3 @@ def merge_adapters(
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return asdict(max(parities, key=lambda parity: parity.mean_kl)) | {"num_adapters": len(parities)}
-
-
-def _merge_one(
-    folder: Path, base: Path, adapter: Path, *, conversations: Sequence[Sequence[Message]], dtype: Written
-) -> Parity:
-    """Write one merged model and compare it with its base and adapter."""
-    template_file = adapter / TEMPLATE_FILE
-    jinja = template_file.read_text(encoding="utf-8") if template_file.is_file() else None
-    merge_into(folder, base, adapter, dtype=dtype, jinja=jinja)
-    release_memory()
-    texts = encode_texts(folder, conversations)
-    # The models take turns, a few texts each: two output layers are never in memory at once.
-    apart, together = open_adapted(base, adapter), open_streamed(folder)
-    return compare_pairs(zip(log_probs_of_all(apart, texts), log_probs_of_all(together, texts), strict=True))

@@ -15,17 +15,13 @@ from baihua.core.errors import RunError
 
 def check_opens(file: Path) -> None:
     """Remove a file that llama.cpp does not load, or whose first logits are NaN or infinite, and raise a RunError."""
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", __name__, str(file)], capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-P", "-m", __name__, str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         file.unlink()
         reason = (done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"])[-1]
-        raise RunError(
-            f"llama.cpp does not open the file that was written: {reason}",
-            where=str(file),
-            fix="check the disk and run the stage again; report the problem if it persists",
-        )
+        fix = "check the disk and run the stage again; report the problem if it persists"
+        raise RunError(f"llama.cpp does not open the file that was written: {reason}", where=str(file), fix=fix)
 
 
 if __name__ == "__main__":

@@ -54,10 +54,13 @@ def quantize_gguf(
     Memory: about 16 MB a thread.
     """
     header = read_model_header(source)
-    if not is_forced:
-        _refuse_quantized(header, source)
-    wanted = check_level(level)
-    used = importance if importance and wanted.takes_importance else {}
+    quantized = sorted({tensor.type.name for tensor in header.tensors if tensor.type not in FLOATS})
+    if quantized and not is_forced:
+        found = f"it has tensors of type {', '.join(quantized)}"
+        what = f"the file is already quantized ({found}); quantizing it again adds to the loss"
+        fix = "quantize the f16 or f32 file of the same model, or force it with requantize=true"
+        raise InputError(what, where=str(source), fix=fix)
+    used = importance if importance and check_level(level).takes_importance else {}
     choices = choose_types(describe_header(header), level, has_importance=bool(used))
     _report_fallbacks(choices)
     numbers = {"general.file_type": int(file_type(level)), "general.quantization_version": GGML_QUANT_VERSION}
@@ -78,17 +81,6 @@ def not_finite(name: str, where: Path, *, is_source_finite: bool) -> RunError:
     if is_source_finite:
         what, fix = "values beyond float16's 65,504", "use the level bf16 or f32"
     return RunError(f"tensor {name!r} has {what}", where=str(where), fix=fix)
-
-
-def _refuse_quantized(header: GgufHeader, source: Path) -> None:
-    found = sorted({tensor.type.name for tensor in header.tensors if tensor.type not in FLOATS})
-    if found:
-        raise InputError(
-            f"the file is already quantized (it has tensors of type {', '.join(found)}); quantizing it again adds to "
-            "the loss",
-            where=str(source),
-            fix="quantize the f16 or f32 file of the same model, or force it with requantize=true",
-        )
 
 
 def _report_fallbacks(choices: Iterable[TypeChoice]) -> None:
@@ -194,12 +186,9 @@ def quantize_block(
         None if columns is None else columns.ctypes.data,
     )
     if num_written != target.nbytes:
-        raise RunError(
-            f"ggml wrote {num_written:,} bytes for {block.num_rows:,} rows of {tensor.name!r}, expected "
-            f"{target.nbytes:,}",
-            where=str(source),
-            fix="install the tested version of xllamacpp",
-        )
+        written = f"ggml wrote {num_written:,} bytes for {block.num_rows:,} rows of {tensor.name!r}"
+        what, fix = f"{written}, expected {target.nbytes:,}", "install the tested version of xllamacpp"
+        raise RunError(what, where=str(source), fix=fix)
     return target.tobytes() + padding
 
 
@@ -210,11 +199,8 @@ def _read(block: Block, source: Path, data_start: int) -> bytes:
         stream.seek(data_start + block.tensor.offset + block.first_row * row_bytes)
         data = stream.read(block.num_rows * row_bytes)
     if len(data) != block.num_rows * row_bytes:
-        raise RunError(
-            f"the file ended inside tensor {block.tensor.name!r}",
-            where=str(source),
-            fix="do not change the file while it is being quantized",
-        )
+        fix = "do not change the file while it is being quantized"
+        raise RunError(f"the file ended inside tensor {block.tensor.name!r}", where=str(source), fix=fix)
     return data
 
 
@@ -223,10 +209,7 @@ def _columns(importance: Importance, tensor: Tensor, source: Path) -> np.ndarray
     if columns is None:
         return None
     if columns.shape != tensor.shape[:1]:
-        raise InputError(
-            f"the importance matrix has {len(columns):,} columns for {tensor.name!r}, the tensor has "
-            f"{tensor.shape[0]:,}",
-            where=str(source),
-            fix="collect it from the model that is quantized",
-        )
+        found = f"{len(columns):,} columns for {tensor.name!r}, the tensor has {tensor.shape[0]:,}"
+        fix = "collect it from the model that is quantized"
+        raise InputError(f"the importance matrix has {found}", where=str(source), fix=fix)
     return np.ascontiguousarray(columns, np.float32)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from io import StringIO
 
-from baihua.compress.damage.chart import INK, SETTINGS
+from baihua.compress.damage.summary import INK, SETTINGS
 
 # The viewer's fonts draw the words, so a machine without a Chinese font still writes a readable report.
 FONTS = "'PingFang SC', 'Noto Sans CJK SC', 'Source Han Sans SC', 'Microsoft YaHei', 'WenQuanYi Micro Hei', sans-serif"

@@ -54,9 +54,7 @@ def open_chat(
 class LlamaCppChat:
     """Answers conversations with llama.cpp's server loop; thread-safe."""
 
-    def __init__(
-        self, file: Path, server: Server, *, num_ctx: int, num_slots: int, adapters: tuple[str, ...] = ()
-    ) -> None:
+    def __init__(self, file: Path, server: Server, *, num_ctx: int, num_slots: int, adapters: tuple[str, ...]) -> None:
         self.name = file.stem
         self.num_ctx = num_ctx
         self.num_slots = num_slots
@@ -112,26 +110,19 @@ class LlamaCppChat:
         self._check_open()
         self._check_ids(ids, "the conversation", max_tokens=self.num_ctx - 1)
         if guidance.adapter is not None and guidance.adapter not in self.adapters:
-            raise InputError(
-                f"unknown adapter {guidance.adapter!r}",
-                where=f"model {self.name}",
-                fix=f"use one of: {', '.join(self.adapters) or 'none'}",
-            )
-        self._check_grammar(guidance)
+            fix = f"use one of: {', '.join(self.adapters) or 'none'}"
+            raise InputError(f"unknown adapter {guidance.adapter!r}", where=f"model {self.name}", fix=fix)
+        grammar = read_grammar(guidance)
+        if grammar is not None and guidance.json_schema is None:
+            if not has_llguidance():
+                raise InputError("this build of llama.cpp does not support Lark", fix="write the grammar in GBNF")
+            # A grammar may name unknown tokens, or have no valid first token.
+            Guide(grammar, self._vocabulary).allowed()
         scales = [{"id": i, "scale": float(name == guidance.adapter)} for i, name in enumerate(self.adapters)]
         return make_request(ids, sampling, guidance, num_ctx=self.num_ctx) | ({"lora": scales} if scales else {})
 
     def _check_ids(self, ids: Sequence[int], what: str, *, max_tokens: int) -> None:
         check_ids(ids, what, max_tokens=max_tokens, num_tokens=self.tokenizer.num_tokens, model=self.name)
-
-    def _check_grammar(self, guidance: Guidance) -> None:
-        grammar = read_grammar(guidance)
-        if grammar is None or guidance.json_schema is not None:
-            return
-        if not has_llguidance():
-            raise InputError("this build of llama.cpp does not support Lark", fix="write the grammar in GBNF")
-        # A grammar may name unknown tokens, or have no valid first token.
-        Guide(grammar, self._vocabulary).allowed()
 
     @cached_property
     def _vocabulary(self) -> LLTokenizer:

@@ -11,6 +11,7 @@ import importlib.metadata
 import logging
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from ctypes import POINTER, Structure, c_bool, c_char_p, c_float, c_int32, c_int64, c_size_t, c_uint32, c_void_p
 from operator import attrgetter
 from pathlib import Path
@@ -177,10 +178,8 @@ def check_batch(library: SimpleNamespace) -> None:
 def wrong_build(what: str) -> RunError:
     """The error for a build of xllamacpp that differs from the tested one."""
     version = importlib.metadata.version("xllamacpp")
-    return RunError(
-        f"xllamacpp {version} is incompatible: {what}",
-        fix=f"install the tested version: pip install xllamacpp=={TESTED_VERSION}",
-    )
+    fix = f"install the tested version: pip install xllamacpp=={TESTED_VERSION}"
+    return RunError(f"xllamacpp {version} is incompatible: {what}", fix=fix)
 
 
 def load_model(library: SimpleNamespace, file: Path, *, vocab_only: bool, has_second_copy: bool = True) -> int:
@@ -193,11 +192,9 @@ def load_model(library: SimpleNamespace, file: Path, *, vocab_only: bool, has_se
     params.use_extra_bufts = has_second_copy
     model = library.llama_model_load_from_file(str(file).encode("utf-8"), params)
     if not model:
-        raise InputError(
-            "llama.cpp cannot load the model: a tensor or a part of the tokenizer is missing or has the wrong size",
-            where=str(file),
-            fix="download or convert it again; --debug shows llama.cpp's own messages",
-        )
+        why = "a tensor or a part of the tokenizer is missing or has the wrong size"
+        fix = "download or convert it again; --debug shows llama.cpp's own messages"
+        raise InputError(f"llama.cpp cannot load the model: {why}", where=str(file), fix=fix)
     # Without weights llama.cpp stops before it reads the sizes, which shows whether the flag took effect.
     if (library.llama_model_n_embd(model) == 0) != vocab_only:
         library.llama_model_free(model)
@@ -226,13 +223,10 @@ def pause_openmp() -> None:
     of spinning: after a single product of torch matrices llama.cpp wrote 32 tokens/s instead of 72 here (docs/log.md,
     2026-11-22).
     """
-    if sys.platform == "win32":
-        return
-    try:
-        pause = ctypes.CDLL(None).omp_pause_resource_all
-    except AttributeError:
-        return  # OpenMP is not loaded globally, so neither is torch.
-    pause(OMP_PAUSE_SOFT)
+    if sys.platform != "win32":
+        # Where OpenMP is not loaded globally, neither is torch.
+        with suppress(AttributeError):
+            ctypes.CDLL(None).omp_pause_resource_all(OMP_PAUSE_SOFT)
 
 
 @LOG_CALLBACK

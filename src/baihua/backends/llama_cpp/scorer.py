@@ -25,7 +25,7 @@ from baihua.backends.token_ids import check_ids
 from baihua.core.errors import RunError
 from baihua.modelfiles.gguf_header import read_model_header
 
-NUM_BATCH_TOKENS = 512
+BATCH_TOKENS = 512
 
 
 def open_scorer(file: Path, num_threads: int | None = None) -> "LlamaCppScorer":
@@ -80,7 +80,7 @@ class Network:
         *,
         num_ctx: int,
         num_threads: int,
-        num_outputs: int = NUM_BATCH_TOKENS,
+        num_outputs: int = BATCH_TOKENS,
         has_second_copy: bool = True,
     ) -> None:
         """Load a model with `num_ctx` tokens of context, or as many as it was trained with.
@@ -104,8 +104,8 @@ class Network:
         pause_openmp()
         self.forget()
         logits_tv = np.empty((len(ids), self.num_tokens), dtype=np.float32)
-        for start in range(0, len(ids), NUM_BATCH_TOKENS):
-            part = ids[start : start + NUM_BATCH_TOKENS]
+        for start in range(0, len(ids), BATCH_TOKENS):
+            part = ids[start : start + BATCH_TOKENS]
             self._decode(part, num_outputs=len(part))
             for i in range(len(part)):
                 logits_tv[start + i] = self._logits_at(i)
@@ -113,9 +113,9 @@ class Network:
 
     def feed(self, ids: Sequence[int]) -> np.ndarray:
         """Append `ids` to the text read since `forget`; logits_v, float32, of the token after the last of them."""
-        for start in range(0, len(ids), NUM_BATCH_TOKENS):
-            self._decode(ids[start : start + NUM_BATCH_TOKENS], num_outputs=1)
-        return self._logits_at((len(ids) - 1) % NUM_BATCH_TOKENS).copy()
+        for start in range(0, len(ids), BATCH_TOKENS):
+            self._decode(ids[start : start + BATCH_TOKENS], num_outputs=1)
+        return self._logits_at((len(ids) - 1) % BATCH_TOKENS).copy()
 
     def forget(self) -> None:
         """Start a new text."""
@@ -136,10 +136,8 @@ class Network:
         batch = LlamaBatch(n_tokens=num_ids, token=(c_int32 * num_ids)(*ids), logits=(c_int8 * num_ids)(*has_logits))
         status = self._library.llama_decode(self._context, batch)
         if status != 0:
-            raise RunError(
-                f"llama.cpp could not compute {num_ids} tokens (status {status})",
-                fix="check that they fit into the context and are of this model; if so, free some memory",
-            )
+            fix = "check that they fit into the context and are of this model; if so, free some memory"
+            raise RunError(f"llama.cpp could not compute {num_ids} tokens (status {status})", fix=fix)
 
     def _logits_at(self, i: int) -> np.ndarray:
         """Logits_v of the batch's token i, in llama.cpp's own memory, which the next batch overwrites."""
@@ -148,20 +146,18 @@ class Network:
 
 
 def open_context(
-    library: SimpleNamespace, model: int, *, num_ctx: int, num_threads: int, num_outputs: int = NUM_BATCH_TOKENS
+    library: SimpleNamespace, model: int, *, num_ctx: int, num_threads: int, num_outputs: int = BATCH_TOKENS
 ) -> int:
     """A handle to a context with room for `num_outputs` logits rows in a batch, to be freed with llama_free."""
     params = library.llama_context_default_params()
     params.n_ctx = num_ctx
-    params.n_batch = params.n_ubatch = NUM_BATCH_TOKENS
+    params.n_batch = params.n_ubatch = BATCH_TOKENS
     params.n_outputs_max = params.n_outputs_max_per_seq = num_outputs
     params.n_threads = params.n_threads_batch = num_threads
     context = library.llama_init_from_model(model, params)
     if not context:
-        raise RunError(
-            f"llama.cpp could not open a context of {num_ctx:,} tokens",
-            fix="memory may be short: close other programs or use a smaller model",
-        )
+        fix = "memory may be short: close other programs or use a smaller model"
+        raise RunError(f"llama.cpp could not open a context of {num_ctx:,} tokens", fix=fix)
     if library.llama_n_ctx(context) < num_ctx or library.llama_n_threads(context) != num_threads:
         raise wrong_build("the context has another size or number of threads than was set")
     return context

@@ -72,11 +72,9 @@ def open_server(file: Path, *, num_ctx: int, num_slots: int, num_threads: int, a
     try:
         server: Server = xllamacpp.Server(params)  # pyright: ignore[reportAttributeAccessIssue]
     except RuntimeError as error:
-        raise InputError(
-            f"llama.cpp cannot open the model with {num_slots} x {num_ctx:,} tokens of context: {error}",
-            where=str(file),
-            fix="use a smaller context or model if memory is short, else convert the model again; --debug shows more",
-        ) from error
+        what = f"llama.cpp cannot open the model with {num_slots} x {num_ctx:,} tokens of context: {error}"
+        fix = "use a smaller context or model if memory is short, else convert the model again; --debug shows more"
+        raise InputError(what, where=str(file), fix=fix) from error
     # A server that is freed before its loop has started waits forever for the loop to end: one token proves it runs.
     server.handle_completions({"prompt": [0], "stream": True, "max_tokens": 1}, lambda chunk: False)
     return server
@@ -110,10 +108,8 @@ def make_request(ids: Sequence[int], sampling: Sampling, guidance: Guidance, *, 
         # that must be repeatable starts from an empty cache. Price: the whole prompt is read again.
         "cache_prompt": not is_repeatable,
     }
-    if sampling.seed is not None:
-        request["seed"] = sampling.seed
-    if guidance.grammar is not None:
-        request["grammar"] = guidance.grammar
+    optional = {"seed": sampling.seed, "grammar": guidance.grammar}
+    request |= {name: value for name, value in optional.items() if value is not None}
     if guidance.json_schema is not None:
         request["json_schema"] = json.loads(guidance.json_schema)
     if guidance.num_top_logprobs is not None:

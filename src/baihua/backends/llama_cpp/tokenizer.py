@@ -21,12 +21,10 @@ class GgufTokenizer:
         self._vocab = self._library.llama_model_get_vocab(self._model)
         self.num_tokens: int = self._library.llama_vocab_n_tokens(self._vocab)
         ids = range(self.num_tokens)
-        self._controls = {self._name(i): i for i in ids if self._library.llama_vocab_is_control(self._vocab, i)}
-
-    @property
-    def controls(self) -> Mapping[str, int]:
+        self.controls: Mapping[str, int] = {
+            self._name(i): i for i in ids if self._library.llama_vocab_is_control(self._vocab, i)
+        }
         """Every control token and its id."""
-        return self._controls
 
     @property
     def bos_id(self) -> int | None:
@@ -61,15 +59,12 @@ class GgufTokenizer:
         """The chat template in the file; an InputError when it has none."""
         jinja = self._library.llama_model_chat_template(self._model, None)
         if jinja is None:
-            raise InputError(
-                "the GGUF file has no chat template: it is a base model, which only continues text",
-                where=str(self.file),
-                fix="tune it first, or quantize a model folder that has a chat_template.jinja",
-            )
+            what = "the GGUF file has no chat template: it is a base model, which only continues text"
+            fix = "tune it first, or quantize a model folder that has a chat_template.jinja"
+            raise InputError(what, where=str(self.file), fix=fix)
         bos, eos = (find(self._vocab) for find in (self._library.llama_vocab_bos, self._library.llama_vocab_eos))
-        return Template(
-            self.file.name, jinja.decode("utf-8"), frozenset(self._controls), self._name(bos), self._name(eos)
-        )
+        controls = frozenset(self.controls)
+        return Template(self.file.name, jinja.decode("utf-8"), controls, self._name(bos), self._name(eos))
 
     def close(self) -> None:
         """Free the vocabulary, which cannot be used afterwards."""

@@ -111,25 +111,16 @@ def check_space(folder: Path, num_bytes: int) -> None:
     """Refuse to start with too little free disk space."""
     free = shutil.disk_usage(folder).free
     if num_bytes > free:
-        raise RunError(
-            f"comparing the levels needs {format_bytes(num_bytes)} of disk for the reference's probabilities, "
-            f"{format_bytes(free)} are free",
-            where=str(folder),
-            fix="free some space, or lower `num_texts` or `max_length`",
-        )
+        needed = f"needs {format_bytes(num_bytes)} of disk for the reference's probabilities"
+        what, fix = f"{needed}, {format_bytes(free)} are free", "free some space, or lower `num_texts` or `max_length`"
+        raise RunError(f"comparing the levels {what}", where=str(folder), fix=fix)
 
 
 def compare(reference: RecordedScores, scores: Iterable[np.ndarray]) -> list[Distance]:
     """Compare a level's log-probabilities_TV of the reference's texts with the reference's own."""
     found: list[Distance] = []
     for number, (text, log_probs_TV) in enumerate(zip(reference.texts, scores, strict=True)):
-        found.append(
-            Distance(
-                text=text,
-                kl_T=kl_divergence(reference.read(number), log_probs_TV[:-1]),
-                num_same_top=int((log_probs_TV[:-1].argmax(axis=1) == reference.tops[number]).sum()),
-                bits=text.bits(log_probs_TV),
-                reference_bits=reference.bits[number],
-            )
-        )
+        kl_T = kl_divergence(reference.read(number), log_probs_TV[:-1])
+        num_same_top = int((log_probs_TV[:-1].argmax(axis=1) == reference.tops[number]).sum())
+        found.append(Distance(text, kl_T, num_same_top, text.bits(log_probs_TV), reference.bits[number]))
     return found

@@ -40,12 +40,9 @@ def measure_speed(
     command = [sys.executable, "-P", "-m", __name__, str(file), json.dumps(settings)]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
     if done.returncode:
-        last = done.stderr.strip().splitlines()[-5:]
-        raise RunError(
-            f"the process that measures speed ended with status {done.returncode}: {' / '.join(last) or 'no message'}",
-            where=str(file),
-            fix="free some memory, or leave speed out (num_speed_tokens: 0)",
-        )
+        last = " / ".join(done.stderr.strip().splitlines()[-5:]) or "no message"
+        what = f"the process that measures speed ended with status {done.returncode}: {last}"
+        raise RunError(what, where=str(file), fix="free some memory, or leave speed out (num_speed_tokens: 0)")
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -59,22 +56,15 @@ def run(
     prompt = (first + once * (num_prompt_tokens // len(once) + 1))[:num_prompt_tokens]
     network = Network(file, num_ctx=num_prompt_tokens + num_new_tokens + 1, num_threads=num_threads, num_outputs=1)
     if network.num_ctx < num_prompt_tokens + num_new_tokens:
-        raise RunError(
-            f"{num_prompt_tokens} + {num_new_tokens} tokens do not fit into the model's context of {network.num_ctx}",
-            where=str(file),
-            fix="measure fewer tokens",
-        )
+        what = f"{num_prompt_tokens} + {num_new_tokens} tokens do not fit into the model's context of {network.num_ctx}"
+        raise RunError(what, where=str(file), fix="measure fewer tokens")
     network.feed(prompt)
     rounds = [_round(network, tokenizer, prompt, num_new_tokens) for _ in range(num_repetitions)]
     network.close()
     tokenizer.close()
-    return _figures(rounds) | {
-        "peak_memory_bytes": peak_memory_bytes(),
-        "num_prompt_tokens": num_prompt_tokens,
-        "num_new_tokens": num_new_tokens,
-        "num_repetitions": num_repetitions,
-        "num_threads": num_threads,
-    }
+    settings = {"num_prompt_tokens": num_prompt_tokens, "num_new_tokens": num_new_tokens}
+    settings |= {"num_repetitions": num_repetitions, "num_threads": num_threads}
+    return _figures(rounds) | {"peak_memory_bytes": peak_memory_bytes()} | settings
 
 
 def _round(network: Network, tokenizer: GgufTokenizer, prompt: list[int], num_new_tokens: int) -> dict[str, float]:
@@ -88,11 +78,8 @@ def _round(network: Network, tokenizer: GgufTokenizer, prompt: list[int], num_ne
         num_chars += len(stream.push(tokenizer.token_bytes(token_id)))
         logits_v = network.feed([token_id])
     written = time.perf_counter() - read
-    return {
-        "prompt_tokens_per_second": len(prompt) / (read - started),
-        "tokens_per_second": num_new_tokens / written,
-        "chars_per_second": num_chars / written,
-    }
+    writing = {"tokens_per_second": num_new_tokens / written, "chars_per_second": num_chars / written}
+    return {"prompt_tokens_per_second": len(prompt) / (read - started)} | writing
 
 
 def _figures(rounds: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -1,9 +1,13 @@
-"""Damage for people: one sentence of advice, and tables as plain values and as Markdown."""
+"""Damage for people: a sentence of advice, tables as plain values and as Markdown, and a chart of loss against size."""
 
+import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from baihua.core.tables import Column, Table, figures_table, format_bytes, render_markdown
+
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
 
 Row = Mapping[str, Any]
 Columns = Sequence[Column]
@@ -11,7 +15,8 @@ Columns = Sequence[Column]
 # billion weights (perplexity 5.91 at f16; +0.0535 at Q4_K_M, +0.2437 at Q3_K_M, +0.8698 at Q2_K, examples/quantize,
 # 2023) the bits grow by 0.5 %, 2.3 % and 7.7 %.
 SMALL_LOSS = 0.02
-LANGUAGES = {"zh": "Chinese", "en": "English"}
+LANGUAGES = {"zh": ("Chinese", "#2f7ed8", "o"), "en": ("English", "#d9662b", "s")}
+"""Each language's name, and the colour and marker of its points."""
 SIZES: Columns = (("level", "level", ""), ("MB", "file_bytes", "MB"), ("bits/weight", "bits_per_weight", ".2f"))
 SPEEDS: Columns = (
     ("prompt tokens/s", "prompt_tokens_per_second", ".1f"),
@@ -25,6 +30,17 @@ REPLIES: Columns = (
     ("edit distance", "mean_edit_distance", ".1%"),
 )
 CATEGORY: Columns = (("category", "category", ""), ("level", "level", ""))
+
+# Looks black. Matplotlib has no "current colour": a page that includes a chart replaces this one by its own.
+INK = "#010203"
+SETTINGS: "dict[RcKeyType, Any]" = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "baihua",
+    "text.parse_math": False,
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
 
 
 def advise(rows: Sequence[Row]) -> str | None:
@@ -45,7 +61,7 @@ def advise(rows: Sequence[Row]) -> str | None:
         loss, error = row[ratio] - 1, row.get(f"{ratio}_se")
         more = f"{abs(loss):.1%}{'' if error is None else f' (± {error:.1%})'} {'fewer' if loss < 0 else 'more'} bits"
         changed = f"a different most likely token at {1 - row[f'same_top_share_{language}']:.1%} of positions"
-        return f"{more} per {LANGUAGES[language]} character{than} and {changed}"
+        return f"{more} per {LANGUAGES[language][0]} character{than} and {changed}"
 
     levels = sorted((row for row in others if ratio in row), key=lambda row: row["file_bytes"])
     small = [row for row in levels if row[ratio] - 1 <= SMALL_LOSS]
@@ -81,6 +97,43 @@ def markdown(damage: Row) -> str:
     parts = [damage["advice"]] if damage.get("advice") else []
     parts += [f"**{title}**\n\n{render_markdown(table).rstrip()}" for title, table in tables(damage)]
     return "\n\n".join(parts) + "\n"
+
+
+def draw(levels: Sequence[Row]) -> str | None:
+    """The SVG of mean KL, with two standard errors each way, against file size; None where no level was compared."""
+    # Takes a second, and most reports have no chart.
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(SETTINGS):
+        figure = Figure(figsize=(7.2, 4.0), layout="constrained")
+        axes = figure.add_subplot()
+        named: set[str] = set()
+        for language, (name, color, marker) in LANGUAGES.items():
+            # A level with exactly the predictions of the reference has no place on a logarithmic axis.
+            rows = sorted(levels, key=lambda row: row["file_bytes"])
+            rows = [row for row in rows if row.get(f"mean_kl_{language}", 0) > 0]
+            if not rows:
+                continue
+            xs, ys = [row["file_bytes"] / 1e6 for row in rows], [row[f"mean_kl_{language}"] for row in rows]
+            errors = [2 * row.get(f"mean_kl_{language}_se", 0) for row in rows]
+            axes.errorbar(xs, ys, errors, label=name, color=color, marker=marker, linestyle=":", capsize=3)
+            for row, x, y in zip(rows, xs, ys, strict=True):
+                # The points of both languages are above each other, so each level is named once.
+                name = "" if row["level"] in named else row["level"]
+                axes.annotate(name, (x, y), xytext=(7, 5), textcoords="offset points", fontsize=8)
+                named.add(row["level"])
+        if not axes.has_data():
+            return None
+        axes.margins(x=0.1)
+        axes.set(yscale="log", xlabel="file size, MB", ylabel="mean KL to the reference, nats per token")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("")
+        axes.grid(visible=True, color=INK, alpha=0.12)
+        axes.legend(frameon=False)
+        page = io.StringIO()
+        figure.savefig(page, format="svg", transparent=True, metadata={"Date": None})
+    return page.getvalue()
 
 
 def _losses(suffix: str) -> Columns:

@@ -56,11 +56,8 @@ class TextReader:
                 texts.append(text)
                 left[language] -= 1
         if not texts:
-            raise InputError(
-                "no text has two tokens, so nothing can be measured",
-                where=str(data),
-                fix="give conversations or documents in Chinese, in English or in both",
-            )
+            fix = "give conversations or documents in Chinese, in English or in both"
+            raise InputError("no text has two tokens, so nothing can be measured", where=str(data), fix=fix)
         return sorted(texts, key=lambda text: LANGUAGES.index(text.language))
 
     def prompts(self, data: Path, *, num_prompts: int) -> list[Prompt]:
