@@ -267,9 +267,9 @@ def test_parameters_without_effect_are_noticed() -> None:
     with pytest.raises(RunError, match="the flag vocab_only has no effect"):
         binding.load_model(library, Path("x.gguf"), vocab_only=True)
     with pytest.raises(RunError, match="another size or number of threads than was set"):
-        open_context(library, 1, num_ctx=512, num_threads=3)
+        open_context(library, 1, num_ctx=512, num_threads=3, num_outputs=1)
     with pytest.raises(RunError, match="could not open a context of 512 tokens"):
-        open_context(library, 0, num_ctx=512, num_threads=4)
+        open_context(library, 0, num_ctx=512, num_threads=4, num_outputs=1)
 
 
 def test_tokens_of_another_model_do_not_crash(tiny_gguf: Path) -> None:

@@ -21,7 +21,7 @@ from baihua.backends.llama_cpp.scorer import open_scorer
 from baihua.compress.export import write_gguf, write_levels
 from baihua.compress.levels import LEVELS, choose_types
 from baihua.compress.opening import check_opens
-from baihua.compress.quantize import cut_into_blocks, quantize_block, quantize_gguf
+from baihua.compress.quantize import BLOCK_BYTES, cut_into_blocks, quantize_block, quantize_gguf
 from baihua.core.artifact import hash_file
 from baihua.core.errors import InputError, RunError
 from baihua.modelfiles.description import describe_header
@@ -165,7 +165,7 @@ def test_a_number_beyond_float16_is_found(source: Path, tmp_path: Path) -> None:
 def first_block(source: Path) -> dict[str, Any]:
     """Arguments of `quantize_block` for the first block of a q4_0 file."""
     header = read_model_header(source)
-    blocks = cut_into_blocks(header, choose_types(describe_header(header), "q4_0"))
+    blocks = cut_into_blocks(header, choose_types(describe_header(header), "q4_0"), BLOCK_BYTES)
     wanted = next(block for block in blocks if block.choice.type == GGMLQuantizationType.Q4_0)
     return {"block": wanted, "source": source, "data_start": header.data_start, "importance": {}}
 

@@ -38,10 +38,9 @@ class ReplayChat:
 
     def _find(self, messages: Sequence[Message]) -> str:
         ask = next((message.text for message in reversed(messages) if message.role == "user"), None)
-        if ask in self._answers:
-            return self._answers[ask]
-        if None in self._answers:
-            return self._answers[None]
+        for known in (ask, None):
+            if known in self._answers:
+                return self._answers[known]
         fix = 'add a row with this `ask`, or one with "ask": null that answers everything else'
         raise InputError(f"the script has no answer for {ask!r}", where=self.name, fix=fix)
 

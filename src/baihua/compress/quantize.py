@@ -137,9 +137,7 @@ class Block:
     """Zeros that follow the last block of a tensor; 0 elsewhere."""
 
 
-def cut_into_blocks(
-    header: GgufHeader, choices: Iterable[TypeChoice], block_bytes: int = BLOCK_BYTES
-) -> Iterator[Block]:
+def cut_into_blocks(header: GgufHeader, choices: Iterable[TypeChoice], block_bytes: int) -> Iterator[Block]:
     """The blocks of all tensors, in the order in which they are written."""
     tensors = {tensor.name: tensor for tensor in header.tensors}
     for choice in choices:

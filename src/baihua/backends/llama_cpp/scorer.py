@@ -25,7 +25,8 @@ from baihua.backends.token_ids import check_ids
 from baihua.core.errors import RunError
 from baihua.modelfiles.gguf_header import read_model_header
 
-BATCH_TOKENS = 512
+MAX_BATCH = 512
+"""Tokens that are read at once."""
 
 
 def open_scorer(file: Path, num_threads: int | None = None) -> "LlamaCppScorer":
@@ -75,13 +76,7 @@ class Network:
     """A loaded model with one context; for one thread at a time."""
 
     def __init__(
-        self,
-        file: Path,
-        *,
-        num_ctx: int,
-        num_threads: int,
-        num_outputs: int = BATCH_TOKENS,
-        has_second_copy: bool = True,
+        self, file: Path, *, num_ctx: int, num_threads: int, num_outputs: int = MAX_BATCH, has_second_copy: bool = True
     ) -> None:
         """Load a model with `num_ctx` tokens of context, or as many as it was trained with.
 
@@ -104,8 +99,8 @@ class Network:
         pause_openmp()
         self.forget()
         logits_tv = np.empty((len(ids), self.num_tokens), dtype=np.float32)
-        for start in range(0, len(ids), BATCH_TOKENS):
-            part = ids[start : start + BATCH_TOKENS]
+        for start in range(0, len(ids), MAX_BATCH):
+            part = ids[start : start + MAX_BATCH]
             self._decode(part, num_outputs=len(part))
             for i in range(len(part)):
                 logits_tv[start + i] = self._logits_at(i)
@@ -113,9 +108,9 @@ class Network:
 
     def feed(self, ids: Sequence[int]) -> np.ndarray:
         """Append `ids` to the text read since `forget`; logits_v, float32, of the token after the last of them."""
-        for start in range(0, len(ids), BATCH_TOKENS):
-            self._decode(ids[start : start + BATCH_TOKENS], num_outputs=1)
-        return self._logits_at((len(ids) - 1) % BATCH_TOKENS).copy()
+        for start in range(0, len(ids), MAX_BATCH):
+            self._decode(ids[start : start + MAX_BATCH], num_outputs=1)
+        return self._logits_at((len(ids) - 1) % MAX_BATCH).copy()
 
     def forget(self) -> None:
         """Start a new text."""
@@ -145,13 +140,11 @@ class Network:
         return np.ctypeslib.as_array(row, shape=(self.num_tokens,))
 
 
-def open_context(
-    library: SimpleNamespace, model: int, *, num_ctx: int, num_threads: int, num_outputs: int = BATCH_TOKENS
-) -> int:
+def open_context(library: SimpleNamespace, model: int, *, num_ctx: int, num_threads: int, num_outputs: int) -> int:
     """A handle to a context with room for `num_outputs` logits rows in a batch, to be freed with llama_free."""
     params = library.llama_context_default_params()
     params.n_ctx = num_ctx
-    params.n_batch = params.n_ubatch = BATCH_TOKENS
+    params.n_batch = params.n_ubatch = MAX_BATCH
     params.n_outputs_max = params.n_outputs_max_per_seq = num_outputs
     params.n_threads = params.n_threads_batch = num_threads
     context = library.llama_init_from_model(model, params)
