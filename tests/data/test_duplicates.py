@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baihua.data.clean.contract import Duplicates, Part, TextMap
-from baihua.data.clean.duplicates import NUM_LEADERS, Edges, choose, digest, follow_leaders
+from baihua.data.clean.duplicates import NUM_LEADERS, Edges, choose, follow_leaders
 from baihua.data.clean.minhash import Grams, hash_grams, sketch
 from baihua.data.clean.texts import normalise
 from baihua.data.filters import exact_duplicate, near_duplicate
+from baihua.data.filters.exact_duplicate import digest
 
 HAN = "".join(map(chr, range(0x4E00, 0x4E00 + 3_000)))
 LINE = "春天来了，公园里的花都开了，孩子们在草地上奔跑，老人们坐在长椅上晒太阳。"

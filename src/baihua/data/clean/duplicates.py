@@ -1,4 +1,4 @@
-"""Exact and near-duplicates among the rows of a table, and which row of each group is kept.
+"""Similar rows of a table, found by shared keys and compared exactly, and which row of each group is kept.
 
 Rows are ranked: rank 0 is kept before all others. A row is dropped only for a better row that is kept, and the two
 are compared exactly.
@@ -8,18 +8,13 @@ of them, not with each other. The cost: of many rows that share a key without be
 be missed under that key; the other keys remain.
 """
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Literal
 
 import numpy as np
 
 from baihua.core.log import logger
-from baihua.data.clean.contract import Duplicates, Part, RowTable
-from baihua.data.clean.minhash import NUM_BANDS, Grams, hash_grams, sketch
-from baihua.data.clean.texts import normalise
+from baihua.data.clean.minhash import NUM_BANDS, Grams
 
 # All pairs of up to nine rows that share a key are compared.
 NUM_LEADERS = 8
@@ -29,7 +24,6 @@ MAX_NUM_ROUNDS = 20
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
 
-KeepRule = Literal["first", "longest"]
 Compare = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -75,59 +69,7 @@ class RankedRows:
             wanted = np.sort(keys[concerns[rank]])
             is_shared = wanted[np.searchsorted(wanted, keys) % len(wanted)] == keys
             rank, keys = rank[is_shared], keys[is_shared]
-        return _sort_packed(keys, rank)
-
-
-def find_exact(table: RowTable, *, part: Part, keep: KeepRule) -> Duplicates:
-    """Duplicates with equal letters and digits."""
-    (digests,) = table.map(digest, part)
-    high, low, num_chars = digests[:, 0], digests[:, 1], digests[:, 2]
-    # lexsort is stable: among equals, the first row comes first.
-    row = np.lexsort((~num_chars, low, high) if keep == "longest" else (low, high))
-    row = row[num_chars[row] > 0]
-    is_new = np.ones(len(row), dtype=bool)
-    is_new[1:] = np.diff(high[row]).astype(bool) | np.diff(low[row]).astype(bool)
-    best = row[np.maximum.accumulate(np.where(is_new, np.arange(len(row)), 0))]
-    in_order = np.argsort(row[~is_new])
-    dropped, kept = row[~is_new][in_order], best[~is_new][in_order]
-    group = _group(table.num_rows, dropped, kept)
-    return Duplicates(dropped, kept, similarity_R=None, reason="exact_duplicate", group_N=group)
-
-
-def digest(texts: list[str]) -> tuple[np.ndarray]:
-    """128 bits of each text's letters and digits, and its number of characters (0 if it has none): uint64_N3."""
-    normal = [normalise(text).encode() for text in texts]
-    joined = b"".join(hashlib.blake2b(text, digest_size=16).digest() for text in normal)
-    num_chars = [len(text) if left else 0 for text, left in zip(texts, normal, strict=True)]
-    halves = np.frombuffer(joined, dtype="<u8").reshape(-1, 2)
-    return (np.column_stack([halves, np.array(num_chars, dtype=np.uint64)]),)
-
-
-def find_near(
-    table: RowTable, *, part: Part, ngram: int, threshold: float, keep: KeepRule, is_dropping: bool
-) -> Duplicates:
-    """Duplicates that share at least `threshold` of their n-grams; only groups, unless `is_dropping`."""
-    (sketches,) = table.map(partial(sketch, ngram=ngram), part)
-    hashes, counts = table.map(partial(hash_grams, ngram=ngram), part)
-    grams = Grams(hashes, np.concatenate([[0], counts]).cumsum())
-    num_chars = sketches[:, 0]
-    first = np.arange(table.num_rows, dtype=np.uint32)
-    row_of = _sort_packed(~num_chars, first).astype(np.uint32) if keep == "longest" else first
-    rows = RankedRows(sketches[:, 1:], grams, row_of, num_chars[row_of] > 0, threshold)
-    edges = link_survivors(rows) if is_dropping else link_all(rows)
-    group = _group(table.num_rows, row_of[edges.better], row_of[edges.worse])
-    is_dropped = choose(edges, table.num_rows) if is_dropping else np.zeros(table.num_rows, dtype=bool)
-    # The edges are ordered: the first one to a kept row names the best of them.
-    standing = np.flatnonzero(is_dropped[edges.worse] & ~is_dropped[edges.better])
-    standing = standing[np.diff(edges.worse[standing].astype(np.int64), prepend=-1) > 0]
-    standing = standing[np.argsort(row_of[edges.worse[standing]])]
-    return Duplicates(
-        dropped_R=row_of[edges.worse[standing]],
-        kept_R=row_of[edges.better[standing]],
-        similarity_R=edges.similarity[standing],
-        reason="near_duplicate",
-        group_N=group,
-    )
+        return sort_packed(keys, rank)
 
 
 def link_survivors(rows: RankedRows) -> Edges:
@@ -136,8 +78,6 @@ def link_survivors(rows: RankedRows) -> Edges:
     survives = rows.is_text
     concerns = survives
     for _ in range(MAX_NUM_ROUNDS):
-        if not concerns.any():
-            return edges
         found = _link_once(rows, survives, concerns)
         edges = Edges.join([edges, found])
         now = rows.is_text & ~choose(edges, len(survives))
@@ -145,11 +85,12 @@ def link_survivors(rows: RankedRows) -> Edges:
         missed = ~survives
         missed[found.worse] = True
         survives, concerns = now, now & missed
-    if concerns.any():
-        logger.info(
-            "near_duplicate stopped after %s rounds; up to %s kept rows may be near-duplicates of another kept row",
-            *(MAX_NUM_ROUNDS, f"{concerns.sum():,}"),
-        )
+        if not concerns.any():
+            return edges
+    logger.info(
+        "near_duplicate stopped after %s rounds; up to %s kept rows may be near-duplicates of another kept row",
+        *(MAX_NUM_ROUNDS, f"{concerns.sum():,}"),
+    )
     return edges
 
 
@@ -181,7 +122,7 @@ def link_all(rows: RankedRows) -> Edges:
     group = np.arange(len(rows.row_of))
     for band in range(NUM_BANDS):
         edges = Edges.join([edges, *_join_groups(rows, band, group)])
-        group = _group(len(group), edges.better, edges.worse)
+        group = group_rows(len(group), edges.better, edges.worse)
     return edges
 
 
@@ -230,7 +171,7 @@ def choose(edges: Edges, num_rows: int) -> np.ndarray:
     return np.frombuffer(is_dropped, dtype=bool)
 
 
-def _group(num_rows: int, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+def group_rows(num_rows: int, one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """The smallest row number among the rows that each row is connected to by pairs, including itself."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -245,7 +186,7 @@ def _group(num_rows: int, one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return smallest[labels]
 
 
-def _sort_packed(high: np.ndarray, low: np.ndarray) -> np.ndarray:
+def sort_packed(high: np.ndarray, low: np.ndarray) -> np.ndarray:
     """Two 32-bit columns packed into 64 bits and sorted: several times as fast as sorting by two keys."""
     packed = high.astype(np.uint64)
     packed <<= _HALF

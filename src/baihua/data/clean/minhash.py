@@ -6,6 +6,7 @@ N rows, B bands. Texts are compared as sets of character n-grams after normalisi
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
 from baihua.data.clean.expressions import evaluate, text_column
 from baihua.data.clean.texts import normalise
@@ -24,10 +25,7 @@ def sketch(texts: list[str], ngram: int) -> tuple[np.ndarray]:
     """The number of characters of each text (0 without any letter or digit) and its band keys: uint32_N(1+B)."""
     normal = [normalise(text) for text in texts]
     num_chars = [len(text) if left else 0 for text, left in zip(texts, normal, strict=True)]
-    sketches = np.empty((len(texts), 1 + NUM_BANDS), dtype=np.uint32)
-    sketches[:, 0] = num_chars
-    sketches[:, 1:] = _band_keys(normal, ngram)
-    return (sketches,)
+    return (np.column_stack([np.array(num_chars, np.uint32), _band_keys(normal, ngram)]),)
 
 
 def hash_grams(texts: list[str], ngram: int) -> tuple[np.ndarray, np.ndarray]:
@@ -63,7 +61,9 @@ class Grams:
         smaller, larger = np.minimum(*sizes), np.maximum(*sizes)
         similarity = np.zeros(len(left))
         possible = np.flatnonzero((smaller >= threshold * larger) & (smaller > 0))
-        for block in _blocks(possible, (smaller + larger)[possible]):
+        # Blocks of about a million hashes fit into the processor's cache and take 30 MB of memory.
+        block_of = np.cumsum((smaller + larger)[possible]) >> 20
+        for block in np.split(possible, np.flatnonzero(np.diff(block_of)) + 1) if len(possible) else []:
             both = self._count_common(left[block], right[block])
             similarity[block] = both / (smaller[block] + larger[block] - both)
         return similarity
@@ -88,8 +88,6 @@ class Grams:
 
 def _band_keys(normal: list[str], ngram: int) -> np.ndarray:
     """One uint32 key per band: equal if all MinHashes of the band are equal, otherwise by chance once in 4 billion."""
-    import pyarrow as pa
-
     # Daft's n-grams are of words: with a space after each character, characters are words.
     spaced = pa.array([" ".join(text) for text in normal], pa.string())
     hashes = text_column().minhash(num_hashes=NUM_BANDS * NUM_HASHES_PER_BAND, ngram_size=ngram)
@@ -110,9 +108,3 @@ def _scramble(values: np.ndarray) -> np.ndarray:
     """Mix the bits, so that similar sums do not share their upper halves."""
     values = (values ^ (values >> np.uint64(31))) * _BASE
     return (values ^ (values >> np.uint64(29))) * _MIXERS[0]
-
-
-def _blocks(pairs: np.ndarray, num_hashes: np.ndarray) -> list[np.ndarray]:
-    """Pairs in blocks of about a million hashes, which fit into the processor's cache and take 30 MB of memory."""
-    block = np.cumsum(num_hashes) >> 20
-    return np.split(pairs, np.flatnonzero(np.diff(block)) + 1) if len(pairs) else []
