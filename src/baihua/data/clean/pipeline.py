@@ -70,8 +70,7 @@ def open_needs(item: Filter, tools: Tools) -> dict[str, Any]:
 
 
 @cache
-def _read_topics(folder: Path, *, template: str) -> Mapping[str, str]:
-    del template
+def _read_topics(folder: Path, **_: str) -> Mapping[str, str]:
     table = pq.read_table(folder / "topics.parquet")
     return dict(zip(table["id"].to_pylist(), table["topic"].to_pylist(), strict=True))
 
@@ -94,14 +93,8 @@ def _run_steps(
         folder = work / f"step-{number}"
         folder.mkdir(parents=True, exist_ok=True)
         settings = [item.config.model_dump() for item in row_filters]
-        filter_shard = partial(filter_piece, filters=settings, tools=tools)
-        pieces = [
-            WorkPiece(
-                folder / f"{n:05}",
-                {"source": asdict(source), "duplicates": str(duplicates / f"{n:05}") if duplicates else None},
-            )
-            for n, source in enumerate(sources)
-        ]
+        filter_shard = partial(filter_piece, filters=settings, tools=tools, duplicates=duplicates and str(duplicates))
+        pieces = [WorkPiece(folder / f"{n:05}", {"source": asdict(source)}) for n, source in enumerate(sources)]
         num_rows = 0
         for result in run_pieces(filter_shard, pieces, label="filter", cluster=cluster):
             num_rows += result["num_rows"]
@@ -134,7 +127,7 @@ def filter_piece(
     """Run row filters over one shard and write it; returns the number of rows kept and the counts."""
     shard = Shard(Batch(RowGroup(**source).read()))
     if duplicates is not None:
-        shard.drop_duplicates(duplicates)
+        shard.drop_duplicates(Path(duplicates, out.name))
     for settings in filters:
         item = Filter(kinds.find(FILTERS, settings["kind"]).Config.model_validate(settings))
         shard.run(item, open_needs(item, tools))

@@ -5,6 +5,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -56,7 +57,7 @@ class Shard:
         numbers = self.batch.find_emptied()
         self.drop(numbers, [EMPTIED] * len(numbers), ["a filter left a message without text"] * len(numbers))
 
-    def drop_duplicates(self, stem: str) -> None:
+    def drop_duplicates(self, stem: Path) -> None:
         """Set the groups and drop the rows that a table filter found."""
         groups = pq.read_table(f"{stem}.groups.parquet")
         if groups.num_rows:

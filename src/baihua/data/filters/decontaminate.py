@@ -5,8 +5,7 @@ ever the question itself: of 50,000 Chinese Alpaca rows 20 answers contained hal
 """
 
 import functools
-from collections import Counter
-from dataclasses import dataclass
+from collections import Counter, defaultdict
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo
@@ -48,23 +47,6 @@ KEPT = [[Message("user", "酒精的化学式是什么？"), Message("assistant",
 DROPPED = [[Message("user", "请问，水的化学式是什么呢？"), Message("assistant", "H2O。")]]
 
 
-@dataclass(frozen=True, slots=True)
-class EvaluationQuestions:
-    """Evaluation questions: the label and number of n-grams of each, and the questions that have an n-gram."""
-
-    labels: list[str]
-    num_grams: list[int]
-    numbers: dict[str, list[int]]
-
-    def add(self, label: str, found: set[str]) -> None:
-        """Add a question with these n-grams; one without any is left out."""
-        for gram in found:
-            self.numbers.setdefault(gram, []).append(len(self.labels))
-        if found:
-            self.labels.append(label)
-            self.num_grams.append(len(found))
-
-
 def fingerprint(config: Config) -> list[str]:
     """SHA-256 of each evaluation file, in order."""
     return [artifact.hash_file(file) for file in find_files(config.files)]
@@ -72,33 +54,41 @@ def fingerprint(config: Config) -> list[str]:
 
 def check_row(row: RowView, config: Config) -> Keep | Drop:
     """Drop a row with a question (or document) that contains most of an evaluation question."""
-    questions = _read_questions(tuple(config.files), tuple(config.columns), config.ngram)
+    questions, having = _read_questions(tuple(config.files), tuple(config.columns), config.ngram)
     for message in row.messages:
         if message.role in ("system", "assistant"):
             continue
         # A text shorter than n is one gram, itself, which only an equal question has: it matches as a whole.
         found = grams(normalise(message.text), config.ngram)
-        counts = Counter(number for gram in found for number in questions.numbers.get(gram, ()))
-        shares = ((count / questions.num_grams[number], -number) for number, count in counts.items())
+        counts = Counter(number for gram in found for number in having.get(gram, ()))
+        shares = ((count / questions[number][1], -number) for number, count in counts.items())
         share, number = max(shares, default=(0.0, 0))
         if share >= config.maximum_overlap:
-            return Drop("contaminated", f"{share:.0%} of {questions.labels[-number]}")
+            return Drop("contaminated", f"{share:.0%} of {questions[-number][0]}")
     return Keep()
 
 
 # Reading 1,000 questions takes a moment, so each process does it once.
 @functools.cache
-def _read_questions(files: tuple[str, ...], columns: tuple[str, ...], n: int) -> EvaluationQuestions:
-    """The index of all questions; a file without any is an InputError."""
-    questions = EvaluationQuestions([], [], {})
+def _read_questions(
+    files: tuple[str, ...], columns: tuple[str, ...], n: int
+) -> tuple[list[tuple[str, int]], dict[str, list[int]]]:
+    """The label and number of n-grams of each question, and the numbers of the questions that have an n-gram.
+
+    A question without any n-gram is left out; a file without any question is an InputError.
+    """
+    questions: list[tuple[str, set[str]]] = []
     for file in find_files(list(files)):
-        num_before = len(questions.labels)
+        num_before = len(questions)
         # A record that cannot be read is an error: it could be the very question that the data contains.
         for number, (_, record) in enumerate(read_objects(file), start=1):
-            texts = [text for column in columns for text in texts_in(record.get(column))]
-            for text in texts:
-                questions.add(f"question {number} of {file.name}", grams(normalise(text), n))
-        if len(questions.labels) == num_before:
+            texts = [normalise(text) for column in columns for text in texts_in(record.get(column))]
+            questions += [(f"question {number} of {file.name}", grams(text, n)) for text in texts if text]
+        if len(questions) == num_before:
             keys = ", ".join(columns)
             raise InputError(f"no question found under {keys}", where=str(file), fix="set `columns` to its keys")
-    return questions
+    having = defaultdict[str, list[int]](list)
+    for number, (_, found) in enumerate(questions):
+        for gram in found:
+            having[gram].append(number)
+    return [(label, len(found)) for label, found in questions], having

@@ -62,9 +62,25 @@ WRAPPED = re.compile(r"\s*<(?:p|div|ul|ol|table|pre|h[1-6]|blockquote)\b", re.I)
 ABOUT_HTML = re.compile(
     r"HTML|CSS|XML|JSX|React|标签|标记|超文本|\btags?\b|\bmarkup\b|\w\(['\"]|^\s*(?:import|const)\s", re.I | re.M
 )
-BLOCKS = {"div", "p", "pre", "ul", "ol", "li", "table", "thead", "tbody", "tr", "td", "th", "blockquote", "hr"}
-BLOCKS |= {f"h{level}" for level in range(1, 7)}
-ONE_LINE = ["td", "th", "h1", "h2", "h3", "h4", "h5", "h6", "code"]
+TITLES = ["h1", "h2", "h3", "h4", "h5", "h6"]
+BLOCKS = {
+    "div",
+    "p",
+    "pre",
+    "ul",
+    "ol",
+    "li",
+    "table",
+    "thead",
+    "tbody",
+    "tr",
+    "td",
+    "th",
+    "blockquote",
+    "hr",
+    *TITLES,
+}
+ONE_LINE = ["td", "th", "code", *TITLES]
 # White space as private characters: in HTML it has no meaning, so the converter would drop it, but ours is intended.
 HIDDEN = str.maketrans("\n\t ", "\ue101\ue102\ue103")
 SHOWN = str.maketrans("\ue101\ue102\ue103", "\n\t ")
@@ -97,12 +113,8 @@ def check_text(text: str, config: Config) -> str:
 
 
 def _clean(text: str) -> str:
-    cleaned = FENCE_NAME.sub(r"\1\2\n", text)
-    cleaned = change_prose(cleaned, _convert)
-    cleaned = COPIED.sub("", cleaned)
-    if cleaned == text:
-        return text
-    if not cleaned.strip():
+    cleaned = COPIED.sub("", change_prose(FENCE_NAME.sub(r"\1\2\n", text), _convert))
+    if cleaned == text or not cleaned.strip():
         return text
     # A tag that was spelled with entities was meant to be visible.
     return change_prose(
@@ -121,8 +133,8 @@ def _convert(text: str) -> str:
     soup = BeautifulSoup(f"<span>{markup}</span>", "html.parser")
     for pre in soup.find_all("pre"):
         _keep_only_code(pre)
-    for button in soup.find_all(["button", "svg"]):
-        button.decompose()
+    for widget in soup.find_all(["button", "svg"]):
+        widget.decompose()
     _hide_white_space(soup)
     converter = MarkdownConverter(
         escape_asterisks=False,
@@ -144,8 +156,8 @@ def _has_markup(text: str) -> bool:
         (closed if is_end else opened)[name] += 1
         if depth > DEEPEST:
             return False
-    has_pair = any(name in closed for name in opened) or "br" in opened or "hr" in opened
-    if not has_pair or any(closed[name] > opened[name] for name in closed):
+    # A pair or a line break, and no end without its start.
+    if not opened.keys() & {*closed, "br", "hr"} or not closed <= opened:
         return False
     if PAGE.search(text) or ONE_ELEMENT.fullmatch(text) or ("pre" not in opened and WIDGETS & opened.keys()):
         return False
@@ -178,5 +190,5 @@ def _is_border(sibling: "PageElement | None", parent: "Tag | None") -> bool:
     """Whether a block begins or ends between a text and its sibling."""
     from bs4 import Tag
 
-    beside = parent if sibling is None else sibling
-    return isinstance(beside, Tag) and beside.name in BLOCKS
+    neighbour = parent if sibling is None else sibling
+    return isinstance(neighbour, Tag) and neighbour.name in BLOCKS

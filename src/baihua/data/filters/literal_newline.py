@@ -81,8 +81,5 @@ def _is_kept(match: re.Match[str], commands: re.Pattern[str]) -> bool:
     if end - start == 2 and commands.match(text, end):
         return True
     colon = text.rfind(":", max(0, start - LONGEST_PATH), start)
-    return (
-        colon > 0
-        and PATH_NAME.match(text, end) is not None
-        and DRIVE.fullmatch(text, max(0, colon - 2), start) is not None
-    )
+    in_path = colon > 0 and PATH_NAME.match(text, end) is not None
+    return in_path and DRIVE.fullmatch(text, max(0, colon - 2), start) is not None

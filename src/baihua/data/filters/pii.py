@@ -64,20 +64,16 @@ def check_text(text: str, config: Config) -> str:
         before = text
         names = ("邮箱", "身份证号", "电话") if HAN_CHAR.search(text) else ("email", "ID number", "phone")
         email, identity, phone = (f"[{name}]" for name in names)
-        text = IDENTITY.sub(
-            lambda match, mask=identity: mask if _is_identity(match) else match[0], EMAIL.sub(email, text)
-        )
+        text = EMAIL.sub(email, text)
+        text = IDENTITY.sub(lambda match, mask=identity: mask if _is_identity(match) else match[0], text)
         text = PHONE.sub(phone, text)
     return text
 
 
 def _is_identity(match: re.Match[str]) -> bool:
-    digits = [10 if char in "Xx" else int(char) for char in match.group()]
-    if sum(weight * digit for weight, digit in zip(WEIGHTS, digits, strict=True)) % 11 != 1:
-        return False
-    year, month, day = map(int, match.groups())
     try:
-        date(year, month, day)
+        date(*map(int, match.groups()))
     except ValueError:
         return False
-    return True
+    digits = [10 if char in "Xx" else int(char) for char in match.group()]
+    return sum(weight * digit for weight, digit in zip(WEIGHTS, digits, strict=True)) % 11 == 1

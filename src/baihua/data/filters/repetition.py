@@ -73,12 +73,9 @@ def check_text(text: str, config: Config) -> Keep | Drop:
     # Only closed blocks: a model that gets stuck inside its code never closes it.
     text = replace_blocks(text, "", only_closed=True)
     text = _TABLE_LINE.sub("", text) if "|" in text else text
-    run = find_run(text, config.num_repeats)
-    if run is not None:
-        unit, num_repeats = run
-        return Drop("repetition", f"{unit!r} {num_repeats} times in a row")
-    sentences = share_of_repeated_sentences(text)
-    pieces = share_of_repeated_pieces(text)
+    if run := find_run(text, config.num_repeats):
+        return Drop("repetition", f"{run[0]!r} {run[1]} times in a row")
+    sentences, pieces = share_of_repeated_sentences(text), share_of_repeated_pieces(text)
     is_repeated = sentences > config.maximum_sentences or pieces > config.maximum_pieces
     # Numbers and formulas repeat by nature, so at least half of the characters must be letters.
     if is_repeated and sum(map(str.isalpha, text)) * 2 > sum(not char.isspace() for char in text):

@@ -100,10 +100,8 @@ def _change_prose(text: str, config: Config) -> str:
     if changed == lines:
         return text
     is_code, is_table = BLOCK_BRACE.search(text) is not None, TABLE.search(text) is not None
-    return "\n".join(
-        old if old == new or _is_kept(old, is_code=is_code, is_table=is_table) else new
-        for old, new in zip(lines, changed, strict=True)
-    )
+    pairs = zip(lines, changed, strict=True)
+    return "\n".join(old if old == new or _is_kept(old, is_code, is_table) else new for old, new in pairs)
 
 
 def _punctuate(line: str) -> str:
@@ -116,7 +114,7 @@ def _punctuate(line: str) -> str:
     return SPACE.sub("", line) if " " in line else line
 
 
-def _is_kept(line: str, *, is_code: bool, is_table: bool) -> bool:
+def _is_kept(line: str, is_code: bool, is_table: bool) -> bool:
     """Whether a line is code, a row of comma-separated values, or more English than Chinese."""
     if CODE_LINE.search(line) or (is_code and line.rstrip().endswith(";")) or (is_table and VALUES.fullmatch(line)):
         return True

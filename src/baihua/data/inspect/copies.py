@@ -60,22 +60,15 @@ def find_clusters(dropped: Path, data: Path, *, count: int = NUM_CLUSTERS) -> li
         return []
     excerpts = _read_excerpts(data, largest)
     clusters = {row_id: CopyCluster(row_id, found[row_id], excerpts.get(row_id)) for row_id in largest}
-    _add_copies(dropped, clusters)
-    return list(clusters.values())
-
-
-def _add_copies(dropped: Path, clusters: dict[str, CopyCluster]) -> None:
     for batch in _read(dropped, ["detail", "reason", "file", "line", "row"]):
-        kept_ids = _kept_ids(batch)
-        is_wanted = pc.is_in(kept_ids, pa.array(clusters, pa.string()))
-        for kept_id, row in zip(
-            kept_ids.filter(is_wanted).to_pylist(), batch.filter(is_wanted).to_pylist(), strict=True
-        ):
-            cluster = clusters[kept_id]
+        batch = batch.append_column("kept", _kept_ids(batch))
+        for row in batch.filter(pc.is_in(batch["kept"], pa.array(clusters, pa.string()))).to_pylist():
+            cluster = clusters[row["kept"]]
             cluster.reasons[row["reason"]] = cluster.reasons.get(row["reason"], 0) + 1
             if len(cluster.examples) < NUM_EXAMPLES:
                 text = excerpt(_text_of(row["row"]))
                 cluster.examples.append(DroppedCopy(row["file"], row["line"], row["detail"], text))
+    return list(clusters.values())
 
 
 def _read_excerpts(data: Path, ids: Sequence[str]) -> dict[str, str]:

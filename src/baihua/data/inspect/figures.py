@@ -81,11 +81,9 @@ class Balance:
     def equation(self) -> str:
         """The counts as an equation, with ≠ where they do not add up."""
         num_added, num_dropped = sum(self.added.values()), sum(self.dropped.values())
-        is_right = self.num_rows_in + num_added == self.num_rows_kept + num_dropped
-        return (
-            f"{self.num_rows_in:,} rows in + {num_added:,} added "
-            f"{'=' if is_right else '≠'} {self.num_rows_kept:,} kept + {num_dropped:,} dropped"
-        )
+        sign = "=" if self.num_rows_in + num_added == self.num_rows_kept + num_dropped else "≠"
+        before, after = f"{self.num_rows_in:,} rows in", f"{self.num_rows_kept:,} kept"
+        return f"{before} + {num_added:,} added {sign} {after} + {num_dropped:,} dropped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +177,7 @@ def _add(tally: Tally, batch: Batch, found: RowMeasures) -> None:
 def _bins(name: str, num_rows: Counter[int]) -> list[Bin]:
     """The bins from the first to the last that have a row."""
     steps = [*STEPS.get(name, CHAR_STEPS), None]
-    numbers = [number for number in range(len(steps) - 1) if num_rows[number]]
-    return [Bin(steps[n] or 0, steps[n + 1], num_rows[n]) for n in range(numbers[0], numbers[-1] + 1)]
+    return [Bin(steps[n] or 0, steps[n + 1], num_rows[n]) for n in range(min(num_rows), max(num_rows) + 1)]
 
 
 def _add_outliers(odd: dict[str, list[Outlier]], batch: Batch, found: RowMeasures, num_chars_R: np.ndarray) -> None:

@@ -141,13 +141,10 @@ def _name(texts: list[str], distances_FK: np.ndarray) -> list[str]:
     names: list[str] = []
     for inside, chosen in zip(counts, rows, strict=True):
         words = choose_words(inside, len(chosen), everywhere, sum(map(len, rows)))
-        names.append(_unused("·".join(words[:NUM_WORDS]) or UNNAMED, names))
+        name = "·".join(words[:NUM_WORDS]) or UNNAMED
+        num_same = sum(other == name or other.startswith(f"{name}·") for other in names)
+        names.append(f"{name}·{num_same + 1}" if num_same else name)
     return names
-
-
-def _unused(name: str, names: Sequence[str]) -> str:
-    number = 1 + sum(other == name or other.startswith(f"{name}·") for other in names)
-    return f"{name}·{number}" if number > 1 else name
 
 
 def _nearest(texts: list[str], distances_F: np.ndarray) -> list[str]:
