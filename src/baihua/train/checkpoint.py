@@ -7,8 +7,8 @@ process), so a step depends on nothing that came before but the weights.
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,7 @@ from baihua.core.log import logger
 from baihua.train.parallel import local
 
 NUM_KEPT = 2
-STATE = "state.json"
-BEST = "best"
+STATE, BEST = "state.json", "best"
 # Between the parts of a flat name; parameters of an optimizer are numbered, its values have plain names.
 SEPARATOR = "/"
 
@@ -57,31 +56,21 @@ class ProcessShare:
     is_sharded: bool = False
     wait: Callable[[], None] = lambda: None
 
-    @property
-    def suffix(self) -> str:
-        """The part of a file name that differs between processes."""
-        return f"-{self.process:05d}-of-{self.num_processes:05d}" if self.is_sharded else ""
-
-    @property
-    def is_main(self) -> bool:
-        """Whether this is the process that writes what all have in common."""
-        return self.process == 0
-
 
 class Checkpoints:
     """The checkpoints of one run in a folder; those with another `run_id` are ignored."""
 
     def __init__(self, folder: Path, *, run_id: str, share: ProcessShare | None = None) -> None:
-        self.folder = folder
-        self.run_id = run_id
-        self.share = share or ProcessShare()
+        self.folder, self.run_id, self.share = folder, run_id, share or ProcessShare()
+        # This process writes what all have in common.
+        self.is_main = self.share.process == 0
 
     def save(self, progress: Progress, weights: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
         """Write one checkpoint durably and read it back, then remove those before the last two."""
         tensors = {"weights": _local(weights), "optimizer": _flatten(optimizer.state_dict()["state"])}
-        target = self.folder / f"checkpoint-{progress.step}"
-        self._write(target, tensors, {"progress": asdict(progress), "machine": _machine(weights)})
-        if self.share.is_main:
+        state = {"progress": asdict(progress), "machine": _machine(weights)}
+        self._write(self.folder / f"checkpoint-{progress.step}", tensors, state)
+        if self.is_main:
             for old in self._newest_first()[NUM_KEPT:]:
                 shutil.rmtree(old)
 
@@ -92,37 +81,35 @@ class Checkpoints:
             if state is None:
                 continue
             self._fill(weights, folder)
-            moments = _unflatten(load_file(self._file(folder, "optimizer")))
             parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-            held = {index: _held(each, parameters[index]) for index, each in moments.items()}
-            optimizer.load_state_dict({"state": held, "param_groups": optimizer.state_dict()["param_groups"]})
+            moments = _unflatten(load_file(self._file(folder, "optimizer")), parameters)
+            optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
             before, now = state["machine"], _machine(weights)
             if changed := [f"{name} was {before[name]}, is {now[name]}" for name in now if before[name] != now[name]]:
                 message = "the last bits of the result may differ from those of an uninterrupted run: %s"
                 logger.warning(message, "; ".join(changed))
-            progress = Progress(**state["progress"])
-            return replace(progress, recent=tuple(progress.recent))
+            return Progress(**state["progress"] | {"recent": tuple(state["progress"]["recent"])})
         return Progress()
 
     def save_best(self, step: int, weights: Mapping[str, Tensor]) -> None:
         """Keep the weights of the best step so far."""
         target = self.folder / f"{BEST}-{step}"
         self._write(target, {"weights": _local(weights)}, {})
-        if self.share.is_main:
-            for old in sorted(self.folder.glob(f"{BEST}-*")):
-                if old != target:
-                    shutil.rmtree(old)
+        if self.is_main:
+            for old in {*self.folder.glob(f"{BEST}-*")} - {target}:
+                shutil.rmtree(old)
 
     def restore_best(self, step: int, weights: Mapping[str, Tensor]) -> bool:
         """Fill in the weights of the best step; False, with a warning, if they are corrupt."""
         folder = self.folder / f"{BEST}-{step}"
-        if self._read_state(folder) is None:
-            return False
-        self._fill(weights, folder)
-        return True
+        if is_sound := self._read_state(folder) is not None:
+            self._fill(weights, folder)
+        return is_sound
 
     def _file(self, folder: Path, name: str) -> Path:
-        return folder / f"{name}{self.share.suffix}.safetensors"
+        share = self.share
+        part = f"-{share.process:05d}-of-{share.num_processes:05d}" if share.is_sharded else ""
+        return folder / f"{name}{part}.safetensors"
 
     def _fill(self, weights: Mapping[str, Tensor], folder: Path) -> None:
         tensors = load_file(self._file(folder, "weights"))
@@ -134,16 +121,16 @@ class Checkpoints:
     def _write(self, target: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
         """One folder, complete or absent: files of all processes, verified, then the state, then the name."""
         partial = target.with_name(target.name + ".partial")
-        if self.share.is_main:
+        if self.is_main:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
         self.share.wait()
-        if self.share.is_sharded or self.share.is_main:
+        if self.share.is_sharded or self.is_main:
             check_space(self.folder, sum(tensor.nbytes for each in tensors.values() for tensor in each.values()))
             for name, each in tensors.items():
                 write_verified(self._file(partial, name), each)
         self.share.wait()
-        if self.share.is_main:
+        if self.is_main:
             files = {file.name: hash_file(file) for file in sorted(partial.iterdir())}
             write_json(partial / STATE, {"run_id": self.run_id, "files": files, **state})
             sync(partial)
@@ -166,20 +153,18 @@ class Checkpoints:
             is_sound, state = False, {}
         if not is_sound:
             logger.warning("%s is corrupt; using the one before it", folder.name)
-            return None
-        if state["run_id"] != self.run_id:
+        elif state["run_id"] != self.run_id:
             logger.warning("%s belongs to a run with other settings or data; ignoring it", folder.name)
-            return None
-        if self._file(folder, "weights").name not in state["files"]:
+        elif self._file(folder, "weights").name not in state["files"]:
             logger.warning("%s has shards of another number of processes; ignoring it", folder.name)
-            return None
-        return state
+        else:
+            return state
+        return None
 
 
 def check_space(folder: Path, num_bytes: int) -> None:
     """A RunError if the disk has no room for this many bytes: better now than in the middle of a file."""
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    free = shutil.disk_usage(existing).free
+    free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
     if free < num_bytes:
         raise RunError(
             f"the disk has {free:,} bytes left, a checkpoint needs {num_bytes:,}",
@@ -192,8 +177,13 @@ def write_verified(file: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write and sync tensors, and compare what is read back bit by bit."""
     save_file(dict(tensors), file)
     sync(file)
+
+    def bits(tensor: Tensor) -> Tensor:
+        # Not values: NaN differs from itself.
+        return tensor.cpu().reshape(-1).view(torch.uint8)
+
     with safe_open(file, framework="pt") as stored:
-        wrong = [name for name, tensor in tensors.items() if not _has_same_bits(stored.get_tensor(name), tensor.cpu())]
+        wrong = [name for name, tensor in tensors.items() if not bits(tensor).equal(bits(stored.get_tensor(name)))]
     if wrong:
         raise RunError(
             f"{len(wrong)} tensors of a checkpoint differ from what was saved after reading them back, "
@@ -201,11 +191,6 @@ def write_verified(file: Path, tensors: Mapping[str, Tensor]) -> None:
             where=str(file),
             fix="check the disk; the checkpoint before it is kept",
         )
-
-
-def _has_same_bits(one: Tensor, other: Tensor) -> bool:
-    """Compares bits, not values: NaN differs from itself."""
-    return torch.equal(one.reshape(-1).view(torch.uint8), other.reshape(-1).view(torch.uint8))
 
 
 def _local(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -224,27 +209,23 @@ def _flatten(state: Mapping[Any, Any], prefix: str = "") -> dict[str, Tensor]:
     return flat
 
 
-def _unflatten(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Any]]:
+def _unflatten(tensors: Mapping[str, Tensor], parameters: Sequence[Tensor]) -> dict[int, dict[str, Any]]:
+    """The optimizer's state: moments are shards where the weights are, counts plain numbers."""
     state: dict[int, dict[str, Any]] = {}
     for name, tensor in tensors.items():
         index, *keys, last = name.split(SEPARATOR)
         place: dict[str, Any] = state.setdefault(int(index), {})
         for key in keys:
             place = place.setdefault(key, {})
-        place[last] = tensor
+        weight = parameters[int(index)]
+        if tensor.ndim == 0:
+            place[last] = int(tensor) if tensor.dtype == torch.int64 else tensor
+        elif isinstance(weight, DTensor):
+            whole = {"shape": weight.shape, "stride": weight.stride()}
+            place[last] = DTensor.from_local(tensor, weight.device_mesh, weight.placements, run_check=False, **whole)
+        else:
+            place[last] = tensor
     return state
-
-
-def _held(value: Any, parameter: Tensor) -> Any:
-    """Moments as the optimizer holds them: shards of sharded weights, counts as plain numbers."""
-    if isinstance(value, Mapping):
-        return {name: _held(each, parameter) for name, each in value.items()}
-    if value.ndim == 0 and value.dtype == torch.int64:
-        return int(value)
-    if not isinstance(parameter, DTensor) or value.ndim == 0:
-        return value
-    whole = {"shape": parameter.shape, "stride": parameter.stride()}
-    return DTensor.from_local(value, parameter.device_mesh, parameter.placements, run_check=False, **whole)
 
 
 def _machine(weights: Mapping[str, Tensor]) -> dict[str, Any]:
