@@ -12,6 +12,7 @@ from torch import nn
 
 from baihua.core.errors import RunError
 from baihua.train.checkpoint import Checkpoints, ProcessShare, Progress, check_space, write_verified
+from baihua.train.config import OptimizerSettings, TrainingConfig
 from baihua.train.optimizer import make_optimizer
 
 
@@ -155,10 +156,8 @@ def make_large(kind) -> tuple[dict[str, nn.Parameter], torch.optim.Optimizer]:
         "a": nn.Parameter(torch.randn(80, 80, generator=generator)),
         "b": nn.Parameter(torch.randn(5, generator=generator)),
     }
-    factors = {"a": 1.0, "b": 16.0}
-    return weights, make_optimizer(
-        weights, kind=kind, learning_rate=0.01, weight_decay=0.1, rate_factor=factors.__getitem__
-    )
+    config = TrainingConfig(learning_rate=0.01, optimizer=OptimizerSettings(kind=kind, weight_decay=0.1))
+    return weights, make_optimizer(weights, config, {"a": 1.0, "b": 16.0}.__getitem__)
 
 
 def take_steps(weights: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, numbers: range) -> None:

@@ -138,7 +138,7 @@ def test_a_process_that_is_killed_ends_the_run_with_one_error(tmp_path: Path, nu
     log = (tmp_path / "log").read_text(encoding="utf-8")
     assert log.count("error: ") == 1
     assert f"process {number} of 2 was ended by signal 9 (SIGKILL)" in log
-    assert "training goes on from its last checkpoint" in log
+    assert "training resumes from its last checkpoint" in log
     assert "Traceback" not in log
 
 

@@ -10,8 +10,7 @@ import torch
 from baihua.core.errors import RunError
 from baihua.train.examples.batches import PackedBatch
 
-NUM_REMEMBERED = 100
-NUM_NEEDED = 20
+NUM_REMEMBERED, NUM_NEEDED = 100, 20
 # Six standard deviations do not happen by chance; the ratio keeps very even losses from raising an alarm.
 NUM_DEVIATIONS, LEAST_RATIO = 6.0, 1.5
 MAX_CONSECUTIVE_SPIKES = 3
@@ -19,13 +18,12 @@ MAX_CONSECUTIVE_SPIKES = 3
 
 def check_finite(what: str, value: float, number: int, batches: Sequence[PackedBatch]) -> None:
     """A RunError that names the rows if a loss or gradient is NaN or infinite."""
-    if math.isfinite(value):
-        return
-    raise RunError(
-        f"the {what} became {value} at step {number}; training stopped before the weights were changed",
-        where=f"rows {name_rows(batches)}",
-        fix="lower `learning_rate`, or check these rows: baihua show DATA",
-    )
+    if not math.isfinite(value):
+        raise RunError(
+            f"the {what} became {value} at step {number}; training stopped before the weights were changed",
+            where=f"rows {name_rows(batches)}",
+            fix="lower `learning_rate`, or check these rows: baihua show DATA",
+        )
 
 
 def is_spike(loss: float, recent: Sequence[float]) -> bool:
@@ -38,13 +36,12 @@ def is_spike(loss: float, recent: Sequence[float]) -> bool:
 
 def check_spikes(num_consecutive: int, loss: float, recent: Sequence[float], number: int) -> None:
     """A RunError after several consecutive spikes: then the cause is not a row but the training itself."""
-    if num_consecutive < MAX_CONSECUTIVE_SPIKES:
-        return
-    raise RunError(
-        f"the loss spiked in {num_consecutive} consecutive steps, to {loss:.3f} at step {number} after a mean of "
-        f"{statistics.fmean(recent):.3f}; training diverged",
-        fix="lower `learning_rate`; the last checkpoint before the spikes is kept",
-    )
+    if num_consecutive >= MAX_CONSECUTIVE_SPIKES:
+        raise RunError(
+            f"the loss spiked in {num_consecutive} consecutive steps, to {loss:.3f} at step {number} after a mean of "
+            f"{statistics.fmean(recent):.3f}; training diverged",
+            fix="lower `learning_rate`; the last checkpoint before the spikes is kept",
+        )
 
 
 def name_rows(batches: Sequence[PackedBatch]) -> str:

@@ -7,7 +7,7 @@ for bit, as one that was not. Accelerate finds the device and joins the processe
 
 import random
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -105,24 +105,18 @@ def remove_checkpoints(out: Path) -> None:
 
 def _open_session(model: nn.Module, examples: Sequence[Example], out: Path, plan: Plan) -> TrainingSession:
     """Model with loss, optimizer and checkpoints, ready for the first step."""
-    accelerator, config = open_accelerator(), plan.config
-    method = find_method(config.method.kind)
+    accelerator, config, method = open_accelerator(), plan.config, find_method(plan.config.method.kind)
     loss_of = _with_loss(model, accelerator, plan)
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    optimizer = make_optimizer(
-        trained,
-        kind=config.optimizer.kind,
-        learning_rate=config.learning_rate,
-        weight_decay=config.optimizer.weight_decay,
-        rate_factor=lambda name: method.rate_factor(name, config.method),
-    )
-    share = ProcessShare(
-        accelerator.process_index,
-        accelerator.num_processes,
-        is_sharded(trained),
-        accelerator.wait_for_everyone,
-    )
-    checkpoints = Checkpoints(out / CHECKPOINTS, run_id=_run_id(plan, examples, trained), share=share)
+    optimizer = make_optimizer(trained, config, lambda name: method.rate_factor(name, config.method))
+    # What must be equal for a checkpoint to be continued; not the number of processes nor the size of batches.
+    settings = [identifying(config), plan.num_steps, plan.precision]
+    rows = [[example.row_id, len(example.ids_T), int(example.is_target_T.sum())] for example in examples]
+    shapes = {name: list(parameter.shape) for name, parameter in trained.items()}
+    run_id = hash_json({"settings": settings, "rows": rows, "weights": shapes})
+    process, num_processes = accelerator.process_index, accelerator.num_processes
+    share = ProcessShare(process, num_processes, is_sharded(trained), accelerator.wait_for_everyone)
+    checkpoints = Checkpoints(out / CHECKPOINTS, run_id=run_id, share=share)
     return TrainingSession(plan, accelerator, loss_of, trained, optimizer, checkpoints)
 
 
@@ -137,17 +131,8 @@ def _with_loss(model: nn.Module, accelerator: Accelerator, plan: Plan) -> nn.Mod
     if plan.config.running.compile:
         for layer in layers:
             layer.compile(dynamic=True)
-    loss_of = TargetLoss(model, precision=plan.precision)
-    kind = plan.config.running.parallel
+    loss_of, kind = TargetLoss(model, precision=plan.precision), plan.config.running.parallel
     return distribute(loss_of, layers, kind=kind, accelerator=accelerator, precision=plan.precision)
-
-
-def _run_id(plan: Plan, examples: Sequence[Example], trained: Mapping[str, Tensor]) -> str:
-    """What must be equal for a checkpoint to be continued; not the number of processes nor the size of batches."""
-    shapes = {name: list(parameter.shape) for name, parameter in trained.items()}
-    rows = [[example.row_id, len(example.ids_T), int(example.is_target_T.sum())] for example in examples]
-    settings = [identifying(plan.config), plan.num_steps, plan.precision]
-    return hash_json({"settings": settings, "rows": rows, "weights": shapes})
 
 
 def _open_metrics(file: Path, step: int, *, is_main: bool) -> MetricsFile:

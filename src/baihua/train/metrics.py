@@ -18,15 +18,14 @@ from baihua.train.step import StepResult
 
 def step_figures(step: StepResult, progress: Progress, *, rate: float) -> dict[str, float | int]:
     """One line of `metrics.jsonl`; `progress` includes the step."""
-    figures: dict[str, float | int] = {
+    return {
         "step": progress.step,
         "loss": step.loss,
         "grad_norm": step.grad_norm,
         "num_tokens": progress.num_tokens,
         "tokens_per_second": step.num_tokens / step.seconds,
         "chars_per_second": step.num_chars / step.seconds,
-    }
-    return figures | ({"is_skipped": True} if step.is_skipped else {}) | {"learning_rate": rate}
+    } | ({"is_skipped": True, "learning_rate": rate} if step.is_skipped else {"learning_rate": rate})
 
 
 def progress_line(step: StepResult) -> str:
@@ -37,15 +36,10 @@ def progress_line(step: StepResult) -> str:
 
 def summary_figures(progress: Progress) -> dict[str, float | int]:
     """Totals and rates of the whole training; no rates if no step was ever taken."""
-    figures: dict[str, float | int] = {
-        "num_steps": progress.step,
-        "num_tokens": progress.num_tokens,
-        "num_target_tokens": progress.num_target_tokens,
-    }
-    if progress.seconds:
-        figures["tokens_per_second"] = progress.num_tokens / progress.seconds
-        figures["chars_per_second"] = progress.num_chars / progress.seconds
-    return figures
+    num_tokens, num_chars, seconds = progress.num_tokens, progress.num_chars, progress.seconds
+    totals = {"num_steps": progress.step, "num_tokens": num_tokens, "num_target_tokens": progress.num_target_tokens}
+    rates = {"tokens_per_second": num_tokens / seconds, "chars_per_second": num_chars / seconds} if seconds else {}
+    return totals | rates
 
 
 def check_trackers(names: Sequence[str]) -> None:
@@ -68,8 +62,7 @@ def open_trackers(
     trackers: list[Any] = []
     for name in names:
         kind = LOGGER_TYPE_TO_CLASS[name]
-        where = {"logging_dir": folder / "trackers"} if kind.requires_logging_directory else {}
-        tracker = kind("baihua", **where)
+        tracker = kind("baihua", **({"logging_dir": folder / "trackers"} if kind.requires_logging_directory else {}))
         tracker.start()
         tracker.store_init_configuration(_flat(settings))
         trackers.append(tracker)

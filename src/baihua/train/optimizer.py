@@ -1,21 +1,16 @@
 """AdamW over the trained weights, in groups that share a learning rate and a decay."""
 
 from collections.abc import Callable, Mapping
-from typing import Literal
 
 import torch
 from torch import nn
 
 from baihua.model.load import import_bitsandbytes
+from baihua.train.config import TrainingConfig
 
 
 def make_optimizer(
-    trained: Mapping[str, nn.Parameter],
-    *,
-    kind: Literal["adamw", "adamw_8bit"] = "adamw",
-    learning_rate: float,
-    weight_decay: float,
-    rate_factor: Callable[[str], float] = lambda name: 1.0,
+    trained: Mapping[str, nn.Parameter], config: TrainingConfig, rate_factor: Callable[[str], float] = lambda name: 1.0
 ) -> torch.optim.Optimizer:
     """The optimizer; each group keeps its own factor of the learning rate as `rate_factor`.
 
@@ -24,16 +19,16 @@ def make_optimizer(
     """
     members: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in trained.items():
-        decay = weight_decay if parameter.ndim >= 2 else 0.0
+        decay = config.optimizer.weight_decay if parameter.ndim >= 2 else 0.0
         members.setdefault((rate_factor(name), decay), []).append(parameter)
     groups = [
-        {"params": parameters, "weight_decay": decay, "lr": learning_rate * factor, "rate_factor": factor}
+        {"params": parameters, "weight_decay": decay, "lr": config.learning_rate * factor, "rate_factor": factor}
         for (factor, decay), parameters in members.items()
     ]
-    if kind == "adamw":
-        return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
+    if config.optimizer.kind == "adamw":
+        return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
     bitsandbytes = import_bitsandbytes("an optimizer of 8 bits", where="optimizer.kind")
-    return bitsandbytes.optim.AdamW8bit(groups, lr=learning_rate)
+    return bitsandbytes.optim.AdamW8bit(groups, lr=config.learning_rate)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:

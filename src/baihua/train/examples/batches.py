@@ -9,6 +9,7 @@ T tokens of a batch, N targets.
 # ruff: noqa: N806, N815  (names of tensors end with their shape)
 
 import bisect
+import itertools
 import math
 import random
 from collections.abc import Iterator, Sequence
@@ -99,22 +100,16 @@ def plan_epoch(lengths: Sequence[int], order: Order, *, epoch: int) -> list[list
 
 def count_steps(lengths: Sequence[int], order: Order, *, num_epochs: float) -> int:
     """Number of steps in this many epochs; a fraction of an epoch is rounded up to whole steps."""
-    whole = int(num_epochs)
-    num_steps = sum(len(plan_epoch(lengths, order, epoch=epoch)) for epoch in range(whole))
-    share = num_epochs - whole
+    share, whole = math.modf(num_epochs)
+    num_steps = sum(len(plan_epoch(lengths, order, epoch=epoch)) for epoch in range(int(whole)))
     # Rounded first: 1.6 - 1 is a little more than 0.6, and would add a step to 3 of 5.
-    return num_steps + (math.ceil(round(share * len(plan_epoch(lengths, order, epoch=whole)), 6)) if share else 0)
+    return num_steps + (math.ceil(round(share * len(plan_epoch(lengths, order, epoch=int(whole))), 6)) if share else 0)
 
 
 def iterate_rows(lengths: Sequence[int], order: Order, *, first_step: int, num_steps: int) -> Iterator[list[int]]:
     """The rows of each step from `first_step` on, through as many epochs as it takes."""
-    step, epoch = 0, 0
-    while step < num_steps:
-        for rows in plan_epoch(lengths, order, epoch=epoch):
-            if first_step <= step < num_steps:
-                yield rows
-            step += 1
-        epoch += 1
+    epochs = (plan_epoch(lengths, order, epoch=epoch) for epoch in itertools.count())
+    yield from itertools.islice(itertools.chain.from_iterable(epochs), first_step, num_steps)
 
 
 def pack(lengths: Sequence[int], *, capacity: int, num_processes: int = 1) -> list[list[list[int]]]:
@@ -126,8 +121,13 @@ def pack(lengths: Sequence[int], *, capacity: int, num_processes: int = 1) -> li
     longest_first = sorted(range(len(lengths)), key=lambda item: (-lengths[item], item))
     packed = _best_fit(lengths, longest_first, capacity)
     num_batches = -(-len(packed) // num_processes) * num_processes
-    even = _spread(lengths, longest_first, num_batches)
-    if max(sum(lengths[item] for item in batch) for batch in even) > capacity:
+    even: list[list[int]] = [[] for _ in range(num_batches)]
+    filled = [0] * num_batches
+    for item in longest_first:
+        emptiest = filled.index(min(filled))
+        even[emptiest].append(item)
+        filled[emptiest] += lengths[item]
+    if max(filled) > capacity:
         even = packed + [[] for _ in range(num_batches - len(packed))]
     return [even[process::num_processes] for process in range(num_processes)]
 
@@ -147,17 +147,6 @@ def _best_fit(lengths: Sequence[int], longest_first: Sequence[int], capacity: in
             batches.append([])
         batches[number].append(item)
         bisect.insort(rooms, (room - lengths[item], number))
-    return batches
-
-
-def _spread(lengths: Sequence[int], longest_first: Sequence[int], num_batches: int) -> list[list[int]]:
-    """Each item goes to the batch with the fewest tokens."""
-    batches: list[list[int]] = [[] for _ in range(num_batches)]
-    filled = [0] * num_batches
-    for item in longest_first:
-        number = filled.index(min(filled))
-        batches[number].append(item)
-        filled[number] += lengths[item]
     return batches
 
 

@@ -84,11 +84,11 @@ def load_examples(
     rules = [VERSION, vocabulary, encoder.template.jinja, encoder.train_on, max_length, over_long]
     key = hash_json([hash_file(find_table(path)), *rules])
     file = (cache or cache_folder(Environment()) / "examples") / f"{key[:32]}.safetensors"
-    found = _read(file)
-    if found is None:
-        found = make_examples(read_rows(path), encoder, max_length=max_length, over_long=over_long)
-        _write(file, found)
-    return found
+    if found := _read(file):
+        return found
+    made = make_examples(read_rows(path), encoder, max_length=max_length, over_long=over_long)
+    _write(file, made)
+    return made
 
 
 def make_examples(
@@ -105,20 +105,22 @@ def make_examples(
         if not any(message.role == "assistant" for message in row.messages):
             dropped.append(("no_answer", row))
             continue
-        pieces, num_turns = _split(row, encoder, max_length)
+        where = f"{row.file}:{row.line}"
+        try:
+            pieces, num_turns = encoder.split(row.id, row.messages, max_length)
+        except InputError as error:
+            raise InputError(error.what, where=where, fix=error.fix) from error
         is_over_long = len(pieces) != 1 or num_turns > 0
         if over_long == "refuse" and is_over_long:
-            raise InputError(
-                f"this conversation has more than {max_length:,} tokens",
-                where=f"{row.file}:{row.line}",
-                fix="raise `max_length`, or set `over_long` to split or drop",
-            )
+            fix = "raise `max_length`, or set `over_long` to split or drop"
+            raise InputError(f"this conversation has more than {max_length:,} tokens", where=where, fix=fix)
+        trained = [piece for piece in pieces if piece.is_target_T.any()]
         if over_long == "drop" and is_over_long:
             dropped.append(("too_long", row))
-        elif not any(piece.is_target_T.any() for piece in pieces):
+        elif not trained:
             dropped.append(("turn_too_long" if num_turns else "no_target", row))
         else:
-            kept += [piece for piece in pieces if piece.is_target_T.any()]
+            kept += trained
             num_split += is_over_long
             num_left_out += num_turns
     # Dropping over-long rows was requested, so they count as an error only if nothing is left.
@@ -129,32 +131,19 @@ def make_examples(
     return ExampleSet(kept, len(rows), dict(sorted(reasons.items())), num_split, num_left_out)
 
 
-def _split(row: Row, encoder: Encoder, max_length: int) -> tuple[list[Example], int]:
-    try:
-        return encoder.split(row.id, row.messages, max_length)
-    except InputError as error:
-        raise InputError(error.what, where=f"{row.file}:{row.line}", fix=error.fix) from error
-
-
 def _without_targets(dropped: list[tuple[str, Row]], *, num_rows: int, max_length: int) -> InputError:
     if not dropped:
         return InputError("there are no rows to train on", fix="see what the filters dropped: baihua show PATH")
     reason, row = dropped[0]
-    filter_them = "filter such rows out, or add their answers"
-    what, fix = {
+    filter_them, limit = "filter such rows out, or add their answers", f"{max_length:,} tokens"
+    found, fix = {
         "no_answer": ("has no answer of the assistant", filter_them),
         "no_target": ("has only empty answers", filter_them),
-        "turn_too_long": (
-            f"has no turn of at most {max_length:,} tokens",
-            "raise `max_length`, or set `over_long` to drop",
-        ),
-        "too_long": (f"has more than {max_length:,} tokens", "raise `max_length`"),
+        "turn_too_long": (f"has no turn of at most {limit}", "raise `max_length`, or set `over_long` to drop"),
+        "too_long": (f"has more than {limit}", "raise `max_length`"),
     }[reason]
-    return InputError(
-        f"{len(dropped):,} of {num_rows:,} rows have no tokens to train; the first {what}",
-        where=f"{row.file}:{row.line}",
-        fix=fix,
-    )
+    what = f"{len(dropped):,} of {num_rows:,} rows have no tokens to train; the first {found}"
+    return InputError(what, where=f"{row.file}:{row.line}", fix=fix)
 
 
 def _write(file: Path, examples: ExampleSet) -> None:
@@ -184,8 +173,8 @@ def _read(file: Path) -> ExampleSet | None:
     try:
         with safe_open(file, framework="numpy") as stored:
             arrays = {name: stored.get_tensor(name) for name in ARRAYS}
-            text, wanted = stored.metadata()["facts"], stored.metadata()["sha256"]
-        is_sound = _hash(text, arrays) == wanted
+            text = stored.metadata()["facts"]
+            is_sound = _hash(text, arrays) == stored.metadata()["sha256"]
     except (SafetensorError, OSError, KeyError):
         is_sound, arrays, text = False, {}, ""
     if not is_sound:
@@ -195,13 +184,11 @@ def _read(file: Path) -> ExampleSet | None:
     facts = json.loads(text)
     borders = np.cumsum(arrays["lengths"])[:-1]
     ids, is_target = (np.split(arrays[name], borders) for name in ("ids", "is_target"))
-    parts = zip(facts.pop("row_ids"), ids, is_target, arrays["sizes"].tolist(), strict=True)
-    kept = [
-        Example(row_id, ids_T, is_target_T, TextSize(*size[:2]), TextSize(*size[2:]))
-        for row_id, ids_T, is_target_T, size in parts
-    ]
-    logger.info("%d tokenised examples read from the cache", len(kept))
-    return ExampleSet(**facts | {"kept": kept})
+    sizes = [(TextSize(*size[:2]), TextSize(*size[2:])) for size in arrays["sizes"].tolist()]
+    parts = zip(facts.pop("row_ids"), ids, is_target, sizes, strict=True)
+    facts["kept"] = [Example(row_id, ids_T, is_target_T, *size) for row_id, ids_T, is_target_T, size in parts]
+    logger.info("%d tokenised examples read from the cache", len(facts["kept"]))
+    return ExampleSet(**facts)
 
 
 def _hash(facts: str, arrays: Mapping[str, np.ndarray]) -> str:
