@@ -15,6 +15,7 @@ from baihua.chat.types import Message
 from baihua.core.errors import InputError
 from baihua.data.rows import Row, write_rows
 from baihua.model.examples import Encoder
+from baihua.train.config import TrainingConfig
 from baihua.train.examples.encode import SECONDS_KEPT, ExampleSet, load_examples, make_examples
 
 WITHOUT_ANSWER = (Message("user", "没有回答"),)
@@ -170,8 +171,9 @@ class Kept:
             self.encoder.template, jinja=self.encoder.template.jinja + changes.pop("jinja", "")
         )
         encoder = Counting(self.encoder.tokenizer, template, changes.pop("train_on", "answers"))
-        rules = {"vocabulary": "v", "max_length": 150, "over_long": "split"} | changes
-        return load_examples(self.data, encoder, cache=self.cache, **rules), encoder.num_encoded
+        vocabulary, over_long = changes.pop("vocabulary", "v"), changes.pop("over_long", "split")
+        config = TrainingConfig(**{"max_length": 150, "examples": {"over_long": over_long}} | changes)
+        return load_examples(self.data, encoder, config, vocabulary, cache=self.cache), encoder.num_encoded
 
     def files(self) -> list[Path]:
         return sorted(self.cache.iterdir())

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from baihua.chat.template import TemplateName
 from baihua.core.stage import Input, Inputs, Metrics
 from baihua.train.config import TrainingConfig
 
@@ -24,15 +23,12 @@ IS_SHARED = True
 class Config(TrainingConfig):
     """How to tune."""
 
-    template: TemplateName = "model"
-    """Chat template: `model` for the model's own, or the name of one of ours, which the result then carries."""
-
 
 def run(config: Config, inputs: Inputs, out: Path) -> Metrics:
     """Tune the model; the adapter or the whole model goes to `out`."""
     from baihua.train.tuning import tune
 
-    return tune(config, inputs, out, template=config.template)
+    return tune(config, inputs, out)
 
 
 def estimate(config: Config, inputs: Inputs, assumed: Mapping[str, Any], machine: "TrainingMachine") -> Metrics:
@@ -42,4 +38,4 @@ def estimate(config: Config, inputs: Inputs, assumed: Mapping[str, Any], machine
     """
     from baihua.train.plan.workload import forecast_tuning
 
-    return forecast_tuning(config, inputs, assumed, machine, template=config.template)
+    return forecast_tuning(config, inputs, assumed, machine)

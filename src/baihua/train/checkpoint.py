@@ -166,10 +166,9 @@ def check_space(folder: Path, num_bytes: int) -> None:
     """A RunError if the disk has no room for this many bytes: better now than in the middle of a file."""
     free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
     if free < num_bytes:
+        fix = "free some space and run the same command again: it continues from the last checkpoint"
         raise RunError(
-            f"the disk has {free:,} bytes left, a checkpoint needs {num_bytes:,}",
-            where=str(folder),
-            fix="free some space and run the same command again: it continues from the last checkpoint",
+            f"the disk has {free:,} bytes left, a checkpoint needs {num_bytes:,}", where=str(folder), fix=fix
         )
 
 
@@ -185,12 +184,9 @@ def write_verified(file: Path, tensors: Mapping[str, Tensor]) -> None:
     with safe_open(file, framework="pt") as stored:
         wrong = [name for name, tensor in tensors.items() if not bits(tensor).equal(bits(stored.get_tensor(name)))]
     if wrong:
-        raise RunError(
-            f"{len(wrong)} tensors of a checkpoint differ from what was saved after reading them back, "
-            f"the first is {wrong[0]!r}",
-            where=str(file),
-            fix="check the disk; the checkpoint before it is kept",
-        )
+        what = f"{len(wrong)} tensors of a checkpoint differ from what was saved after reading them back"
+        fix = "check the disk; the checkpoint before it is kept"
+        raise RunError(f"{what}, the first is {wrong[0]!r}", where=str(file), fix=fix)
 
 
 def _local(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

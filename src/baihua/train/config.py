@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from baihua.chat.template import TemplateName
 from baihua.core.config import Base, execution
 from baihua.core.kinds import OneOf
 from baihua.train.methods import METHODS, lora
@@ -76,7 +77,7 @@ class RunSettings(Base):
 
 
 class TrainingConfig(Base):
-    """How to train; a stage adds what is its own."""
+    """How to train on conversations."""
 
     method: OneOf(METHODS) = lora.Config()  # pyright: ignore[reportInvalidTypeForm]
     """What is trained: `lora` (an adapter), `full` (every weight) or another file of train/methods."""
@@ -104,3 +105,5 @@ class TrainingConfig(Base):
     """When to save and to evaluate."""
     running: RunSettings = RunSettings()
     """Processes, memory, compilation, trackers."""
+    template: TemplateName = "model"
+    """Chat template: `model` for the model's own, or the name of one of ours, which the result then carries."""

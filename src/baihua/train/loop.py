@@ -66,7 +66,13 @@ def train(
         StopRequest() as stop,
         progress_bar("training", plan.num_steps, done=progress.step, is_shown=is_main) as bar,
     ):
-        metrics = _open_metrics(out / METRICS, progress.step, is_main=is_main)
+        metrics = MetricsFile(out / METRICS)
+        if is_main:
+            out.mkdir(parents=True, exist_ok=True)
+            # Steps after the checkpoint are repeated, and so is a final evaluation, whose line has no loss.
+            metrics.keep_until(progress.step, with_key="loss")
+        if progress.step:
+            logger.info("resumed at step %d", progress.step)
         for rows in iterate_rows(lengths, order_of(config), first_step=progress.step, num_steps=plan.num_steps):
             rate = plan.rate_at(progress.step)
             set_rate(session.optimizer, rate)
@@ -133,18 +139,6 @@ def _with_loss(model: nn.Module, accelerator: Accelerator, plan: Plan) -> nn.Mod
             layer.compile(dynamic=True)
     loss_of, kind = TargetLoss(model, precision=plan.precision), plan.config.running.parallel
     return distribute(loss_of, layers, kind=kind, accelerator=accelerator, precision=plan.precision)
-
-
-def _open_metrics(file: Path, step: int, *, is_main: bool) -> MetricsFile:
-    """The file of figures, without the lines of steps that will be repeated."""
-    metrics = MetricsFile(file)
-    if is_main:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        # A line without a loss is a final evaluation, which is repeated.
-        metrics.keep_until(step, with_key="loss")
-    if step:
-        logger.info("resumed at step %d", step)
-    return metrics
 
 
 def _advance(progress: Progress, step: StepResult) -> Progress:

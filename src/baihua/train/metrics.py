@@ -46,11 +46,8 @@ def check_trackers(names: Sequence[str]) -> None:
     """Refuse a tracker that is not installed; Accelerate would silently leave it out."""
     for name in names:
         if importlib.util.find_spec(name) is None:
-            raise InputError(
-                f"the tracker {name!r} is not installed",
-                where="running.trackers",
-                fix=f"pip install {name}, or remove it from `trackers`",
-            )
+            fix = f"pip install {name}, or remove it from `trackers`"
+            raise InputError(f"the tracker {name!r} is not installed", where="running.trackers", fix=fix)
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from baihua.core.env import Environment, expected_processes
 from baihua.core.errors import InputError, LostPeerError, RunError
 from baihua.modelfiles.folder import Precision
 
+Kind = Literal["ddp", "fsdp"]
 # The other processes wait as long as the stages before training take: cleaning a corpus may be days.
 PATIENCE = timedelta(days=30)
 # Messages of torch's communication when another process is gone.
@@ -38,10 +39,8 @@ class JoinedProcesses:
         self._state = PartialState(cpu=not torch.accelerator.is_available(), timeout=PATIENCE)
         wanted, found = num_expected or expected_processes(Environment()), self._state.num_processes
         if wanted != found:
-            raise RunError(
-                f"{wanted} processes were started, but they did not join: this one sees {found}",
-                fix="check that all can reach MASTER_ADDR and MASTER_PORT",
-            )
+            what = f"{wanted} processes were started, but they did not join: this one sees {found}"
+            raise RunError(what, fix="check that all can reach MASTER_ADDR and MASTER_PORT")
         # NCCL would keep a GPU busy with waiting.
         self._group = cast(distributed.ProcessGroup, distributed.new_group(backend="gloo", timeout=PATIENCE))
 
@@ -85,20 +84,13 @@ def explained_loss() -> Generator[None]:
     except RuntimeError as error:
         if not any(sign in str(error) for sign in LOST):
             raise
-        raise LostPeerError(
-            "another process of this run failed first, so this one cannot continue",
-            where=str(error).splitlines()[0][:200],
-            fix="see the error of the other process; the same command continues from the last checkpoint",
-        ) from error
+        what = "another process of this run failed first, so this one cannot continue"
+        fix = "see the error of the other process; the same command continues from the last checkpoint"
+        raise LostPeerError(what, where=str(error).splitlines()[0][:200], fix=fix) from error
 
 
 def distribute(
-    loss_of: nn.Module,
-    layers: nn.ModuleList,
-    *,
-    kind: Literal["ddp", "fsdp"],
-    accelerator: Accelerator,
-    precision: Precision,
+    loss_of: nn.Module, layers: nn.ModuleList, *, kind: Kind, accelerator: Accelerator, precision: Precision
 ) -> nn.Module:
     """The module on this process's device, wrapped for all processes where there are several."""
     if kind == "fsdp":
@@ -110,9 +102,8 @@ def distribute(
         wrapped = accelerator.prepare(loss_of)
         _expect(isinstance(wrapped, DistributedDataParallel), "DDP")
         return cast(nn.Module, wrapped)
-    policy = MixedPrecisionPolicy(
-        param_dtype=torch.bfloat16 if precision == "bfloat16" else None, reduce_dtype=torch.float32
-    )
+    dtype = torch.bfloat16 if precision == "bfloat16" else None
+    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
     for layer in layers:
         fully_shard(layer, mp_policy=policy)
     fully_shard(loss_of, mp_policy=policy)
@@ -162,23 +153,16 @@ def clip(trained: Iterable[nn.Parameter], max_norm: float) -> float:
 
 def _check_shards(model: nn.Module, num_processes: int) -> None:
     """Refuse shards of quantized weights, and shards for one process."""
+    where = "running.parallel"
     if not all(parameter.is_floating_point() for parameter in model.parameters()):
-        raise InputError(
-            "weights of 8 or 4 bits cannot be held in shards",
-            where="running.parallel",
-            fix="use method lora, or running.parallel=ddp",
-        )
+        fix = "use method lora, or running.parallel=ddp"
+        raise InputError("weights of 8 or 4 bits cannot be held in shards", where=where, fix=fix)
     if num_processes == 1:
-        raise InputError(
-            "parallel=fsdp needs several processes, there is one",
-            where="running.parallel",
-            fix="baihua run RECIPE --processes N, or start it with torchrun; or leave parallel out",
-        )
+        fix = "baihua run RECIPE --processes N, or start it with torchrun; or leave parallel out"
+        raise InputError("parallel=fsdp needs several processes, there is one", where=where, fix=fix)
 
 
 def _expect(is_so: bool, name: str) -> None:
     if not is_so:
-        raise RunError(
-            f"{name} was asked for but not set up; training would have run on one process's data alone",
-            fix="check the versions of torch and accelerate against constraints.txt",
-        )
+        what = f"{name} was asked for but not set up; training would have run on one process's data alone"
+        raise RunError(what, fix="check the versions of torch and accelerate against constraints.txt")

@@ -89,9 +89,8 @@ def take_step(
     for value, batch in zip(found, batches, strict=True):
         guard.check_finite("loss", value, number, [batch])
     loss_per_token = session.sum(nats.sum()).item() / num_target_tokens
-    grad_norm = clip(
-        [p for group in optimizer.param_groups for p in group["params"]], session.plan.config.optimizer.max_grad_norm
-    )
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    grad_norm = clip(parameters, session.plan.config.optimizer.max_grad_norm)
     guard.check_finite("gradient", grad_norm, number, batches)
     is_skipped = guard.is_spike(loss_per_token, recent)
     if is_skipped:

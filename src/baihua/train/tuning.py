@@ -22,22 +22,20 @@ from baihua.train.plan.memory import operations_per_token
 from baihua.train.plan.plan import plan_training
 
 
-def tune(config: TrainingConfig, inputs: Mapping[str, Path], out: Path, *, template: str) -> dict[str, Any]:
+def tune(config: TrainingConfig, inputs: Mapping[str, Path], out: Path) -> dict[str, Any]:
     """Write the adapter or the tuned model to `out`; returns the figures of data and training.
 
     `inputs` are the folders `model`, `data` and, optionally, `heldout`.
     """
     check_trackers(config.running.trackers)
-    accelerator = open_accelerator()
-    model_folder = inputs["model"]
-    tokenizer, opened = open_template(template, model_folder)
-    vocabulary, over_long = vocabulary_fingerprint(model_folder), config.examples.over_long
-    rules = {"vocabulary": vocabulary, "max_length": config.max_length, "over_long": over_long}
+    accelerator, model_folder = open_accelerator(), inputs["model"]
+    tokenizer, template = open_template(config.template, model_folder)
+    vocabulary, encoder = vocabulary_fingerprint(model_folder), Encoder(tokenizer, template, config.examples.train_on)
     with accelerator.main_process_first():
-        data = load_examples(inputs["data"], Encoder(tokenizer, opened, config.examples.train_on), **rules)
+        data = load_examples(inputs["data"], encoder, config, vocabulary)
         # Held-out rows always count all answers, whatever is trained: they measure how well the model answers.
-        encoder = Encoder(tokenizer, opened)
-        heldout = load_examples(inputs["heldout"], encoder, **rules).kept if "heldout" in inputs else ()
+        encoder = Encoder(tokenizer, template)
+        heldout = load_examples(inputs["heldout"], encoder, config, vocabulary).kept if "heldout" in inputs else ()
     if accelerator.is_main_process:
         logger.info("%s", data.describe())
         show_examples(data.kept, tokenizer, num_shown=config.examples.num_shown)
@@ -50,7 +48,7 @@ def tune(config: TrainingConfig, inputs: Mapping[str, Path], out: Path, *, templ
         model = method.prepare(base, config.method)
     result = train(model, data.kept, heldout=heldout, out=out, plan=plan)
     if accelerator.is_main_process:
-        method.save(model, out, base=model_folder, jinja=opened.jinja, state=result.state)
+        method.save(model, out, base=model_folder, jinja=template.jinja, state=result.state)
         remove_checkpoints(out)
     figures = result.figures | data.statistics()
     if "tokens_per_second" in figures:

@@ -23,6 +23,7 @@ from baihua.core.files import appearing
 from baihua.core.log import logger
 from baihua.data.rows import Row, find_table, read_rows
 from baihua.model.examples import Encoder, Example, TextSize
+from baihua.train.config import TrainingConfig
 
 OverLong = Literal["split", "drop", "refuse"]
 MAX_DROPPED_SHARE = 0.01
@@ -75,12 +76,13 @@ class ExampleSet:
 
 
 def load_examples(
-    path: Path, encoder: Encoder, *, vocabulary: str, max_length: int, over_long: OverLong, cache: Path | None = None
+    path: Path, encoder: Encoder, config: TrainingConfig, vocabulary: str, *, cache: Path | None = None
 ) -> ExampleSet:
     """The examples of a data artifact, from the cache if the same rows were encoded before by the same rules.
 
     `vocabulary` is the hash of the tokenizer's files; `cache` is a folder, by default one of this user.
     """
+    max_length, over_long = config.max_length, config.examples.over_long
     rules = [VERSION, vocabulary, encoder.template.jinja, encoder.train_on, max_length, over_long]
     key = hash_json([hash_file(find_table(path)), *rules])
     file = (cache or cache_folder(Environment()) / "examples") / f"{key[:32]}.safetensors"

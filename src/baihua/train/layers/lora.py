@@ -30,7 +30,11 @@ from baihua.train.methods.lora import LoraFields
 
 def add_matrices(model: PreTrainedModel, config: LoraFields) -> peft.PeftModel:
     """The model with low-rank matrices on its target layers, and with trainable rows of new tokens."""
-    _check_targets(model, config.target_modules)
+    known = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    if unknown := sorted(set(config.target_modules) - known):
+        # PEFT would silently train the others.
+        what = kinds.unknown(unknown[0], sorted(known), what="linear layer")
+        raise InputError(what, where="method.target_modules", fix="name layers of this model")
     settings = peft.LoraConfig(
         task_type=peft.TaskType.CAUSAL_LM,
         r=config.rank,
@@ -66,8 +70,7 @@ def save_adapter(model: peft.PeftModel, out: Path, *, base: Path, jinja: str, st
     (out / "README.md").unlink(missing_ok=True)
     file = out / "adapter_config.json"
     settings = json.loads(file.read_text(encoding="utf-8"))
-    settings["base_model_name_or_path"] = source_of(base)
-    settings["revision"] = fingerprint(base)
+    settings |= {"base_model_name_or_path": source_of(base), "revision": fingerprint(base)}
     # A set in PEFT: unsorted, each process would write another order.
     settings["target_modules"] = sorted(settings["target_modules"])
     write_json(file, settings)
@@ -91,25 +94,11 @@ def _new_tokens(model: PreTrainedModel, first: int) -> dict[str, list[int]]:
     """Rows to train, by layer; a tied output layer follows the input rows by itself."""
     num_tokens = model.config.vocab_size
     if first >= num_tokens:
-        raise InputError(
-            f"first_new_token is {first:,}, but the model has {num_tokens:,} tokens, with ids below that",
-            where="method.first_new_token",
-            fix="give the model that `vocabulary` extended, and the number of tokens that it had before",
-        )
+        what = f"first_new_token is {first:,}, but the model has {num_tokens:,} tokens, with ids below that"
+        fix = "give the model that `vocabulary` extended, and the number of tokens that it had before"
+        raise InputError(what, where="method.first_new_token", fix=fix)
     layers = ["embed_tokens"] if model.config.tie_word_embeddings else ["embed_tokens", "lm_head"]
     return {layer: list(range(first, num_tokens)) for layer in layers}
-
-
-def _check_targets(model: PreTrainedModel, names: tuple[str, ...]) -> None:
-    """Refuse a name that no layer has: PEFT would silently train the others."""
-    known = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
-    unknown = sorted(set(names) - known)
-    if unknown:
-        raise InputError(
-            kinds.unknown(unknown[0], sorted(known), what="linear layer"),
-            where="method.target_modules",
-            fix="name layers of this model",
-        )
 
 
 class _Product(torch.autograd.Function):
@@ -126,8 +115,7 @@ class _Product(torch.autograd.Function):
         y_TO = nn.functional.linear(x_TI, weight_OI, bias_O)
         y_TO.addmm_(hidden_TR, b_OR.T, alpha=scaling)
         ctx.save_for_backward(x_TI, weight_OI, a_RI, b_OR, hidden_TR)
-        ctx.scaling = scaling
-        ctx.shape = x.shape
+        ctx.scaling, ctx.shape = scaling, x.shape
         return y_TO.view(*x.shape[:-1], -1)
 
     @staticmethod
@@ -137,9 +125,7 @@ class _Product(torch.autograd.Function):
         g_hidden_TR = (g_TO @ b_OR).mul_(ctx.scaling)
         g_a_RI = (g_hidden_TR.T @ x_TI).float()
         g_b_OR = (g_TO.T @ hidden_TR).float().mul_(ctx.scaling)
-        g_x = None
-        if ctx.needs_input_grad[0]:
-            g_x = (g_TO @ weight_OI).addmm_(g_hidden_TR, a_RI).view(ctx.shape)
+        g_x = (g_TO @ weight_OI).addmm_(g_hidden_TR, a_RI).view(ctx.shape) if ctx.needs_input_grad[0] else None
         return g_x, None, None, g_a_RI, g_b_OR, None
 
 
@@ -151,13 +137,9 @@ class FusedLora(lora.Linear):
         name = self.active_adapters[0] if len(self.active_adapters) == 1 else ""
         weight = self.get_base_layer().weight
         is_plain = not (self.disable_adapters or self.merged or args or kwargs) and name in self.lora_A
-        if not is_plain or {x.dtype, weight.dtype} != {_computing_dtype(x)}:
+        device = x.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+        if not is_plain or {x.dtype, weight.dtype} != {dtype}:
             return super().forward(x, *args, **kwargs)
         a, b, bias = self.lora_A[name].weight, self.lora_B[name].weight, self.get_base_layer().bias
         return _Product.apply(x, weight, bias, a, b, self.scaling[name])  # pyright: ignore[reportReturnType]
-
-
-def _computing_dtype(x: Tensor) -> torch.dtype:
-    """The dtype that autocast multiplies in; without autocast, the input's."""
-    device = x.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype

@@ -29,14 +29,12 @@ class TargetLoss(nn.Module):
 
     def __init__(self, model: nn.Module, *, precision: Precision) -> None:
         super().__init__()
-        self.model = model
-        self.precision = precision
+        self.model, self.precision = model, precision
 
     def forward(self, batch: PackedBatch) -> Tensor:
         """Nats, summed over the batch's targets, float32; divide by the number of targets of the whole step."""
-        causal = causal_model(self.model)
-        device = batch.ids_T.device.type
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
+        causal, is_mixed = causal_model(self.model), self.precision == "bfloat16"
+        with torch.autocast(batch.ids_T.device.type, dtype=torch.bfloat16, enabled=is_mixed):
             hidden_TD = causal.get_decoder()(
                 input_ids=batch.ids_T[None],
                 position_ids=batch.positions_T[None],
@@ -70,7 +68,9 @@ class _Slices(torch.autograd.Function):
         nats = torch.zeros((), dtype=torch.float32, device=hidden_ND.device)
         g_hidden_ND = torch.empty_like(hidden_ND) if is_learning else None
         g_trained = [torch.zeros_like(parameter) for parameter in trained] if is_learning else []
-        length = _slice_length(head, hidden_ND)
+        weight = next(parameter for name, parameter in head.named_parameters() if name.endswith("weight"))
+        is_small = hidden_ND.device.type == "cpu" and not weight.requires_grad
+        length = max(1, (NUM_LOGITS_PER_SLICE if is_small else NUM_LOGITS_PER_LONG_SLICE) // weight.shape[0])
         for start in range(0, len(labels_N), length):
             with torch.set_grad_enabled(is_learning):
                 end = min(start + length, len(labels_N))
@@ -92,16 +92,9 @@ class _Slices(torch.autograd.Function):
         return None, None, *(tensor.mul_(gradients[0]) for tensor in ctx.saved_tensors)
 
 
-def _slice_length(head: nn.Module, hidden_ND: Tensor) -> int:
-    weight = next(parameter for name, parameter in head.named_parameters() if name.endswith("weight"))
-    is_small = hidden_ND.device.type == "cpu" and not weight.requires_grad
-    return max(1, (NUM_LOGITS_PER_SLICE if is_small else NUM_LOGITS_PER_LONG_SLICE) // weight.shape[0])
-
-
 def causal_model(model: nn.Module) -> PreTrainedModel:
     """The transformers model itself, below what PEFT puts around it."""
-    inner = model.get_base_model() if isinstance(model, PeftModel) else model
-    return cast(PreTrainedModel, inner)
+    return cast(PreTrainedModel, model.get_base_model() if isinstance(model, PeftModel) else model)
 
 
 def bits_per_char(nats: float, num_chars: int) -> float:

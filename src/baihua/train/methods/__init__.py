@@ -44,10 +44,8 @@ def find_method(kind: str) -> Method:
     """The method of this kind; an InputError for an extension that does not define all of `Method`."""
     module = kinds.find(METHODS, kind)
     if not isinstance(module, Method):
-        raise InputError(
-            f"the training method {kind!r} does not define all of: OUTPUT, PEAK_SHARE, Config, describe, load, "
-            "prepare, rate_factor, save",
-            where=str(module.__file__),
-            fix="copy the missing ones from a file of train/methods; train/methods/__init__.py describes each",
-        )
+        names = "OUTPUT, PEAK_SHARE, Config, describe, load, prepare, rate_factor, save"
+        what = f"the training method {kind!r} does not define all of: {names}"
+        fix = "copy the missing ones from a file of train/methods; train/methods/__init__.py describes each"
+        raise InputError(what, where=str(module.__file__), fix=fix)
     return module

@@ -71,16 +71,12 @@ def save(model: "PreTrainedModel", out: Path, *, base: Path, jinja: str, state: 
 def _trained_parts(model: "PreTrainedModel", config: Config) -> list[Any]:
     decoder: Any = model.get_decoder()
     if config.num_layers > len(decoder.layers):
-        raise InputError(
-            f"the model has {len(decoder.layers)} layers, but {config.num_layers} were requested",
-            where="method.num_layers",
-            fix=f"give at most {len(decoder.layers)}, or train everything with method `full`",
-        )
+        what = f"the model has {len(decoder.layers)} layers, but {config.num_layers} were requested"
+        fix = f"give at most {len(decoder.layers)}, or train everything with method `full`"
+        raise InputError(what, where="method.num_layers", fix=fix)
     if config.train_head and model.config.tie_word_embeddings:
-        raise InputError(
-            "the output layer of this model is tied to its input embeddings and cannot be trained without them",
-            where="method.train_head",
-            fix="remove `train_head`, or train everything with method `full`",
-        )
+        what = "the output layer of this model is tied to its input embeddings and cannot be trained without them"
+        fix = "remove `train_head`, or train everything with method `full`"
+        raise InputError(what, where="method.train_head", fix=fix)
     head = [model.get_output_embeddings()] if config.train_head else []
     return [*decoder.layers[-config.num_layers :], decoder.norm, *head]

@@ -50,11 +50,8 @@ def prepare(model: "PreTrainedModel", config: Config) -> "PeftModel":
     """The model with added matrices; their magnitudes (DoRA) need a GPU."""
     if config.use_dora and model.device.type == "cpu":
         # There, peft 0.21 loses the scales of 8-bit weights when it reads their magnitudes.
-        raise InputError(
-            "DoRA over weights of 8 bits does not work on a CPU",
-            where="method.use_dora",
-            fix="use method `qlora` or `lora`, or remove `use_dora`",
-        )
+        fix = "use method `qlora` or `lora`, or remove `use_dora`"
+        raise InputError("DoRA over weights of 8 bits does not work on a CPU", where="method.use_dora", fix=fix)
     return lora.prepare(model, config)
 
 

@@ -29,20 +29,16 @@ def choose_precision(wanted: str, device: torch.device) -> Precision:
         logger.warning(
             "this machine has no bfloat16 arithmetic: training will be slower than in float32 (silence: precision=auto)"
         )
-    if wanted == "auto":
-        return "bfloat16" if is_native else "float32"
-    return "bfloat16" if wanted == "bfloat16" else "float32"
+    return "bfloat16" if wanted == "bfloat16" or (wanted == "auto" and is_native) else "float32"
 
 
 def has_bfloat16(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 natively."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    if device.type == "mps":
-        # Metal has it from macOS 14 on, which torch requires anyway.
-        return True
     if device.type != "cpu":
-        return False
+        # Metal has it from macOS 14 on, which torch requires anyway.
+        return device.type == "mps"
     facts = torch.cpu.get_capabilities()
     return bool(facts.get("avx512_bf16") or facts.get("amx_bf16") or facts.get("bf16"))
 

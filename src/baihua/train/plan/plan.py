@@ -64,11 +64,6 @@ def plan_training(
         )
     elif work.recomputes:
         logger.info("activations are recomputed in the backward pass (running.gradient_checkpointing)")
-    plan = Plan(
-        config=config,
-        num_steps=config.max_steps or count_steps(lengths, order_of(config), num_epochs=config.num_train_epochs),
-        num_tokens_per_batch=tokens_per_batch(config, machine),
-        precision=machine.precision,
-        recomputes=work.recomputes,
-    )
-    return plan, work
+    num_steps = config.max_steps or count_steps(lengths, order_of(config), num_epochs=config.num_train_epochs)
+    sizes = {"num_steps": num_steps, "num_tokens_per_batch": tokens_per_batch(config, machine)}
+    return Plan(config=config, precision=machine.precision, recomputes=work.recomputes, **sizes), work

@@ -56,11 +56,9 @@ def tokens_per_batch(config: TrainingConfig, machine: TrainingMachine) -> int:
     """Most tokens of a batch."""
     wanted = config.batches.num_tokens_per_batch
     if wanted is not None and wanted < config.max_length:
-        raise InputError(
-            f"a batch of {wanted:,} tokens cannot hold an example of {config.max_length:,}",
-            where="batches.num_tokens_per_batch",
-            fix="raise it to at least max_length, or lower max_length",
-        )
+        what = f"a batch of {wanted:,} tokens cannot hold an example of {config.max_length:,}"
+        fix = "raise it to at least max_length, or lower max_length"
+        raise InputError(what, where="batches.num_tokens_per_batch", fix=fix)
     return wanted or max(config.max_length, TOKENS_PER_BATCH[machine.device])
 
 
@@ -102,12 +100,7 @@ def matrices_instead(shape: Shape, method: Base) -> Iterator[tuple[str, Trained]
 
 
 def forecast_tuning(
-    config: TrainingConfig,
-    inputs: Mapping[str, Path],
-    assumed: Mapping[str, Any],
-    machine: TrainingMachine,
-    *,
-    template: str,
+    config: TrainingConfig, inputs: Mapping[str, Path], assumed: Mapping[str, Any], machine: TrainingMachine
 ) -> dict[str, Any]:
     """What `tune` needs on a machine; `assumed` stands for inputs that are not built yet (see stages/tune.py)."""
     if not assumed.get("model") and "model" not in inputs:
@@ -116,10 +109,8 @@ def forecast_tuning(
     lengths = [round(float(assumed.get("tokens_per_row", config.max_length)))]
     target_share, num_examples = float(assumed.get("target_share", 0.5)), float(assumed.get("rows", 0))
     if {"model", "data"} <= inputs.keys() and "rows" not in assumed:
-        encoder = Encoder(*open_template(template, inputs["model"]), config.examples.train_on)
-        vocabulary, over_long = vocabulary_fingerprint(inputs["model"]), config.examples.over_long
-        rules = {"vocabulary": vocabulary, "max_length": config.max_length, "over_long": over_long}
-        data = load_examples(inputs["data"], encoder, **rules)
+        encoder = Encoder(*open_template(config.template, inputs["model"]), config.examples.train_on)
+        data = load_examples(inputs["data"], encoder, config, vocabulary_fingerprint(inputs["model"]))
         lengths, target_share = [len(example.ids_T) for example in data.kept], data.target_share
         num_examples = len(lengths)
     work = make_workload(config, shape, lengths, target_share=target_share, machine=machine)
