@@ -121,7 +121,7 @@ def test_whole_matrices_give_the_gradients_of_the_kernel(num_keys: int) -> None:
     q, g = (torch.randn(6, 50, 16) for _ in range(2))
     k, v = (torch.randn(num_keys, 50, 16) for _ in range(2))
     out, sums = attention.FORWARD(q[None], k[None], v[None], 0.0, True, scale=0.3)
-    document = attention.Document(q, k, v, out[0], g, sums[0], 0.3)
-    wanted = attention.backward_by_blocks(document)
-    for found, one in zip(attention.backward_by_matrices(document), wanted, strict=True):
+    document = (q, k, v, out[0], g, sums[0], 0.3)
+    wanted = attention.backward_by_blocks(*document)
+    for found, one in zip(attention.backward_by_matrices(*document), wanted, strict=True):
         torch.testing.assert_close(found, one, rtol=1e-4, atol=1e-5)

@@ -9,9 +9,9 @@ from documents import make_documents
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from baihua.train.config import BatchSettings, TrainingConfig
 from baihua.train.examples.batches import (
     LENGTH_MULTIPLE,
-    Order,
     collate,
     count_steps,
     iterate_rows,
@@ -21,14 +21,21 @@ from baihua.train.examples.batches import (
 )
 
 CAPACITY = 50
+
+
+def order_by(seed: int, num_rows_per_step: int = 1, num_tokens_per_step: int | None = None) -> TrainingConfig:
+    batches = BatchSettings(num_rows_per_step=num_rows_per_step, num_tokens_per_step=num_tokens_per_step)
+    return TrainingConfig(seed=seed, batches=batches)
+
+
 lengths_of_rows = st.lists(st.integers(1, CAPACITY), min_size=1, max_size=40)
-by_rows = st.builds(Order, seed=st.integers(0, 5), num_rows_per_step=st.integers(1, 9))
-by_tokens = st.builds(Order, seed=st.integers(0, 5), num_tokens_per_step=st.integers(1, 120))
+by_rows = st.builds(order_by, seed=st.integers(0, 5), num_rows_per_step=st.integers(1, 9))
+by_tokens = st.builds(order_by, seed=st.integers(0, 5), num_tokens_per_step=st.integers(1, 120))
 orders = by_rows | by_tokens
 
 
 @given(lengths=lengths_of_rows, order=orders, epoch=st.integers(0, 3))
-def test_an_epoch_takes_every_row_once(lengths: list[int], order: Order, epoch: int) -> None:
+def test_an_epoch_takes_every_row_once(lengths: list[int], order: TrainingConfig, epoch: int) -> None:
     plan = plan_epoch(lengths, order, epoch=epoch)
     assert sorted(row for step in plan for row in step) == list(range(len(lengths)))
     assert all(plan)
@@ -36,18 +43,18 @@ def test_an_epoch_takes_every_row_once(lengths: list[int], order: Order, epoch: 
 
 
 @given(lengths=lengths_of_rows, order=by_rows)
-def test_every_step_but_the_last_has_as_many_rows_as_were_asked_for(lengths: list[int], order: Order) -> None:
+def test_every_step_but_the_last_has_as_many_rows_as_were_asked_for(lengths: list[int], order: TrainingConfig) -> None:
     *whole, last = plan_epoch(lengths, order, epoch=0)
-    assert all(len(step) == order.num_rows_per_step for step in whole)
-    assert 0 < len(last) <= order.num_rows_per_step
+    assert all(len(step) == order.batches.num_rows_per_step for step in whole)
+    assert 0 < len(last) <= order.batches.num_rows_per_step
 
 
 @given(lengths=lengths_of_rows, order=by_tokens)
 def test_a_step_by_tokens_is_full_and_passes_its_number_only_with_a_single_row(
-    lengths: list[int], order: Order
+    lengths: list[int], order: TrainingConfig
 ) -> None:
     plan = plan_epoch(lengths, order, epoch=0)
-    wanted = order.num_tokens_per_step
+    wanted = order.batches.num_tokens_per_step
     assert wanted is not None
     for step in plan:
         assert sum(lengths[row] for row in step) <= wanted or len(step) == 1
@@ -57,12 +64,12 @@ def test_a_step_by_tokens_is_full_and_passes_its_number_only_with_a_single_row(
 
 def test_epochs_and_seeds_have_different_orders() -> None:
     lengths = [1] * 50
-    plans = [plan_epoch(lengths, Order(seed, 4), epoch=epoch) for seed, epoch in [(0, 0), (0, 1), (1, 0)]]
+    plans = [plan_epoch(lengths, order_by(seed, 4), epoch=epoch) for seed, epoch in [(0, 0), (0, 1), (1, 0)]]
     assert plans[0] != plans[1] != plans[2] != plans[0]
 
 
 @given(lengths=lengths_of_rows, order=orders, num_steps=st.integers(1, 30), data=st.data())
-def test_an_order_can_be_entered_at_any_step(lengths: list[int], order: Order, num_steps: int, data) -> None:
+def test_an_order_can_be_entered_at_any_step(lengths: list[int], order: TrainingConfig, num_steps: int, data) -> None:
     first = data.draw(st.integers(0, num_steps))
     whole = list(iterate_rows(lengths, order, first_step=0, num_steps=num_steps))
     assert len(whole) == num_steps
@@ -70,9 +77,9 @@ def test_an_order_can_be_entered_at_any_step(lengths: list[int], order: Order, n
 
 
 @given(lengths=lengths_of_rows, order=orders, num_hundredths=st.integers(1, 350))
-@example(lengths=[1] * 5, order=Order(0, 1), num_hundredths=160)
+@example(lengths=[1] * 5, order=order_by(0, 1), num_hundredths=160)
 def test_a_fraction_of_an_epoch_is_rounded_up_to_whole_steps(
-    lengths: list[int], order: Order, num_hundredths: int
+    lengths: list[int], order: TrainingConfig, num_hundredths: int
 ) -> None:
     whole, share = divmod(Fraction(num_hundredths, 100), 1)
     plans = [plan_epoch(lengths, order, epoch=epoch) for epoch in range(int(whole) + 1)]

@@ -13,7 +13,7 @@ from torch import nn
 from baihua.core.errors import RunError
 from baihua.train.checkpoint import Checkpoints, ProcessShare, Progress, check_space, write_verified
 from baihua.train.config import OptimizerSettings, TrainingConfig
-from baihua.train.optimizer import make_optimizer
+from baihua.train.step import make_optimizer
 
 
 def make_run(steps: int = 3) -> tuple[dict[str, nn.Parameter], torch.optim.Optimizer]:

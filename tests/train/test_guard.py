@@ -31,7 +31,6 @@ from baihua.train.guard import (
     is_spike,
 )
 from baihua.train.loop import TrainingResult, open_accelerator, train
-from baihua.train.plan.plan import order_of
 from baihua.train.step import StepResult, TrainingSession, take_step
 
 EVEN = [2.0] * NUM_NEEDED
@@ -85,7 +84,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run(tiny_folder: Path, tmp_path: 
     examples = encode_rows(tiny_folder, make_rows(9))
     with pytest.raises(RunError, match="the loss became nan at step 1") as error:
         train(model, examples, out=tmp_path, plan=make_plan())
-    [first, *_] = plan_epoch([1] * 9, order_of(make_plan().config), epoch=0)
+    [first, *_] = plan_epoch([1] * 9, make_plan().config, epoch=0)
     named = error.value.where.removeprefix("rows ").split(", ")
     assert set(named) <= {examples[row].row_id for row in first}
 
@@ -182,7 +181,7 @@ def train_with_hard_texts(
         batches={"num_rows_per_step": 1}, schedule={"warmup_ratio": 0}, num_steps=NUM_STEPS, learning_rate=1e-6
     )
     plan = change(plan, checkpoints={"save_steps": killed_after or 10})
-    rows = [row for [row] in plan_epoch([1] * NUM_STEPS, order_of(plan.config), epoch=0)]
+    rows = [row for [row] in plan_epoch([1] * NUM_STEPS, plan.config, epoch=0)]
     hard = [rows[step - 1] for step in hard_steps]
     examples = [continue_text(row, is_easy=row not in hard) for row in range(NUM_STEPS)]
     if killed_after:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from baihua.train.config import OptimizerSettings, TrainingConfig
-from baihua.train.optimizer import make_optimizer, set_rate
+from baihua.train.step import make_optimizer, set_rate
 
 NAMES = {"a.lora_A.weight": (2, 3), "a.lora_B.weight": (3, 2), "norm.weight": (3,), "a.bias": (3,)}
 

@@ -29,10 +29,9 @@ from baihua.train.layers.attention import use_document_attention
 from baihua.train.layers.loss import TargetLoss, causal_model
 from baihua.train.methods import find_method
 from baihua.train.metrics import open_trackers, progress_line, step_figures, summary_figures
-from baihua.train.optimizer import make_optimizer, set_rate
 from baihua.train.parallel import consolidate, distribute, explained_loss, is_sharded
-from baihua.train.plan.plan import Plan, order_of
-from baihua.train.step import StepResult, TrainingSession, evaluate, take_step
+from baihua.train.plan.plan import Plan
+from baihua.train.step import StepResult, TrainingSession, evaluate, make_optimizer, set_rate, take_step
 
 METRICS, CHECKPOINTS = "metrics.jsonl", "checkpoints"
 
@@ -73,7 +72,7 @@ def train(
             metrics.keep_until(progress.step, with_key="loss")
         if progress.step:
             logger.info("resumed at step %d", progress.step)
-        for rows in iterate_rows(lengths, order_of(config), first_step=progress.step, num_steps=plan.num_steps):
+        for rows in iterate_rows(lengths, config, first_step=progress.step, num_steps=plan.num_steps):
             rate = plan.rate_at(progress.step)
             set_rate(session.optimizer, rate)
             # Dropout depends on seed, step and process alone.

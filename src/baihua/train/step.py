@@ -1,7 +1,7 @@
-"""One update of the weights, and one evaluation, in a training session."""
+"""One update of the weights by AdamW, and one evaluation, in a training session."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from baihua.core.log import logger
 from baihua.model.examples import Example
+from baihua.model.load import import_bitsandbytes
 from baihua.train import guard
 from baihua.train.checkpoint import Checkpoints
+from baihua.train.config import TrainingConfig
 from baihua.train.examples.batches import PackedBatch, make_batches
 from baihua.train.layers.loss import bits_per_char
 from baihua.train.parallel import accumulating, clip
@@ -33,14 +35,9 @@ class TrainingSession:
 
     def make_batches(self, examples: Sequence[Example], rows: Sequence[int]) -> list[PackedBatch]:
         """This process's batches of some rows, on its device."""
-        return make_batches(
-            examples,
-            rows,
-            capacity=self.plan.num_tokens_per_batch,
-            process=self.accelerator.process_index,
-            num_processes=self.accelerator.num_processes,
-            device=self.accelerator.device,
-        )
+        accelerator, capacity = self.accelerator, self.plan.num_tokens_per_batch
+        share = {"process": accelerator.process_index, "num_processes": accelerator.num_processes}
+        return make_batches(examples, rows, capacity=capacity, device=accelerator.device, **share)
 
     def sum(self, tensor: Tensor) -> Tensor:
         """The sum of every process's tensor, on all of them."""
@@ -112,3 +109,31 @@ def evaluate(session: TrainingSession, examples: Sequence[Example]) -> float:
     for batch in session.make_batches(examples, range(len(examples))):
         nats += session.loss_of(batch)
     return bits_per_char(session.sum(nats).item(), sum(example.target_text.num_chars for example in examples))
+
+
+def make_optimizer(
+    trained: Mapping[str, nn.Parameter], config: TrainingConfig, rate_factor: Callable[[str], float] = lambda name: 1.0
+) -> torch.optim.Optimizer:
+    """The optimizer; each group keeps its own factor of the learning rate as `rate_factor`.
+
+    Only matrices decay: norms and biases have no reason to be small. `adamw_8bit` holds both moments in a byte each
+    (arXiv 2110.02861).
+    """
+    members: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in trained.items():
+        decay = config.optimizer.weight_decay if parameter.ndim >= 2 else 0.0
+        members.setdefault((rate_factor(name), decay), []).append(parameter)
+    groups = [
+        {"params": parameters, "weight_decay": decay, "lr": config.learning_rate * factor, "rate_factor": factor}
+        for (factor, decay), parameters in members.items()
+    ]
+    if config.optimizer.kind == "adamw":
+        return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+    bitsandbytes = import_bitsandbytes("an optimizer of 8 bits", where="optimizer.kind")
+    return bitsandbytes.optim.AdamW8bit(groups, lr=config.learning_rate)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    """Set the learning rate of every group, times the group's own factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate * group["rate_factor"]

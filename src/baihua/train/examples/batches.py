@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from baihua.model.examples import Example
+from baihua.train.config import TrainingConfig
 
 # Lengths of batches are rounded up to a multiple: tensor cores want 8, and oneDNN builds kernels for each new length.
 # Price: 32 tokens a batch on average, 1.6 % of 2,048.
@@ -46,15 +47,6 @@ class PackedBatch:
     num_chars: int
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
-    """How examples become steps: by rows, or by tokens if `num_tokens_per_step` is given."""
-
-    seed: int
-    num_rows_per_step: int = 1
-    num_tokens_per_step: int | None = None
-
-
 def collate(examples: Sequence[Example], device: torch.device | None = None) -> PackedBatch:
     """One batch of examples, end to end, on a device (by default the CPU)."""
     lengths = [len(example.ids_T) for example in examples]
@@ -62,12 +54,10 @@ def collate(examples: Sequence[Example], device: torch.device | None = None) -> 
     num_padding = -num_tokens % LENGTH_MULTIPLE
     documents = [*lengths, num_padding] if num_padding else lengths
     ids_T = np.zeros(num_tokens + num_padding, dtype=np.int64)
-    is_target_T = np.zeros(num_tokens + num_padding, dtype=bool)
     ids_T[:num_tokens] = np.concatenate([example.ids_T for example in examples])
-    is_target_T[:num_tokens] = np.concatenate([example.is_target_T for example in examples])
     positions_T = np.concatenate([np.arange(length) for length in documents])
     # The first token of a document is never a target, so no document predicts the next one's.
-    targets_N = np.flatnonzero(is_target_T)
+    targets_N = np.flatnonzero(np.concatenate([example.is_target_T for example in examples]))
     return PackedBatch(
         row_ids=tuple(example.row_id for example in examples),
         ids_T=torch.from_numpy(ids_T).to(device),
@@ -81,16 +71,17 @@ def collate(examples: Sequence[Example], device: torch.device | None = None) -> 
     )
 
 
-def plan_epoch(lengths: Sequence[int], order: Order, *, epoch: int) -> list[list[int]]:
+def plan_epoch(lengths: Sequence[int], config: TrainingConfig, *, epoch: int) -> list[list[int]]:
     """Row numbers of each step, the same for every process: each row exactly once, in an order drawn by the seed."""
     rows = list(range(len(lengths)))
-    random.Random(f"{order.seed}-{epoch}").shuffle(rows)
-    if order.num_tokens_per_step is None:
-        return [rows[start : start + order.num_rows_per_step] for start in range(0, len(rows), order.num_rows_per_step)]
+    random.Random(f"{config.seed}-{epoch}").shuffle(rows)
+    num_rows, most_tokens = config.batches.num_rows_per_step, config.batches.num_tokens_per_step
+    if most_tokens is None:
+        return [rows[start : start + num_rows] for start in range(0, len(rows), num_rows)]
     steps: list[list[int]] = []
     num_tokens = 0
     for row in rows:
-        if not steps or num_tokens + lengths[row] > order.num_tokens_per_step:
+        if not steps or num_tokens + lengths[row] > most_tokens:
             steps.append([])
             num_tokens = 0
         steps[-1].append(row)
@@ -98,17 +89,19 @@ def plan_epoch(lengths: Sequence[int], order: Order, *, epoch: int) -> list[list
     return steps
 
 
-def count_steps(lengths: Sequence[int], order: Order, *, num_epochs: float) -> int:
+def count_steps(lengths: Sequence[int], config: TrainingConfig, *, num_epochs: float) -> int:
     """Number of steps in this many epochs; a fraction of an epoch is rounded up to whole steps."""
     share, whole = math.modf(num_epochs)
-    num_steps = sum(len(plan_epoch(lengths, order, epoch=epoch)) for epoch in range(int(whole)))
+    num_steps = sum(len(plan_epoch(lengths, config, epoch=epoch)) for epoch in range(int(whole)))
     # Rounded first: 1.6 - 1 is a little more than 0.6, and would add a step to 3 of 5.
-    return num_steps + (math.ceil(round(share * len(plan_epoch(lengths, order, epoch=int(whole))), 6)) if share else 0)
+    return num_steps + (math.ceil(round(share * len(plan_epoch(lengths, config, epoch=int(whole))), 6)) if share else 0)
 
 
-def iterate_rows(lengths: Sequence[int], order: Order, *, first_step: int, num_steps: int) -> Iterator[list[int]]:
+def iterate_rows(
+    lengths: Sequence[int], config: TrainingConfig, *, first_step: int, num_steps: int
+) -> Iterator[list[int]]:
     """The rows of each step from `first_step` on, through as many epochs as it takes."""
-    epochs = (plan_epoch(lengths, order, epoch=epoch) for epoch in itertools.count())
+    epochs = (plan_epoch(lengths, config, epoch=epoch) for epoch in itertools.count())
     yield from itertools.islice(itertools.chain.from_iterable(epochs), first_step, num_steps)
 
 

@@ -6,10 +6,9 @@ that is registered under a name, so no model class is changed.
 T tokens, H query heads, G key and value heads, S tokens times the query heads that share a key, D width of a head.
 """
 
-# ruff: noqa: N803, N806, N815  (names of tensors end with their shape)
+# ruff: noqa: N803, N806  (names of tensors end with their shape)
 
 import itertools
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -66,21 +65,6 @@ def attend(
     return out_THD[None], None
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
-    """The tensors of one document that the backward pass of its attention reads."""
-
-    q_HTD: Tensor
-    k_GTD: Tensor
-    v_GTD: Tensor
-    out_HTD: Tensor
-    g_out_HTD: Tensor
-    """Gradient of the output."""
-    sums_HT: Tensor
-    """Logarithm of the sum of each row's exponential scores; with it the backward pass needs no softmax."""
-    scaling: float
-
-
 class _OnCpu(torch.autograd.Function):
     """One document after the other: a CPU has no kernel for many."""
 
@@ -103,37 +87,43 @@ class _OnCpu(torch.autograd.Function):
         found = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in inputs]
         for start, end in itertools.pairwise(ends.tolist()):
             q, k, v, out, g_out = (t[start:end].transpose(0, 1) for t in (*inputs, out_THD, gradients[0]))
-            document = Document(q, k, v, out, g_out, sums_HT[:, start:end], ctx.scaling)
             is_short = end - start <= MAX_WHOLE_LENGTH and gradients[0].dtype == torch.bfloat16
-            parts = backward_by_matrices(document) if is_short else backward_by_blocks(document)
+            backward = backward_by_matrices if is_short else backward_by_blocks
+            parts = backward(q, k, v, out, g_out, sums_HT[:, start:end], ctx.scaling)
             for whole, part in zip(found, parts, strict=True):
                 whole[start:end] = part.transpose(0, 1)
         return *found, None, None
 
 
-def backward_by_blocks(document: Document) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of query, key and value by torch's kernel, in float32."""
-    num_shared = len(document.q_HTD) // len(document.k_GTD)
-    k_HTD, v_HTD = (tensor.repeat_interleave(num_shared, 0) for tensor in (document.k_GTD, document.v_GTD))
-    tensors = (document.g_out_HTD, document.q_HTD, k_HTD, v_HTD, document.out_HTD)
-    inputs = (tensor.float()[None] for tensor in tensors)
-    g_q, g_k, g_v = BACKWARD(*inputs, document.sums_HT[None], 0.0, True, scale=document.scaling)
+def backward_by_blocks(
+    q_HTD: Tensor, k_GTD: Tensor, v_GTD: Tensor, out_HTD: Tensor, g_out_HTD: Tensor, sums_HT: Tensor, scaling: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of query, key and value of one document by torch's kernel, in float32.
+
+    `g_out_HTD` is the gradient of the output; `sums_HT` holds the logarithm of the sum of each row's exponential
+    scores, with which the backward pass needs no softmax.
+    """
+    num_shared = len(q_HTD) // len(k_GTD)
+    k_HTD, v_HTD = (tensor.repeat_interleave(num_shared, 0) for tensor in (k_GTD, v_GTD))
+    inputs = (tensor.float()[None] for tensor in (g_out_HTD, q_HTD, k_HTD, v_HTD, out_HTD))
+    g_q, g_k, g_v = BACKWARD(*inputs, sums_HT[None], 0.0, True, scale=scaling)
     return g_q[0], *(tensor[0].unflatten(0, (-1, num_shared)).sum(1) for tensor in (g_k, g_v))
 
 
-def backward_by_matrices(document: Document) -> tuple[Tensor, Tensor, Tensor]:
+def backward_by_matrices(
+    q_HTD: Tensor, k_GTD: Tensor, v_GTD: Tensor, out_HTD: Tensor, g_out_HTD: Tensor, sums_HT: Tensor, scaling: float
+) -> tuple[Tensor, Tensor, Tensor]:
     """The same with the scores of all pairs of tokens at once; query heads that share a key form one matrix."""
-    q_HTD, k_GTD, scaling = document.q_HTD, document.k_GTD, document.scaling
     num_keys, num_tokens, width = k_GTD.shape
-    q_GSD, g_GSD, out_GSD = (t.reshape(num_keys, -1, width) for t in (q_HTD, document.g_out_HTD, document.out_HTD))
+    q_GSD, g_GSD, out_GSD = (t.reshape(num_keys, -1, width) for t in (q_HTD, g_out_HTD, out_HTD))
     future_TT = torch.full((num_tokens, num_tokens), -torch.inf).triu_(1)
     scores_GST = torch.bmm(q_GSD, k_GTD.transpose(1, 2)).view(num_keys, -1, num_tokens, num_tokens)
     weights_GST = torch.add(future_TT, scores_GST, alpha=scaling).view(num_keys, -1, num_tokens)
-    weights_GST.sub_(document.sums_HT.reshape(num_keys, -1, 1)).exp_()
+    weights_GST.sub_(sums_HT.reshape(num_keys, -1, 1)).exp_()
     g_v_GTD = torch.bmm(weights_GST.to(q_HTD.dtype).transpose(1, 2), g_GSD)
     # The softmax subtracts the weighted mean of the gradients, which is that of the output along the output.
     mean_GS1 = (g_GSD.float() * out_GSD).sum(-1, keepdim=True)
-    g_scores_GST = (torch.bmm(g_GSD, document.v_GTD.transpose(1, 2)) - mean_GS1).mul_(weights_GST).to(q_HTD.dtype)
+    g_scores_GST = (torch.bmm(g_GSD, v_GTD.transpose(1, 2)) - mean_GS1).mul_(weights_GST).to(q_HTD.dtype)
     g_q_GSD = torch.bmm(g_scores_GST, k_GTD).mul_(scaling)
     g_k_GTD = torch.bmm(g_scores_GST.transpose(1, 2), q_GSD).mul_(scaling)
     return g_q_GSD.view(q_HTD.shape), g_k_GTD, g_v_GTD

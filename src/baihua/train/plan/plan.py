@@ -9,7 +9,7 @@ from baihua.core.log import logger
 from baihua.modelfiles.folder import Precision
 from baihua.modelfiles.shape import Shape
 from baihua.train.config import TrainingConfig
-from baihua.train.examples.batches import Order, count_steps
+from baihua.train.examples.batches import count_steps
 from baihua.train.examples.encode import ExampleSet
 from baihua.train.plan.device import this_machine
 from baihua.train.plan.memory import Workload, estimate_memory
@@ -41,11 +41,6 @@ class Plan:
         return highest * (1.0 - share if schedule.kind == "linear" else 0.5 * (1.0 + math.cos(math.pi * share)))
 
 
-def order_of(config: TrainingConfig) -> Order:
-    """How examples become steps."""
-    return Order(config.seed, config.batches.num_rows_per_step, config.batches.num_tokens_per_step)
-
-
 def plan_training(
     config: TrainingConfig, shape: Shape, data: ExampleSet, *, device: torch.device, num_processes: int
 ) -> tuple[Plan, Workload]:
@@ -64,6 +59,6 @@ def plan_training(
         )
     elif work.recomputes:
         logger.info("activations are recomputed in the backward pass (running.gradient_checkpointing)")
-    num_steps = config.max_steps or count_steps(lengths, order_of(config), num_epochs=config.num_train_epochs)
+    num_steps = config.max_steps or count_steps(lengths, config, num_epochs=config.num_train_epochs)
     sizes = {"num_steps": num_steps, "num_tokens_per_batch": tokens_per_batch(config, machine)}
     return Plan(config=config, precision=machine.precision, recomputes=work.recomputes, **sizes), work
