@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from baihua.core.errors import RunError
-from baihua.train.checkpoint import Checkpoints, ProcessShare, Progress, check_space, write_verified
+from baihua.train.checkpoint import Checkpoints, Progress, check_space, write_verified
 from baihua.train.config import OptimizerSettings, TrainingConfig
 from baihua.train.step import make_optimizer
 
@@ -192,7 +193,7 @@ class Waiting:
 @pytest.mark.parametrize("moment", [1, 2])
 def test_older_ones_stay_until_the_new_one_is_whole(tmp_path: Path, moment: int) -> None:
     save_two(tmp_path)
-    dying = Checkpoints(tmp_path, run_id="run", share=ProcessShare(wait=Waiting(moment)))
+    dying = Checkpoints(tmp_path, run_id="run", wait=Waiting(moment))
     with pytest.raises(InterruptedError):
         dying.save(Progress(step=3), *make_run())
     names = sorted(path.name for path in tmp_path.iterdir())
@@ -269,18 +270,16 @@ def test_a_damaged_best_leaves_the_weights_alone_with_a_warning(
 
 
 def test_shards_of_two_processes_are_one_checkpoint(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    first, second = (ProcessShare(process, 2, is_sharded=True) for process in (0, 1))
+    first, second = (Checkpoints(tmp_path, "run", process, 2, is_sharded=True) for process in (0, 1))
     # One after the other here: the second writes while the first waits for it.
     runs = [make_run(1), make_run(2)]
-    writing = Checkpoints(tmp_path, run_id="run", share=second)
     waits: Iterator[Callable[[], None]] = iter(
-        [lambda: writing.save(Progress(step=5), *runs[1]), lambda: None, lambda: None]
+        [lambda: second.save(Progress(step=5), *runs[1]), lambda: None, lambda: None]
     )
-    sharing = ProcessShare(0, 2, is_sharded=True, wait=lambda: next(waits)())
-    Checkpoints(tmp_path, run_id="run", share=sharing).save(Progress(step=5), *runs[0])
-    for share, (wanted, _) in zip((first, second), runs, strict=True):
+    replace(first, wait=lambda: next(waits)()).save(Progress(step=5), *runs[0])
+    for checkpoints, (wanted, _) in zip((first, second), runs, strict=True):
         weights, optimizer = make_run(0)
-        assert Checkpoints(tmp_path, run_id="run", share=share).restore(weights, optimizer).step == 5
+        assert checkpoints.restore(weights, optimizer).step == 5
         assert all(torch.equal(weights[name], wanted[name]) for name in wanted)
     assert Checkpoints(tmp_path, run_id="run").restore(*make_run(0)) == Progress()
     assert "has shards of another number of processes; ignoring it" in caplog.text

@@ -48,29 +48,25 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class ProcessShare:
-    """This process's part in writing, where each process may hold shards, and how it waits for the others."""
+class Checkpoints:
+    """The checkpoints of one run in a folder; process 0 writes what all processes have in common."""
 
+    folder: Path
+    run_id: str
+    """Checkpoints with another one are ignored."""
     process: int = 0
     num_processes: int = 1
     is_sharded: bool = False
+    """Whether each process holds shards, which it writes itself."""
     wait: Callable[[], None] = lambda: None
-
-
-class Checkpoints:
-    """The checkpoints of one run in a folder; those with another `run_id` are ignored."""
-
-    def __init__(self, folder: Path, *, run_id: str, share: ProcessShare | None = None) -> None:
-        self.folder, self.run_id, self.share = folder, run_id, share or ProcessShare()
-        # This process writes what all have in common.
-        self.is_main = self.share.process == 0
+    """Returns when all processes have called it."""
 
     def save(self, progress: Progress, weights: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> None:
         """Write one checkpoint durably and read it back, then remove those before the last two."""
         tensors = {"weights": _local(weights), "optimizer": _flatten(optimizer.state_dict()["state"])}
         state = {"progress": asdict(progress), "machine": _machine(weights)}
         self._write(self.folder / f"checkpoint-{progress.step}", tensors, state)
-        if self.is_main:
+        if self.process == 0:
             for old in self._newest_first()[NUM_KEPT:]:
                 shutil.rmtree(old)
 
@@ -95,7 +91,7 @@ class Checkpoints:
         """Keep the weights of the best step so far."""
         target = self.folder / f"{BEST}-{step}"
         self._write(target, {"weights": _local(weights)}, {})
-        if self.is_main:
+        if self.process == 0:
             for old in {*self.folder.glob(f"{BEST}-*")} - {target}:
                 shutil.rmtree(old)
 
@@ -107,8 +103,7 @@ class Checkpoints:
         return is_sound
 
     def _file(self, folder: Path, name: str) -> Path:
-        share = self.share
-        part = f"-{share.process:05d}-of-{share.num_processes:05d}" if share.is_sharded else ""
+        part = f"-{self.process:05d}-of-{self.num_processes:05d}" if self.is_sharded else ""
         return folder / f"{name}{part}.safetensors"
 
     def _fill(self, weights: Mapping[str, Tensor], folder: Path) -> None:
@@ -121,16 +116,16 @@ class Checkpoints:
     def _write(self, target: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
         """One folder, complete or absent: files of all processes, verified, then the state, then the name."""
         partial = target.with_name(target.name + ".partial")
-        if self.is_main:
+        if self.process == 0:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
-        self.share.wait()
-        if self.share.is_sharded or self.is_main:
+        self.wait()
+        if self.is_sharded or self.process == 0:
             check_space(self.folder, sum(tensor.nbytes for each in tensors.values() for tensor in each.values()))
             for name, each in tensors.items():
                 write_verified(self._file(partial, name), each)
-        self.share.wait()
-        if self.is_main:
+        self.wait()
+        if self.process == 0:
             files = {file.name: hash_file(file) for file in sorted(partial.iterdir())}
             write_json(partial / STATE, {"run_id": self.run_id, "files": files, **state})
             sync(partial)
@@ -138,7 +133,7 @@ class Checkpoints:
             shutil.rmtree(target, ignore_errors=True)
             partial.replace(target)
             sync(self.folder)
-        self.share.wait()
+        self.wait()
 
     def _newest_first(self) -> list[Path]:
         found = [path for path in self.folder.glob("checkpoint-*") if path.suffix != ".partial"]

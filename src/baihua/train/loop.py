@@ -23,13 +23,13 @@ from baihua.core.stopping import StopRequest
 from baihua.core.system import release_memory
 from baihua.model.examples import Example
 from baihua.train import guard
-from baihua.train.checkpoint import Checkpoints, ProcessShare, Progress
+from baihua.train.checkpoint import Checkpoints, Progress
 from baihua.train.examples.batches import iterate_rows
 from baihua.train.layers.attention import use_document_attention
 from baihua.train.layers.loss import TargetLoss, causal_model
 from baihua.train.methods import find_method
 from baihua.train.metrics import open_trackers, progress_line, step_figures, summary_figures
-from baihua.train.parallel import consolidate, distribute, explained_loss, is_sharded
+from baihua.train.parallel import consolidate, distribute, explained_loss
 from baihua.train.plan.plan import Plan
 from baihua.train.step import StepResult, TrainingSession, evaluate, make_optimizer, set_rate, take_step
 
@@ -55,13 +55,12 @@ def train(
     session = _open_session(model, examples, out, plan)
     config, accelerator, is_main = plan.config, session.accelerator, session.accelerator.is_main_process
     progress = session.checkpoints.restore(session.trained, session.optimizer)
-    trackers = config.running.trackers if is_main else ()
     lengths = [len(example.ids_T) for example in examples]
     with (
         torch.random.fork_rng(devices=[]),
         explained_loss(),
         guard.explained_memory(plan.num_tokens_per_batch),
-        open_trackers(trackers, out, config.model_dump()) as track,
+        open_trackers(config.running.trackers if is_main else (), out, config.model_dump()) as track,
         StopRequest() as stop,
         progress_bar("training", plan.num_steps, done=progress.step, is_shown=is_main) as bar,
     ):
@@ -119,9 +118,9 @@ def _open_session(model: nn.Module, examples: Sequence[Example], out: Path, plan
     rows = [[example.row_id, len(example.ids_T), int(example.is_target_T.sum())] for example in examples]
     shapes = {name: list(parameter.shape) for name, parameter in trained.items()}
     run_id = hash_json({"settings": settings, "rows": rows, "weights": shapes})
-    process, num_processes = accelerator.process_index, accelerator.num_processes
-    share = ProcessShare(process, num_processes, is_sharded(trained), accelerator.wait_for_everyone)
-    checkpoints = Checkpoints(out / CHECKPOINTS, run_id=run_id, share=share)
+    process, num_processes, wait = accelerator.process_index, accelerator.num_processes, accelerator.wait_for_everyone
+    is_sharded = config.running.parallel == "fsdp"
+    checkpoints = Checkpoints(out / CHECKPOINTS, run_id, process, num_processes, is_sharded=is_sharded, wait=wait)
     return TrainingSession(plan, accelerator, loss_of, trained, optimizer, checkpoints)
 
 
@@ -141,7 +140,6 @@ def _with_loss(model: nn.Module, accelerator: Accelerator, plan: Plan) -> nn.Mod
 
 
 def _advance(progress: Progress, step: StepResult) -> Progress:
-    recent = progress.recent if step.is_skipped else (*progress.recent, step.loss)[-guard.NUM_REMEMBERED :]
     return replace(
         progress,
         step=progress.step + 1,
@@ -149,7 +147,7 @@ def _advance(progress: Progress, step: StepResult) -> Progress:
         num_target_tokens=progress.num_target_tokens + step.num_target_tokens,
         num_chars=progress.num_chars + step.num_chars,
         seconds=progress.seconds + step.seconds,
-        recent=recent,
+        recent=progress.recent if step.is_skipped else (*progress.recent, step.loss)[-guard.NUM_REMEMBERED :],
         num_spikes=progress.num_spikes + 1 if step.is_skipped else 0,
     )
 

@@ -15,6 +15,8 @@ from baihua.core.errors import InputError
 from baihua.train.checkpoint import Progress
 from baihua.train.step import StepResult
 
+Track = Callable[[Mapping[str, float], int], None]
+
 
 def step_figures(step: StepResult, progress: Progress, *, rate: float) -> dict[str, float | int]:
     """One line of `metrics.jsonl`; `progress` includes the step."""
@@ -51,9 +53,7 @@ def check_trackers(names: Sequence[str]) -> None:
 
 
 @contextmanager
-def open_trackers(
-    names: Sequence[str], folder: Path, settings: Mapping[str, Any]
-) -> Generator[Callable[[Mapping[str, float], int], None]]:
+def open_trackers(names: Sequence[str], folder: Path, settings: Mapping[str, Any]) -> Generator[Track]:
     """A function that sends the figures of a step to all trackers, which are closed at the end."""
     check_trackers(names)
     trackers: list[Any] = []

@@ -124,11 +124,6 @@ def accumulating(loss_of: nn.Module, *, is_last: bool, accelerator: Accelerator)
             yield
 
 
-def is_sharded(parameters: Mapping[str, Tensor]) -> bool:
-    """Whether each process holds shards of the weights."""
-    return any(isinstance(parameter, DTensor) for parameter in parameters.values())
-
-
 def local(tensor: Tensor) -> Tensor:
     """This process's shard of a tensor, or the whole tensor."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor

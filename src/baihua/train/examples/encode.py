@@ -93,9 +93,7 @@ def load_examples(
     return made
 
 
-def make_examples(
-    rows: Sequence[Row], encoder: Encoder, *, max_length: int, over_long: OverLong = "split"
-) -> ExampleSet:
+def make_examples(rows: Sequence[Row], encoder: Encoder, max_length: int, over_long: OverLong = "split") -> ExampleSet:
     """Tokenise each row once; rows without a target are dropped and counted, more than 1 % of them are an error.
 
     Rows longer than `max_length` tokens are split between turns, dropped, or refused with an InputError.

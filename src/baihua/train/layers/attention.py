@@ -131,9 +131,8 @@ def backward_by_matrices(
 
 def _padded(tensor: Tensor) -> Tensor:
     """A document with zeros after its end, which none of its tokens attends to; unchanged in float32."""
-    if tensor.dtype == torch.float32:
-        return tensor
-    return nn.functional.pad(tensor, (0, 0, 0, -tensor.shape[2] % LENGTH_MULTIPLE))
+    padding = (0, 0, 0, -tensor.shape[2] % LENGTH_MULTIPLE)
+    return tensor if tensor.dtype == torch.float32 else nn.functional.pad(tensor, padding)
 
 
 def _attend_one(q_THD: Tensor, k_TGD: Tensor, v_TGD: Tensor, scaling: float, sliding_window: int) -> Tensor:

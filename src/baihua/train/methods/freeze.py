@@ -48,8 +48,18 @@ def prepare(model: "PreTrainedModel", config: Config) -> "PreTrainedModel":
     """The same model with its last layers trainable, in float32 and as they are on disk."""
     from baihua.model.weights import read_tensors
 
+    decoder: Any = model.get_decoder()
+    if config.num_layers > len(decoder.layers):
+        what = f"the model has {len(decoder.layers)} layers, but {config.num_layers} were requested"
+        fix = f"give at most {len(decoder.layers)}, or train everything with method `full`"
+        raise InputError(what, where="method.num_layers", fix=fix)
+    if config.train_head and model.config.tie_word_embeddings:
+        what = "the output layer of this model is tied to its input embeddings and cannot be trained without them"
+        fix = "remove `train_head`, or train everything with method `full`"
+        raise InputError(what, where="method.train_head", fix=fix)
     model.requires_grad_(False)
-    for part in _trained_parts(model, config):
+    head = [model.get_output_embeddings()] if config.train_head else []
+    for part in (*decoder.layers[-config.num_layers :], decoder.norm, *head):
         part.requires_grad_(True)
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     # Not from the model in memory, whose weights may have been rounded to bfloat16. Also, `save` replaces tensors by
@@ -66,17 +76,3 @@ def save(model: "PreTrainedModel", out: Path, *, base: Path, jinja: str, state: 
     from baihua.model.load import save_changed
 
     save_changed(base, out, state, jinja=jinja)
-
-
-def _trained_parts(model: "PreTrainedModel", config: Config) -> list[Any]:
-    decoder: Any = model.get_decoder()
-    if config.num_layers > len(decoder.layers):
-        what = f"the model has {len(decoder.layers)} layers, but {config.num_layers} were requested"
-        fix = f"give at most {len(decoder.layers)}, or train everything with method `full`"
-        raise InputError(what, where="method.num_layers", fix=fix)
-    if config.train_head and model.config.tie_word_embeddings:
-        what = "the output layer of this model is tied to its input embeddings and cannot be trained without them"
-        fix = "remove `train_head`, or train everything with method `full`"
-        raise InputError(what, where="method.train_head", fix=fix)
-    head = [model.get_output_embeddings()] if config.train_head else []
-    return [*decoder.layers[-config.num_layers :], decoder.norm, *head]

@@ -51,12 +51,9 @@ def plan_training(
     needed, free = estimate_memory(work).total, machine.memory_bytes
     if needed > free:
         fits = ways_to_fit(work, config.method, free, least_tokens=max(lengths))
-        logger.warning(
-            "this training needs about %.1f GB of memory, but %.1f GB are free; %s",
-            needed / 1e9,
-            free / 1e9,
-            f"what would fit: {'; '.join(fits)}" if fits else "use a smaller model",
-        )
+        advice = f"what would fit: {'; '.join(fits)}" if fits else "use a smaller model"
+        message = "this training needs about %.1f GB of memory, but %.1f GB are free; %s"
+        logger.warning(message, needed / 1e9, free / 1e9, advice)
     elif work.recomputes:
         logger.info("activations are recomputed in the backward pass (running.gradient_checkpointing)")
     num_steps = config.max_steps or count_steps(lengths, config, num_epochs=config.num_train_epochs)
