@@ -21,14 +21,13 @@ from baihua.model.load import load_model
 from baihua.train.examples.batches import collate
 from baihua.train.layers.attention import use_document_attention
 from baihua.train.layers.loss import (
-    NUM_LOGITS_PER_LONG_SLICE,
-    NUM_LOGITS_PER_SLICE,
     TargetLoss,
     bits_per_char,
     causal_model,
     target_loss,
 )
 from baihua.train.methods import lora
+from baihua.train.plan.memory import NUM_LOGITS_PER_LONG_SLICE, NUM_LOGITS_PER_SLICE
 
 NUM_TARGETS = 7
 # The head's own product may be rounded by autocast; then slices differ in the order of their sums.

@@ -73,8 +73,7 @@ class Checkpoints:
     def restore(self, weights: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> Progress:
         """Fill weights and optimizer from the newest sound checkpoint; a fresh Progress if there is none."""
         for folder in self._newest_first():
-            state = self._read_state(folder)
-            if state is None:
+            if (state := self._read_state(folder)) is None:
                 continue
             self._fill(weights, folder)
             parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]

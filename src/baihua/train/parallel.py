@@ -51,9 +51,8 @@ class JoinedProcesses:
 
     def announce(self, stage: str, config: Base, inputs: Mapping[str, Path], out: Path) -> None:
         """Let the others run the same stage; the leader continues with its own share."""
-        folders = {role: str(path.resolve()) for role, path in inputs.items()}
-        config_tree = config.model_dump(mode="json")
-        self._broadcast({"stage": stage, "config": config_tree, "inputs": folders, "out": str(out.resolve())})
+        job = {"stage": stage, "config": config.model_dump(mode="json"), "out": str(out.resolve())}
+        self._broadcast(job | {"inputs": {role: str(path.resolve()) for role, path in inputs.items()}})
 
     def dismiss(self) -> None:
         """Let the others end."""
@@ -132,11 +131,10 @@ def local(tensor: Tensor) -> Tensor:
 def consolidate(parameters: Mapping[str, Tensor], *, is_main: bool) -> dict[str, Tensor]:
     """Whole tensors on the CPU of the main process; empty on the others, which must call it too."""
     whole: dict[str, Tensor] = {}
-    for name, parameter in parameters.items():
-        tensor = parameter.detach()
+    for name, tensor in parameters.items():
         full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
         if is_main:
-            whole[name] = full.cpu()
+            whole[name] = full.detach().cpu()
     return whole
 
 

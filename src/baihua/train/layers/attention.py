@@ -143,8 +143,6 @@ def _attend_one(q_THD: Tensor, k_TGD: Tensor, v_TGD: Tensor, scaling: float, sli
         distance = positions[:, None] - positions
         mask = (distance >= 0) & (distance < sliding_window)
     q, k, v = (tensor.transpose(0, 1)[None] for tensor in (q_THD, k_TGD, v_TGD))
-    is_grouped = q_THD.shape[1] != k_TGD.shape[1]
-    out = nn.functional.scaled_dot_product_attention(
-        q, k, v, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=is_grouped
-    )
+    options: dict[str, Any] = {"scale": scaling, "enable_gqa": q_THD.shape[1] != k_TGD.shape[1]}
+    out = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, **options)
     return out[0].transpose(0, 1)

@@ -16,12 +16,7 @@ from transformers import PreTrainedModel
 from baihua.core.errors import RunError
 from baihua.modelfiles.folder import Precision
 from baihua.train.examples.batches import PackedBatch
-
-# Logits in memory at once: 32 MiB of float32, which stay in the caches of the core. All logits of a batch with a
-# vocabulary of 49,152 would take 200 MB per thousand targets, three times.
-NUM_LOGITS_PER_SLICE = 2**23
-# A GPU is fast with long products only, and a trained head adds to its whole gradient once per slice: 256 MiB.
-NUM_LOGITS_PER_LONG_SLICE = 2**26
+from baihua.train.plan.memory import NUM_LOGITS_PER_LONG_SLICE, NUM_LOGITS_PER_SLICE
 
 
 class TargetLoss(nn.Module):

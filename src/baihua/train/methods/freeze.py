@@ -33,12 +33,9 @@ class Config(Base):
 
 def describe(shape: Shape, config: Config) -> Trained:
     """The last layers, and the output layer where it is trained too."""
-    return Trained(
-        num_weights=config.num_layers * shape.num_layer_weights + shape.num_head_weights * config.train_head,
-        num_layers=config.num_layers,
-        is_adapter=False,
-        trains_head=config.train_head,
-    )
+    num_layers, trains_head = config.num_layers, config.train_head
+    num_weights = num_layers * shape.num_layer_weights + shape.num_head_weights * trains_head
+    return Trained(num_weights=num_weights, num_layers=num_layers, is_adapter=False, trains_head=trains_head)
 
 
 load, rate_factor = lora.load, full.rate_factor

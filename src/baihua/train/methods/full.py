@@ -27,13 +27,8 @@ class Config(Base):
 
 def describe(shape: Shape, config: Config) -> Trained:
     """Everything."""
-    return Trained(
-        num_weights=shape.num_weights,
-        num_layers=shape.num_layers,
-        is_adapter=False,
-        trains_head=True,
-        trains_embeddings=True,
-    )
+    ends = {"trains_head": True, "trains_embeddings": True}
+    return Trained(num_weights=shape.num_weights, num_layers=shape.num_layers, is_adapter=False, **ends)
 
 
 def load(folder: Path, *, precision: Precision, device: "torch.device") -> "PreTrainedModel":

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from baihua.modelfiles.folder import Precision
 from baihua.modelfiles.shape import Shape
@@ -37,12 +37,8 @@ def load(folder: Path, *, precision: Precision, device: "torch.device") -> "PreT
     bitsandbytes = import_bitsandbytes("a base with weights of 4 bits", where="method.kind")
     from transformers import BitsAndBytesConfig
 
-    quantization = BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=DTYPES[precision],
-    )
+    nf4: dict[str, Any] = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
+    quantization = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=DTYPES[precision], **nf4)
     model = load_model(folder, dtype=precision, quantization=quantization, device=device)
     for module in model.modules():
         if isinstance(module, bitsandbytes.nn.Linear4bit):

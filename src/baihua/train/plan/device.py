@@ -26,9 +26,8 @@ def choose_precision(wanted: str, device: torch.device) -> Precision:
     """The precision to train in: `auto` is bfloat16 where the hardware multiplies it natively, else float32."""
     is_native = has_bfloat16(device)
     if wanted == "bfloat16" and not is_native:
-        logger.warning(
-            "this machine has no bfloat16 arithmetic: training will be slower than in float32 (silence: precision=auto)"
-        )
+        slower = "training will be slower than in float32 (silence: precision=auto)"
+        logger.warning("this machine has no bfloat16 arithmetic: %s", slower)
     return "bfloat16" if wanted == "bfloat16" or (wanted == "auto" and is_native) else "float32"
 
 

@@ -60,8 +60,7 @@ def known_shape(name: str) -> Shape:
     """The shape of a well-known model."""
     shapes = _read()["shapes"]
     if name not in shapes:
-        what = kinds.unknown(name, list(shapes), what="model")
-        raise InputError(what, where="--assume model", fix=f"add it to {FILE}")
+        raise InputError(kinds.unknown(name, [*shapes], what="model"), where="--assume model", fix=f"add it to {FILE}")
     return read_shape(shapes[name])
 
 

@@ -11,10 +11,12 @@ from typing import Literal
 
 from baihua.modelfiles.shape import Shape
 
-# Logits in memory at once (see layers/loss.py): a slice in float32 and its softmax while it is computed, then its
-# softmax and two gradients.
+# Logits in memory at once (see layers/loss.py): 32 MiB of float32, which stay in the caches of the core. All logits of
+# a batch with a vocabulary of 49,152 would take 200 MB per thousand targets, three times. 256 MiB where a head is
+# trained, which adds to its whole gradient once per slice, and on a GPU, which is fast with long products only.
+NUM_LOGITS_PER_SLICE, NUM_LOGITS_PER_LONG_SLICE = 2**23, 2**26
+# A slice in float32 and its softmax while it is computed, then its softmax and two gradients.
 BYTES_PER_LOGIT = 12
-SLICE, LONG_SLICE = 2**23, 2**26
 # Measured, not derived (docs/log.md, 2026-11-25): what a process holds once torch, transformers and peft have worked,
 # and a CUDA context with its libraries.
 FIXED_BYTES = {"cpu": 640_000_000, "cuda": 600_000_000}
@@ -108,8 +110,13 @@ def estimate_memory(work: Workload) -> Memory:
     # With recomputation a layer keeps its input only, and one layer at a time everything.
     input_bytes = shape.width * (4 if trained.trains_embeddings else work.num_bytes) * work.num_tokens_per_batch
     kept = trained.num_layers * (input_bytes if work.recomputes else in_layer)
-    in_loss = _loss_bytes(work)
-    in_backward = _backward_bytes(work) + (in_layer if work.recomputes else 0)
+    in_loss, size = _loss_bytes(work), work.num_bytes
+    # Backward pass of an MLP: gradients of gate and activation, of the residual, and of the largest matrix; quantized
+    # weights are dequantized one matrix at a time.
+    per_token = 2 * size * shape.mlp_width + (2 * size + 4) * shape.width
+    per_weight = 6 if not trained.is_adapter else 0 if trained.bytes_per_frozen_weight is None else size
+    in_backward = work.num_tokens_per_batch * per_token + shape.width * shape.mlp_width * per_weight
+    in_backward += in_layer if work.recomputes else 0
     # The loss and the backward pass of the last layer follow each other, so the larger one counts.
     logits, in_backward = (in_loss, 0) if in_loss >= in_backward else (0, in_backward)
     # DDP keeps its buckets next to the gradients; FSDP gathers one layer and prefetches the next.
@@ -177,20 +184,12 @@ def _loss_bytes(work: Workload) -> int:
     """A slice of logits, and the gradients of the hidden states of all targets and of a trained output layer."""
     shape, trained, size = work.shape, work.trained, work.num_bytes
     num_targets = round(work.target_share * work.num_tokens_per_batch)
-    most = SLICE if work.device == "cpu" and not trained.trains_head else LONG_SLICE
-    num_rows = min(num_targets, max(1, most // shape.num_tokens))
+    is_long = work.device != "cpu" or trained.trains_head
+    num_logits = NUM_LOGITS_PER_LONG_SLICE if is_long else NUM_LOGITS_PER_SLICE
+    num_rows = min(num_targets, max(1, num_logits // shape.num_tokens))
     hidden = 2 * num_targets * shape.width * size
     # A trained output layer has its whole gradient, and a copy in the precision of training.
     head = shape.num_head_weights * (4 + (2 if size == 2 else 0)) if trained.trains_head else 0
     # New rows are joined with the frozen ones to a whole matrix at each use.
     head += 2 * shape.num_head_weights * size if trained.has_new_rows else 0
     return num_rows * shape.num_tokens * BYTES_PER_LOGIT + hidden + head
-
-
-def _backward_bytes(work: Workload) -> int:
-    """Backward pass of an MLP: gradients of gate and activation, of the residual, and of the largest matrix."""
-    shape, trained, size = work.shape, work.trained, work.num_bytes
-    per_token = 2 * size * shape.mlp_width + (2 * size + 4) * shape.width
-    # Quantized weights are dequantized one matrix at a time.
-    per_weight = 6 if not trained.is_adapter else 0 if trained.bytes_per_frozen_weight is None else size
-    return work.num_tokens_per_batch * per_token + shape.width * shape.mlp_width * per_weight
