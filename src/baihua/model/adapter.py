@@ -39,10 +39,8 @@ def check_order(base: Path, adapters: Mapping[str, Path]) -> None:
         return
     if wanted == found:
         return
-    what = (
-        f"the adapter was trained on {name!r} with fingerprint {wanted[:12]}..., the base given is "
-        f"{source_of(base)!r} with {found[:12]}..."
-    )
+    given = f"the base given is {source_of(base)!r} with {found[:12]}..."
+    what = f"the adapter was trained on {name!r} with fingerprint {wanted[:12]}..., {given}"
     fix = "give the model that the adapter was trained on"
     for other, folder in others:
         if _base_of(folder)[0] == found:

@@ -121,18 +121,16 @@ def check_parity(parity: Parity, *, what: str, is_rounded: bool = False, max_mea
     """
     if parity.mean_kl < max_mean_kl and (is_rounded or parity.same_top_share >= MIN_SAME_TOP_SHARE):
         return
-    raise RunError(
-        f"{what}: mean KL {parity.mean_kl:.2e} (must be below {max_mean_kl:.0e}), same most likely token at "
-        f"{parity.same_top_share:.2%} of {parity.num_positions:,} positions"
-        + ("" if is_rounded else f" (at least {MIN_SAME_TOP_SHARE:.0%})"),
-        fix="do not use this result; run the stage again, and report the problem if it persists",
-    )
+    found = f"mean KL {parity.mean_kl:.2e} (must be below {max_mean_kl:.0e})"
+    least = "" if is_rounded else f" (at least {MIN_SAME_TOP_SHARE:.0%})"
+    same = f"same most likely token at {parity.same_top_share:.2%} of {parity.num_positions:,} positions{least}"
+    fix = "do not use this result; run the stage again, and report the problem if it persists"
+    raise RunError(f"{what}: {found}, {same}", fix=fix)
 
 
 def bits_of(ids_T: np.ndarray, log_probs_TV: np.ndarray) -> np.ndarray:
     """Bits of every token after the first, float64, given the log-probabilities of the positions before them."""
-    next_ids = ids_T[1:]
-    return -log_probs_TV[np.arange(len(next_ids)), next_ids].astype(np.float64) / math.log(2)
+    return -log_probs_TV[np.arange(len(ids_T) - 1), ids_T[1:]].astype(np.float64) / math.log(2)
 
 
 def measure_bits(examples: Iterable[Example], log_probs: LogProbs) -> ExampleBits:

@@ -102,8 +102,7 @@ class Encoder:
         if len(example.ids_T) <= max_length:
             return example
         is_end_T = example.is_target_T & np.isin(example.ids_T, self._control_ids)
-        ends = np.flatnonzero(is_end_T[:max_length])
-        length = int(ends[-1]) + 1 if len(ends) else max_length
+        length = max(np.flatnonzero(is_end_T[:max_length]) + 1, default=max_length)
         ids_T, is_target_T = example.ids_T[:length].copy(), example.is_target_T[:length].copy()
         sizes = (_size_of_ids(self.tokenizer, ids) for ids in (ids_T, ids_T[is_target_T]))
         return Example(example.row_id, ids_T, is_target_T, *sizes, is_cut=True)

@@ -2,20 +2,22 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from gguf import quants
 from gguf.constants import GGMLQuantizationType
 
+from baihua.core.errors import InputError
 from baihua.core.files import write_json
 from baihua.model.weights import MAX_SHARD_BYTES, ShardWriter
 from baihua.modelfiles.description import check_tensors, describe_header
 from baihua.modelfiles.families import family_of_architecture, transformers_name
-from baihua.modelfiles.gguf_config import config_of
 from baihua.modelfiles.gguf_header import AGAIN, FROM_FOLDER, GgufHeader, Tensor, read_model_header
-from baihua.modelfiles.rope import ROPE_FACTORS, from_gguf_rows
+from baihua.modelfiles.rope import DEFAULT_THETA, ROPE_FACTORS, from_gguf_rows, recognize
 from baihua.modelfiles.shape import shape_of_header
+from baihua.modelfiles.special_tokens import special_tokens_of
 from baihua.modelfiles.tokenizers.from_gguf import tokenizer_files
 
 STORED = {
@@ -38,7 +40,7 @@ def convert(gguf_file: Path, out: Path, *, max_shard_bytes: int = MAX_SHARD_BYTE
     tensors = [tensor for tensor in found.tensors if tensor.name != ROPE_FACTORS]
     names = check_tensors(tensors, found.family, found.shape, where=str(gguf_file), fix=f"{AGAIN}, or {FROM_FOLDER}")
     weights = _GgufWeights(gguf_file, header)
-    config = config_of(header, weights.rope_factors(), gguf_file)
+    config = _config_of(header, weights.rope_factors(), gguf_file)
     files = tokenizer_files(header, gguf_file)
     dtype = weights.smallest_exact_dtype(names)
     out.mkdir(parents=True, exist_ok=True)
@@ -96,3 +98,65 @@ class _GgufWeights:
                 yield torch.from_numpy(np.array(rows)).view(STORED[tensor.type])
             else:
                 yield torch.from_numpy(quants.dequantize(rows, tensor.type))
+
+
+def _config_of(header: GgufHeader, factors: np.ndarray | None, where: Path) -> dict[str, Any]:
+    """The config.json of the model in a file; `factors` are its divisors of the rotary frequencies, if it has any."""
+    family, shape = family_of_architecture(header.architecture), shape_of_header(header)
+    # These families rotate all numbers of a head, and their values are as wide as their keys.
+    for name in ("attention.value_length", "rope.dimension_count"):
+        value = header.of_model(name, shape.head_dim)
+        if value != shape.head_dim:
+            what = f"{header.architecture}.{name} is {value}, expected the {shape.head_dim} numbers of a head"
+            raise InputError(what, where=str(where), fix=FROM_FOLDER)
+    tokens = header.values.get("tokenizer.ggml.tokens")
+    num_tokens = len(tokens) if isinstance(tokens, list) else 0
+    if shape.num_tokens != num_tokens:
+        what = f"the file's embedding has {shape.num_tokens:,} rows, its vocabulary {num_tokens:,} tokens"
+        raise InputError(what, where=str(where), fix=AGAIN)
+    special = special_tokens_of(header)
+    config: dict[str, Any] = {
+        "architectures": [family.class_name],
+        "model_type": family.model_type,
+        "vocab_size": shape.num_tokens,
+        "hidden_size": shape.width,
+        "intermediate_size": shape.mlp_width,
+        "num_hidden_layers": shape.num_layers,
+        "num_attention_heads": shape.num_heads,
+        "num_key_value_heads": shape.num_kv_heads,
+        "head_dim": shape.head_dim,
+        "hidden_act": "silu",
+        "max_position_embeddings": shape.context_length,
+        "rms_norm_eps": _shortest(header.of_model("attention.layer_norm_rms_epsilon", 1e-6)),
+        "rope_parameters": _rope(header, factors, where),
+        "tie_word_embeddings": shape.is_tied,
+        "bos_token_id": special.bos,
+        "eos_token_id": special.eos,
+        "pad_token_id": special.pad,
+    }
+    names = {tensor.name for tensor in header.tensors}
+    biases = {"attention_bias": "blk.0.attn_output.bias", "mlp_bias": "blk.0.ffn_up.bias"}
+    return config | {key: True for key, name in biases.items() if name in names}
+
+
+def _rope(header: GgufHeader, factors: np.ndarray | None, where: Path) -> dict[str, Any]:
+    theta = _shortest(header.of_model("rope.freq_base", DEFAULT_THETA))
+    factor = _shortest(header.of_model("rope.scaling.factor", header.of_model("rope.scale_linear", 0.0)))
+    # llama.cpp takes a factor without a type as linear.
+    kind = header.of_model("rope.scaling.type", "linear" if factor else "none")
+    found = recognize(factors, theta) if factors is not None else None
+    if kind not in ("none", "linear") or (factors is not None and (found is None or kind == "linear")):
+        scaling = f"rope scaling {kind!r}, rope factors: {factors is not None}"
+        what = f"the model scales its positions ({scaling}) in a way that cannot be read from a GGUF file"
+        known = "known are 'linear' and the factors of Llama 3.1 and 3.2"
+        raise InputError(f"{what}; {known}", where=str(where), fix=FROM_FOLDER)
+    if found is not None:
+        return found
+    if kind == "linear" and factor:
+        return {"rope_theta": theta, "rope_type": "linear", "factor": factor}
+    return {"rope_theta": theta, "rope_type": "default"}
+
+
+def _shortest(value: Any) -> float:
+    """The shortest number that is the same in float32, which is how GGUF files hold it."""
+    return float(str(np.float32(value)))

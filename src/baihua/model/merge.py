@@ -59,16 +59,14 @@ def merge_into(folder: Path, base: Path, adapter: Path, *, dtype: Written = "bas
     skeleton = open_skeleton(base)
     adapted = _attach_to(skeleton, adapter)
     writer = ShardWriter(folder)
-    is_tied = skeleton.is_tied
-    first_of_tied: bytes | None = None
+    is_tied, digests = skeleton.is_tied, set[bytes]()
     for path, merged in _merged_weights(skeleton, adapted):
         stored = merged.to(DTYPES.get(dtype) or skeleton.weights.files.dtype_of(skeleton.names[path]))
         if not torch.isfinite(stored).all():
             raise _not_finite(path, merged, skeleton, adapter)
-        if skeleton.is_tied and path == EMBEDDINGS:
-            first_of_tied = _digest(stored)
-        if skeleton.is_tied and path == HEAD:
-            is_tied = first_of_tied == _digest(stored)
+        if skeleton.is_tied and path in (EMBEDDINGS, HEAD):
+            digests.add(hashlib.sha256(stored.contiguous().view(torch.uint8).numpy().data).digest())
+            is_tied = len(digests) == 1
         if path != HEAD or not is_tied:
             writer.add(path, stored)
     writer.close()
@@ -127,7 +125,3 @@ def _not_finite(path: str, merged: torch.Tensor, skeleton: Skeleton, adapter: Pa
     else:
         what, where, fix = "merged model", adapter, "the adapter is damaged: train it again"
     return InputError(f"{path!r} of the {what} has NaN or infinite values", where=str(where), fix=fix)
-
-
-def _digest(tensor: torch.Tensor) -> bytes:
-    return hashlib.sha256(tensor.contiguous().view(torch.uint8).numpy().data).digest()

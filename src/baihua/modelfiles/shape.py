@@ -78,6 +78,9 @@ def read_shape(config: Mapping[str, Any], where: str = "config.json") -> Shape:
         fix = "download the model again, or use the config.json that belongs to these weights"
         raise InputError(what, where=where, fix=fix)
     num_heads, width = config["num_attention_heads"], config["hidden_size"]
+    context, window = config["max_position_embeddings"], config.get("sliding_window")
+    # Where attention is limited to a window, llama.cpp's graphs of these families stop there too.
+    has_window = bool(window) and config.get("use_sliding_window", True)
     return Shape(
         num_layers=config["num_hidden_layers"],
         num_heads=num_heads,
@@ -86,7 +89,7 @@ def read_shape(config: Mapping[str, Any], where: str = "config.json") -> Shape:
         width=width,
         mlp_width=config["intermediate_size"],
         num_tokens=config["vocab_size"],
-        context_length=_context_length(config),
+        context_length=min(context, window) if has_window else context,
         is_tied=bool(config.get("tie_word_embeddings")),
     )
 
@@ -115,10 +118,3 @@ def shape_of(model: Path) -> Shape:
         return shape_of_header(read_model_header(model))
     file = model / "config.json"
     return read_shape(json.loads(file.read_text(encoding="utf-8")), str(file))
-
-
-def _context_length(config: Mapping[str, Any]) -> int:
-    """Tokens of a text; where attention is limited to a window, llama.cpp's graphs of these families stop there too."""
-    context, window = config["max_position_embeddings"], config.get("sliding_window")
-    has_window = bool(window) and config.get("use_sliding_window", True)
-    return min(context, window) if has_window else context

@@ -67,12 +67,9 @@ def check_words(tokenizer_json: Mapping[str, Any], where: Path) -> None:
         others = (begins.get(text[i:], text) for i in range(1, len(text)))
         other = next((other for other in others if other != text), None)
         if other is not None:
-            raise InputError(
-                f"the end of the added token {text!r} is the beginning of {other!r}; where they overlap, this "
-                "tokenizer finds the first one, llama.cpp the longest",
-                where=str(where),
-                fix="remove one of them before the model is trained",
-            )
+            what = f"the end of the added token {text!r} is the beginning of {other!r}"
+            why = "where they overlap, this tokenizer finds the first one, llama.cpp the longest"
+            raise InputError(f"{what}; {why}", where=str(where), fix="remove one of them before the model is trained")
 
 
 def check_unspelled(tokens: Sequence[str], types: Sequence[TokenType], pre: str, where: Path) -> None:

@@ -10,10 +10,10 @@ from gguf.constants import TokenType
 
 from baihua.core.errors import InputError
 from baihua.modelfiles.gguf_header import AGAIN, FROM_FOLDER, GgufHeader
-from baihua.modelfiles.special_tokens import SpecialTokens, special_tokens_of
+from baihua.modelfiles.special_tokens import special_tokens_of
 from baihua.modelfiles.tokenizers import pretokenizer
 from baihua.modelfiles.tokenizers.added_tokens import type_of
-from baihua.modelfiles.tokenizers.sentence_piece import Pieces, model_bytes, tokenizer_parts, unspellable
+from baihua.modelfiles.tokenizers.sentence_piece import BPE_MODEL, Pieces, model_bytes, tokenizer_parts, unspellable
 
 BYTE_LEVEL, SENTENCE_PIECE = "gpt2", "llama"
 ADDED = (TokenType.CONTROL, TokenType.USER_DEFINED, TokenType.UNKNOWN)
@@ -28,8 +28,7 @@ def tokenizer_files(header: GgufHeader, where: Path) -> dict[str, bytes]:
         what = f"the file's tokenizer is of the kind {kind!r}, expected 'gpt2' (byte-level) or 'llama' (SentencePiece)"
         raise InputError(what, where=str(where), fix=FROM_FOLDER)
     tokens, types = _tokens(header, where)
-    special = special_tokens_of(header)
-    files: dict[str, bytes] = {}
+    special, files = special_tokens_of(header), dict[str, bytes]()
     if kind == BYTE_LEVEL:
         adds_bos, parts = _byte_level(header, tokens, where)
     else:
@@ -49,16 +48,17 @@ def tokenizer_files(header: GgufHeader, where: Path) -> dict[str, bytes]:
         if kind in ADDED
     ]
     content = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added, **parts}
-    settings = _settings(special, tokens) | {"add_bos_token": adds_bos, "clean_up_tokenization_spaces": False}
-    settings |= {"model_max_length": header.size("context_length")}
+    names = {f"{name}_token": tokens[i] for name, i in special.by_name.items() if i < len(tokens)}
+    # Other classes build their own tokenizer and ignore parts of tokenizer.json.
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", **names, "add_bos_token": adds_bos}
+    settings |= {"clean_up_tokenization_spaces": False, "model_max_length": header.size("context_length")}
     ends = special.ends[0] if len(special.ends) == 1 else list(special.ends) or None
     generation = {"bos_token_id": special.bos, "eos_token_id": ends, "pad_token_id": special.pad}
     generation = {name: value for name, value in generation.items() if value is not None}
     contents = {"tokenizer": content, "tokenizer_config": settings, "generation_config": generation}
     for name, value in contents.items():
         files[f"{name}.json"] = (json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode("utf-8")
-    template = header.values.get("tokenizer.chat_template")
-    if isinstance(template, str):
+    if isinstance(template := header.values.get("tokenizer.chat_template"), str):
         files["chat_template.jinja"] = template.encode("utf-8")
     return files
 
@@ -67,8 +67,7 @@ def _tokens(header: GgufHeader, where: Path) -> tuple[list[str], list[TokenType]
     """Every token with the type that llama.cpp gives it; rows at the end that have no token are left out."""
     tokens, given = header.values.get("tokenizer.ggml.tokens"), header.values.get("tokenizer.ggml.token_type")
     if not isinstance(tokens, list) or not isinstance(given, list) or len(tokens) != len(given) or not tokens:
-        what = "the file does not list its tokens with a type for each"
-        raise InputError(what, where=str(where), fix=AGAIN)
+        raise InputError("the file does not list its tokens with a type for each", where=str(where), fix=AGAIN)
     texts = [str(token) for token in tokens]
     # The header keeps bytes that are not UTF-8 as lone surrogates.
     broken = next((i for i, text in enumerate(texts) if any("\ud800" <= char <= "\udfff" for char in text)), None)
@@ -91,23 +90,14 @@ def _byte_level(header: GgufHeader, tokens: Sequence[str], where: Path) -> tuple
     if not isinstance(merges, list):
         raise InputError("the file has a byte-level tokenizer without merges", where=str(where), fix=AGAIN)
     byte_level = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+    model = BPE_MODEL | {"ignore_merges": name in pretokenizer.IGNORES_MERGES}
+    model |= {"vocab": {token: i for i, token in enumerate(tokens)}}
     parts = {
         "normalizer": None,
         "pre_tokenizer": json.loads(pre_tokenizer.__getstate__()),
         "decoder": byte_level,
         "post_processor": byte_level | {"add_prefix_space": False, "trim_offsets": False},
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": name in pretokenizer.IGNORES_MERGES,
-            "vocab": {token: i for i, token in enumerate(tokens)},
-            "merges": [str(merge).split(" ", 1) for merge in merges],
-        },
+        "model": model | {"merges": [str(merge).split(" ", 1) for merge in merges]},
     }
     return _flag(header, "add_bos_token", name in pretokenizer.BEGINS_TEXTS), parts
 
@@ -116,16 +106,11 @@ def _pieces(header: GgufHeader, tokens: list[str], types: list[TokenType], where
     scores = header.values.get("tokenizer.ggml.scores")
     if not isinstance(scores, list):
         raise InputError("the file has a SentencePiece tokenizer without scores", where=str(where), fix=AGAIN)
-    given = [float(score) for score in scores[: len(tokens)]]
-    ids = special_tokens_of(header).by_name
-    pieces = Pieces(tokens, given, types, _flag(header, "add_space_prefix", True), ids)
+    given, adds_space = [float(score) for score in scores[: len(tokens)]], _flag(header, "add_space_prefix", True)
+    pieces = Pieces(tokens, given, types, adds_space, special_tokens_of(header).by_name)
     if found := unspellable(pieces):
-        raise InputError(
-            f"{len(found):,} pieces contain a character that is not a piece itself, the first is {found[0]!r}; "
-            "a tokenizer.json cannot express that",
-            where=str(where),
-            fix=FROM_FOLDER,
-        )
+        what = f"{len(found):,} pieces contain a character that is not a piece itself, the first is {found[0]!r}"
+        raise InputError(f"{what}; a tokenizer.json cannot express that", where=str(where), fix=FROM_FOLDER)
     return pieces
 
 
@@ -137,12 +122,6 @@ def _begin_with(token: str, token_id: int) -> dict[str, Any]:
         "pair": [*begin, {"Sequence": {"id": "B", "type_id": 1}}],
         "special_tokens": {token: {"id": token, "ids": [token_id], "tokens": [token]}},
     }
-
-
-def _settings(special: SpecialTokens, tokens: Sequence[str]) -> dict[str, Any]:
-    names = {f"{name}_token": tokens[i] for name, i in special.by_name.items() if i < len(tokens)}
-    # Other classes build their own tokenizer and ignore parts of tokenizer.json.
-    return {"tokenizer_class": "PreTrainedTokenizerFast", **names}
 
 
 def _flag(header: GgufHeader, name: str, default: bool) -> bool:

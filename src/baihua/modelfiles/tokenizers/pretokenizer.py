@@ -55,12 +55,9 @@ def name_of(tokenizer_json: Mapping[str, Any], where: Path) -> str:
     ignores_merges = bool(tokenizer_json["model"].get("ignore_merges"))
     normalizer = tokenizer_json.get("normalizer")
     if ignores_merges != (name in IGNORES_MERGES) or normalizer not in NORMALIZERS.get(name, (None,)):
-        raise InputError(
-            f"the tokenizer splits texts like {name!r} but has ignore_merges={ignores_merges} and "
-            f"normalizer={json.dumps(normalizer)}, which llama.cpp does not apply to {name!r}",
-            where=str(where),
-            fix="use the model's original tokenizer.json",
-        )
+        found = f"ignore_merges={ignores_merges} and normalizer={json.dumps(normalizer)}"
+        what = f"the tokenizer splits texts like {name!r} but has {found}, which llama.cpp does not apply to {name!r}"
+        raise InputError(what, where=str(where), fix="use the model's original tokenizer.json")
     return name
 
 

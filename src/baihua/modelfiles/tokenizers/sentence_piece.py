@@ -4,9 +4,11 @@ SentencePiece and llama.cpp join any two neighbours whose joint text is a piece,
 the pairs that may be joined, first pair first. Both give the same result where every pair of every piece is listed.
 """
 
+import itertools
 import struct
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,12 @@ from baihua.core.log import logger
 SPACE = "\u2581"
 PREPEND = {"type": "Prepend", "prepend": SPACE}
 REPLACE = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
+BPE_MODEL: dict[str, Any] = {
+    "type": "BPE",
+    **dict.fromkeys(("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix")),
+    **dict.fromkeys(("fuse_unk", "byte_fallback", "ignore_merges"), False),
+}
+"""The settings of a BPE in tokenizer.json, in the order in which the library writes them."""
 METASPACE = {"type": "Metaspace", "replacement": SPACE, "split": False}
 BYTE_NAMES = tuple(f"<0x{byte:02X}>" for byte in range(256))
 
@@ -78,14 +86,10 @@ def read_model_pieces(file: Path) -> Pieces:
 def read_json_pieces(tokenizer_json: Mapping[str, Any], unknown: str, where: Path) -> Pieces:
     """The pieces of a tokenizer.json; an InputError for one that llama.cpp would apply in another way."""
     vocab: Mapping[str, int] = tokenizer_json["model"]["vocab"]
-    missing = [name for name in BYTE_NAMES if name not in vocab]
-    if missing:
-        raise InputError(
-            f"the tokenizer lacks {len(missing)} of the 256 pieces for single bytes, the first is {missing[0]}; "
-            "llama.cpp needs them for characters without a piece",
-            where=str(where),
-            fix="use a tokenizer that was trained with byte_fallback",
-        )
+    if missing := [name for name in BYTE_NAMES if name not in vocab]:
+        what = f"the tokenizer lacks {len(missing)} of the 256 pieces for single bytes, the first is {missing[0]}"
+        fix = "use a tokenizer that was trained with byte_fallback"
+        raise InputError(f"{what}; llama.cpp needs them for characters without a piece", where=str(where), fix=fix)
     texts = [f"[PAD{i}]" for i in range(max(vocab.values()) + 1)]
     types = [TokenType.UNUSED] * len(texts)
     special = {unknown: TokenType.UNKNOWN} | dict.fromkeys(BYTE_NAMES, TokenType.BYTE)
@@ -93,8 +97,7 @@ def read_json_pieces(tokenizer_json: Mapping[str, Any], unknown: str, where: Pat
         texts[i], types[i] = text, special.get(text, TokenType.NORMAL)
     pieces = Pieces(texts, [], types, _adds_space(tokenizer_json, where), {})
     scores = _scores(tokenizer_json["model"].get("merges", []), pieces.plain, where)
-    last = -float(len(vocab))
-    return Pieces(texts, [scores.get(text, last) for text in texts], types, pieces.adds_space, {})
+    return replace(pieces, scores=[scores.get(text, -float(len(vocab))) for text in texts])
 
 
 def splits(piece: str, texts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -119,27 +122,17 @@ def unspellable(pieces: Pieces) -> list[str]:
 
 def tokenizer_parts(pieces: Pieces) -> dict[str, Any]:
     """The entries of a tokenizer.json that tokenize like SentencePiece, without the added tokens."""
-    unknown = pieces.ids.get("unk")
-    steps, end = ([PREPEND, REPLACE], [{"type": "Strip", "content": " ", "start": 1, "stop": 0}])
-    back = {"type": "Replace", "pattern": {"String": SPACE}, "content": " "}
-    decoders = [back, {"type": "ByteFallback"}, {"type": "Fuse"}, *(end if pieces.adds_space else [])]
+    unknown = pieces.texts[pieces.ids["unk"]] if "unk" in pieces.ids else None
+    decoders = [REPLACE | {"pattern": {"String": SPACE}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"}]
+    if pieces.adds_space:
+        decoders.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
+    model = BPE_MODEL | {"unk_token": unknown, "fuse_unk": True, "byte_fallback": True}
     return {
-        "normalizer": {"type": "Sequence", "normalizers": steps if pieces.adds_space else [REPLACE]},
+        "normalizer": {"type": "Sequence", "normalizers": [PREPEND, REPLACE] if pieces.adds_space else [REPLACE]},
         "pre_tokenizer": None,
         "post_processor": None,
         "decoder": {"type": "Sequence", "decoders": decoders},
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None if unknown is None else pieces.texts[unknown],
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": True,
-            "byte_fallback": True,
-            "ignore_merges": False,
-            "vocab": {text: i for i, text in enumerate(pieces.texts)},
-            "merges": merges_of(pieces),
-        },
+        "model": model | {"vocab": {text: i for i, text in enumerate(pieces.texts)}, "merges": merges_of(pieces)},
     }
 
 
@@ -152,13 +145,11 @@ def model_bytes(pieces: Pieces) -> bytes:
     special = _message(SPECIAL_IDS, ids) + _message(SPECIAL_PIECES, names)
     rules = {"name": b"identity", "add_dummy_prefix": int(pieces.adds_space)}
     rules |= {"remove_extra_whitespaces": 0, "escape_whitespaces": 1}
-    found = [
-        _message(PIECE, {"piece": text.encode("utf-8"), "score": score, "type": int(kind)})
-        for text, score, kind in zip(pieces.texts, pieces.scores, pieces.types, strict=True)
-    ]
-    parts = [_field(MODEL["pieces"], piece) for piece in found]
-    parts += [_field(MODEL["trainer_spec"], _message(TRAINER, trainer) + special)]
-    return b"".join([*parts, _field(MODEL["normalizer_spec"], _message(NORMALIZER, rules))])
+    rows = zip(pieces.texts, pieces.scores, pieces.types, strict=True)
+    found = ({"piece": text.encode("utf-8"), "score": score, "type": int(kind)} for text, score, kind in rows)
+    parts = [_field(MODEL["pieces"], _message(PIECE, piece)) for piece in found]
+    rest = {"trainer_spec": _message(TRAINER, trainer) + special, "normalizer_spec": _message(NORMALIZER, rules)}
+    return b"".join(parts) + _message(MODEL, rest)
 
 
 def _scores(merges: Iterable[str | list[str]], plain: Mapping[str, int], where: Path) -> dict[str, float]:
@@ -168,14 +159,10 @@ def _scores(merges: Iterable[str | list[str]], plain: Mapping[str, int], where: 
     where the merges list every pair of a piece, and piece after piece.
     """
     pairs = [tuple(merge.split(" ", 1) if isinstance(merge, str) else merge) for merge in merges]
-    scores: dict[str, float] = {}
-    last = apart = None
-    for left, right in pairs:
-        piece = left + right
-        if piece != last and piece in scores:
-            apart = piece
-        scores.setdefault(piece, float(-len(scores)))
-        last = piece
+    # One entry for each run of pairs that make the same piece.
+    joined = [piece for piece, _ in itertools.groupby("".join(pair) for pair in pairs)]
+    scores = {piece: float(-i) for i, piece in enumerate(dict.fromkeys(joined))}
+    apart = next((piece for piece, count in Counter(joined).items() if count > 1), None)
     known = set(pairs)
     left_out = next((pair for piece in plain for pair in splits(piece, plain) if pair not in known), None)
     if apart is not None or left_out is not None:
@@ -196,12 +183,9 @@ def _adds_space(tokenizer_json: Mapping[str, Any], where: Path) -> bool:
     has_words = any(not token["special"] for token in tokenizer_json.get("added_tokens", ()))
     is_known = scheme in ("always", "never") or (scheme == "first" and not has_words)
     if steps or not is_known or pre_tokenizer != METASPACE | {"prepend_scheme": scheme}:
-        raise InputError(
-            f"the tokenizer changes texts in a way that llama.cpp does not: normalizer {normalizer}, pre_tokenizer "
-            f"{pre_tokenizer}" + (", with added words" if has_words else ""),
-            where=str(where),
-            fix="use the model's original tokenizer.json",
-        )
+        found = f"normalizer {normalizer}, pre_tokenizer {pre_tokenizer}" + (", with added words" if has_words else "")
+        what = f"the tokenizer changes texts in a way that llama.cpp does not: {found}"
+        raise InputError(what, where=str(where), fix="use the model's original tokenizer.json")
     if scheme != "never":
         logger.warning(
             "%s: this tokenizer (Metaspace) puts no space before a text that begins with one, SentencePiece and "

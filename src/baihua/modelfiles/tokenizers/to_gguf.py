@@ -60,12 +60,11 @@ def read_vocabulary(folder: Path, num_tokens: int, *, adds_bos: bool) -> Vocabul
     elif model.get("type") == "BPE" or (not tokenizer_json and (folder / "tokenizer.model").is_file()):
         _fill_sentence_piece(vocabulary, tokenizer_json, settings, folder)
     else:
-        raise InputError(
-            "no tokenizer that can be converted: expected a tokenizer.json with BPE, or a tokenizer.model of "
-            f"SentencePiece; found {'another tokenizer.json' if tokenizer_json else 'neither'}",
-            where=str(folder),
-            fix="copy the base model's tokenizer files into the folder, or use a base model with BPE",
-        )
+        expected = "expected a tokenizer.json with BPE, or a tokenizer.model of SentencePiece"
+        found = "another tokenizer.json" if tokenizer_json else "neither"
+        what = f"no tokenizer that can be converted: {expected}; found {found}"
+        fix = "copy the base model's tokenizer files into the folder, or use a base model with BPE"
+        raise InputError(what, where=str(folder), fix=fix)
     check_words(tokenizer_json, folder / "tokenizer.json")
     added = tokenizer_json.get("added_tokens")
     _mark_added(vocabulary, _added_without_json(folder, settings) if added is None else added, folder)
@@ -102,12 +101,9 @@ def _fill_sentence_piece(
         vocab = tokenizer_json["model"]["vocab"]
         # A tokenizer.json that was extended without its tokenizer.model would be converted wrongly.
         if pieces is not None and vocab != {text: i for i, text in enumerate(pieces.texts)}:
-            raise InputError(
-                f"tokenizer.json ({len(vocab):,} pieces) and tokenizer.model ({len(pieces.texts):,}) are different "
-                "tokenizers",
-                where=str(folder),
-                fix="remove the one that the model was not trained with",
-            )
+            found = f"tokenizer.json ({len(vocab):,} pieces) and tokenizer.model ({len(pieces.texts):,})"
+            fix = "remove the one that the model was not trained with"
+            raise InputError(f"{found} are different tokenizers", where=str(folder), fix=fix)
         # Where both exist, a model is trained with the tokenizer.json.
         unknown = tokenizer_json["model"].get("unk_token") or token_text(settings.get("unk_token")) or "<unk>"
         pieces = read_json_pieces(tokenizer_json, unknown, folder / "tokenizer.json")
@@ -120,8 +116,7 @@ def _fill_sentence_piece(
 
 def _added_without_json(folder: Path, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The added tokens of a folder that has a tokenizer.model only."""
-    described = settings.get("added_tokens_decoder") or {}
-    if described:
+    if described := settings.get("added_tokens_decoder"):
         return [{"special": False, **token, "id": int(token_id)} for token_id, token in described.items()]
     names = read_json(folder / "added_tokens.json")
     return [{"content": token, "id": token_id, "special": False} for token, token_id in names.items()]
@@ -144,8 +139,7 @@ def _mark_added(vocabulary: Vocabulary, added: list[dict[str, Any]], folder: Pat
 
 
 def _check_room(token_id: int, vocabulary: Vocabulary, folder: Path) -> None:
-    num_rows = len(vocabulary.tokens)
-    if token_id >= num_rows:
+    if token_id >= (num_rows := len(vocabulary.tokens)):
         what = f"the tokenizer has a token with id {token_id:,}, the model's embedding has {num_rows:,} rows"
         fix = "the tokenizer belongs to another model; use the one that this model was trained with"
         raise InputError(what, where=str(folder), fix=fix)
