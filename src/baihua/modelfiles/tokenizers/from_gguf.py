@@ -84,7 +84,8 @@ def _byte_level(header: GgufHeader, tokens: Sequence[str], where: Path) -> tuple
 
     A Qwen's tokenizer.json composes characters (NFC) first; llama.cpp does not, so neither does this one.
     """
-    name = pretokenizer.canonical(str(header.values.get("tokenizer.ggml.pre", "default")))
+    given = str(header.values.get("tokenizer.ggml.pre", "default"))
+    name = pretokenizer.ALIASES.get(given, given)
     pre_tokenizer = pretokenizer.build(name, where)
     merges = header.values.get("tokenizer.ggml.merges")
     if not isinstance(merges, list):

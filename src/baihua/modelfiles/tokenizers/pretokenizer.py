@@ -61,11 +61,6 @@ def name_of(tokenizer_json: Mapping[str, Any], where: Path) -> str:
     return name
 
 
-def canonical(name: str) -> str:
-    """Our name for a pre-tokenizer that has several in GGUF; an unknown name stays as it is."""
-    return ALIASES.get(name, name)
-
-
 def build(name: str, where: Path) -> pre_tokenizers.PreTokenizer:
     """The pre-tokenizer of a GGUF name; an InputError for an unknown one."""
     if name not in DEFINITIONS:
