@@ -16,16 +16,16 @@ from prompt_toolkit.output import DummyOutput
 from baihua.backends.replay import ReplayChat
 from baihua.chat.types import ChatModel, Message, Piece, Sampling, Span, Usage
 from baihua.core.errors import InputError, RunError, TooLongError
-from baihua.serve.terminal.answering import Chat, answer
 from baihua.serve.terminal.commands import COMMANDS, take
+from baihua.serve.terminal.markdown import printable
 from baihua.serve.terminal.repl import CommandCompleter, chat_on_lines, chat_on_terminal, run_repl
-from baihua.serve.terminal.screen import PlainScreen, printable
-from baihua.serve.terminal.session import Session
+from baihua.serve.terminal.screen import PlainScreen
+from baihua.serve.terminal.session import Chat, Session, answer
 
 ANSWERS = {"你好": "你好！很高兴认识你👋。", "一\n二": "两行", None: "我不知道。"}
 
 
-class Recorder:
+class Recorder(PlainScreen):
     """A screen that remembers."""
 
     def __init__(self) -> None:
@@ -123,7 +123,7 @@ def type_in(chat: Chat, keys: str, history_file: Path | None = None) -> list[str
     """Type at the terminal chat; returns what was asked and answered."""
     with create_pipe_input() as pipe, create_app_session(input=pipe, output=DummyOutput()):
         pipe.send_text(keys)
-        chat_on_terminal(chat, history_file=history_file)
+        chat_on_terminal(chat, history_file=history_file or chat.folder / "history")
     return texts(chat)
 
 
@@ -170,7 +170,7 @@ def test_piped_input_ends_at_quit(chat: Chat) -> None:
 def pipe_in(monkeypatch: pytest.MonkeyPatch, data: bytes, folder: Path) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
     model = ReplayChat(ANSWERS, name="script")
-    run_repl(model, system=None, sampling=Sampling(), history_file=None, save_folder=folder)
+    run_repl(model, system=None, sampling=Sampling(), history_file=folder / "history", save_folder=folder)
 
 
 def test_without_a_terminal_stdin_is_read_as_utf8(

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from baihua.chat.types import Span
 from baihua.serve.terminal.markdown import NOT_FIRST, AnswerMarkdown, blocks, find_breaks
-from baihua.serve.terminal.terminal_screen import TerminalScreen
+from baihua.serve.terminal.screen import TerminalScreen
 
 TEXT = """## 标题
 

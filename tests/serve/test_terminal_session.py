@@ -6,7 +6,7 @@ import pytest
 
 from baihua.chat.types import Message, Sampling
 from baihua.core.errors import InputError
-from baihua.serve.terminal.saved import load, save
+from baihua.serve.terminal.commands import load, save
 from baihua.serve.terminal.session import Session
 
 

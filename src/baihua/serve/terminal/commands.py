@@ -1,17 +1,24 @@
-"""What the user types: a question, or a command that starts with a slash."""
+"""What the user types: a question, or a command that starts with a slash.
+
+A conversation is saved as one row of JSON Lines with its messages, the format that training reads.
+"""
 
 import difflib
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
 
-from baihua.chat.types import LocalChat
-from baihua.core.errors import BaihuaError
-from baihua.serve.terminal.answering import Chat, answer
-from baihua.serve.terminal.saved import load, save
+from baihua.chat.types import LocalChat, Message
+from baihua.core.errors import BaihuaError, InputError
+from baihua.core.files import read_jsonl, write_jsonl
+from baihua.data.formats.messages import read_messages
+from baihua.serve.terminal.session import Chat, answer
 
-COMMAND_LINE = re.compile(r"/(?P<name>\S*)\s*(?P<argument>.*)", re.DOTALL)
+COMMAND_LINE = re.compile(r"/(\S*)\s*(.*)", re.DOTALL)
+FORM = '{"messages": [{"role": "user", "content": "..."}]}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +47,7 @@ def take(text: str, chat: Chat) -> bool:
 
 
 def _run(text: str, chat: Chat) -> str | None:
-    match = COMMAND_LINE.match(text)
-    assert match, "a command starts with a slash"
-    name, argument = match["name"], match["argument"].strip()
+    [(name, argument)] = COMMAND_LINE.findall(text.rstrip())
     if name not in COMMANDS:
         longer = [command for command in COMMANDS if name and command.startswith(name)]
         near = longer or difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.5)
@@ -151,10 +156,6 @@ def _help(chat: Chat, argument: str) -> str:
     return "\n".join(f"{usage:<17}{text}" for usage, text in [*shown, *KEYS])
 
 
-def _quit(chat: Chat, argument: str) -> None:
-    return None
-
-
 COMMANDS = {
     "retry": Command("", "answer the last question again", _retry),
     "edit": Command("", "change the last question", _edit),
@@ -167,7 +168,7 @@ COMMANDS = {
     "markdown": Command("on|off", "render answers, or show them unrendered", _markdown),
     "clear": Command("", "start over with the same system message", _clear),
     "help": Command("", "show this list", _help),
-    "quit": Command("", "leave (also Ctrl-D)", _quit),
+    "quit": Command("", "leave (also Ctrl-D)", lambda chat, argument: None),
 }
 
 KEYS = (
@@ -175,3 +176,51 @@ KEYS = (
     ("Ctrl-C", "stop the answer; its text so far is kept"),
     ("Tab", "complete a command or a file name"),
 )
+
+
+def save(messages: Sequence[Message], folder: Path, name: str = "") -> Path:
+    """Write a conversation to a new file, and return its path."""
+    wanted = folder / Path(name or f"chat-{datetime.now():%Y%m%d-%H%M%S}.jsonl").expanduser()
+    try:
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+        file = _reserve(wanted)
+        write_jsonl(file, [{"messages": [_row(message) for message in messages]}])
+    except OSError as error:
+        fix = "choose another file: /save FILE"
+        raise InputError(f"cannot save: {error.strerror}", where=str(wanted), fix=fix) from error
+    return file
+
+
+def load(folder: Path, name: str) -> list[Message]:
+    """The conversation in the first row of a file, or in the row of a line: FILE:12."""
+    file, number = folder / Path(name).expanduser(), None
+    if not file.exists() and (match := re.fullmatch(r"(?P<name>.+):(?P<line>[0-9]+)", name)):
+        file, number = folder / Path(match["name"]).expanduser(), int(match["line"])
+    try:
+        found = next(((line, row) for line, row in read_jsonl(file) if number in (None, line)), None)
+    except OSError as error:
+        fix = "give a file that /save wrote"
+        raise InputError(f"cannot read the file: {error.strerror}", where=str(file), fix=fix) from error
+    if found is None:
+        what = "the file is empty" if number is None else f"line {number:,} of the file has no row"
+        raise InputError(what, where=str(file), fix=f"the format is {FORM}")
+    line, row = found
+    return read_messages(row, where=f"{file}:{line}")
+
+
+def _reserve(wanted: Path) -> Path:
+    """Create `wanted`, or the first of wanted-2, wanted-3, ... that does not exist."""
+    file, number = wanted, 1
+    while True:
+        try:
+            # Conversations are private: only this user may read the file.
+            file.touch(mode=0o600, exist_ok=False)
+            return file
+        except FileExistsError:
+            number += 1
+            file = wanted.with_name(f"{wanted.stem}-{number}{wanted.suffix}")
+
+
+def _row(message: Message) -> dict[str, str]:
+    row = {"role": message.role, "content": message.content}
+    return row | {"input": message.input} if message.input else row

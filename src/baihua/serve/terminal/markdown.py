@@ -6,6 +6,7 @@ rules (W3C, Requirements for Chinese Text Layout, section on line composition).
 """
 
 import itertools
+import unicodedata
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -17,8 +18,6 @@ from rich.containers import Lines
 from rich.markdown import CodeBlock, Heading, Markdown, MarkdownContext, MarkdownElement, Paragraph
 from rich.syntax import Syntax
 from rich.text import Text
-
-from baihua.serve.terminal.screen import printable
 
 # Configured like rich's parser, so that both see the same blocks.
 PARSER = MarkdownIt().enable("strikethrough").enable("table")
@@ -136,3 +135,9 @@ def _clean(tokens: Sequence[Token]) -> None:
         token.content = printable(token.content)
         token.attrs = {name: printable(str(value)) for name, value in token.attrs.items()}
         _clean(token.children or ())
+
+
+def printable(text: str) -> str:
+    """A text without control characters except newline and tab, so that a model cannot control the terminal."""
+    # Lone surrogates (Cs) are removed too: no stream can encode them.
+    return "".join(char for char in text if char in "\n\t" or unicodedata.category(char) not in ("Cc", "Cs"))

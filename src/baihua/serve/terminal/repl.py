@@ -7,21 +7,14 @@ from pathlib import Path
 from prompt_toolkit import PromptSession
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
 from prompt_toolkit.document import Document
-from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.history import FileHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
 from baihua.chat.types import ChatModel, Sampling
 from baihua.core.errors import InputError
-from baihua.serve.terminal.answering import Chat
 from baihua.serve.terminal.commands import COMMANDS, take
-from baihua.serve.terminal.screen import PlainScreen
-from baihua.serve.terminal.session import Session
-from baihua.serve.terminal.terminal_screen import TerminalScreen
-
-# Plain ASCII, because arrows and ellipses have an ambiguous width in Chinese fonts.
-PROMPT = "> "
-CONTINUATION = "  "
-WITH_FILE = ("/load ", "/save ")
+from baihua.serve.terminal.screen import PlainScreen, TerminalScreen
+from baihua.serve.terminal.session import Chat, Session
 
 
 def run_repl(
@@ -29,7 +22,7 @@ def run_repl(
     *,
     system: str | None,
     sampling: Sampling,
-    history_file: Path | None,
+    history_file: Path,
     save_folder: Path,
     is_plain: bool = False,
 ) -> None:
@@ -43,22 +36,26 @@ def run_repl(
         chat_on_lines(chat, lines=_decoded(sys.stdin.buffer))
 
 
-def chat_on_terminal(chat: Chat, *, history_file: Path | None) -> None:
+def chat_on_terminal(chat: Chat, *, history_file: Path) -> None:
     """Prompt and answer until /quit or Ctrl-D; Ctrl-C stops an answer, and at the prompt shows how to leave."""
     session, screen = chat.session, chat.screen
     screen.note(f"{chat.model.name}: /help lists the commands, /quit leaves")
+    history_file.parent.mkdir(parents=True, exist_ok=True)
+    # Questions are private: only this user may read the file.
+    history_file.touch(mode=0o600)
     prompt: PromptSession[str] = PromptSession(
-        history=_open_history(history_file),
+        history=FileHistory(str(history_file)),
         key_bindings=_bindings(),
         completer=CommandCompleter(chat.folder),
         complete_while_typing=False,
         multiline=True,
-        prompt_continuation=CONTINUATION,
+        prompt_continuation="  ",
     )
     is_open = True
     while is_open:
         try:
-            text = prompt.prompt(PROMPT, default=(session.question or "") if session.is_editing else "")
+            # Plain ASCII, because arrows and ellipses have an ambiguous width in Chinese fonts.
+            text = prompt.prompt("> ", default=(session.question or "") if session.is_editing else "")
         except KeyboardInterrupt:
             session.is_editing = False
             screen.note("to leave: /quit or Ctrl-D")
@@ -80,10 +77,10 @@ def chat_on_lines(chat: Chat, *, lines: Iterable[str]) -> None:
         text += line.rstrip("\r\n")
         if text.endswith("\\"):
             text = text[:-1] + "\n"
-            continue
-        if not take(text, chat):
+        elif take(text, chat):
+            text = ""
+        else:
             return
-        text = ""
     if text:
         take(text, chat)
 
@@ -97,21 +94,12 @@ class CommandCompleter(Completer):
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
         """Completions of the text before the cursor."""
         text = document.text_before_cursor
-        if text.startswith(WITH_FILE):
+        if text.startswith(("/load ", "/save ")):
             name = text.partition(" ")[2]
             yield from self._files.get_completions(Document(name, len(name)), complete_event)
         elif text.startswith("/") and not any(char.isspace() for char in text):
             found = (name for name in COMMANDS if name.startswith(text[1:]))
             yield from (Completion(f"/{name}", -len(text), display_meta=COMMANDS[name].help) for name in found)
-
-
-def _open_history(file: Path | None) -> History:
-    if file is None:
-        return InMemoryHistory()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    # Questions are private: only this user may read the file.
-    file.touch(mode=0o600)
-    return FileHistory(str(file))
 
 
 def _bindings() -> KeyBindings:
@@ -138,6 +126,5 @@ def _decoded(lines: Iterable[bytes]) -> Iterator[str]:
         try:
             yield line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
-            raise InputError(
-                f"the input is not UTF-8: {error.reason}", where=f"stdin:{number}", fix="convert it to UTF-8"
-            ) from error
+            what = f"the input is not UTF-8: {error.reason}"
+            raise InputError(what, where=f"stdin:{number}", fix="convert it to UTF-8") from error
