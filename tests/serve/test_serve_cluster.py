@@ -4,8 +4,7 @@ import pytest
 
 from baihua.chat.types import Piece, Usage
 from baihua.core.errors import InputError
-from baihua.serve.engines.cluster import choose_num_threads
-from baihua.serve.engines.cluster_replica import BATCH_SECONDS, MARK, PieceBatcher, find_error
+from baihua.serve.engines.cluster import BATCH_SECONDS, MARK, PieceBatcher, choose_num_threads, find_error
 
 
 @pytest.mark.parametrize(

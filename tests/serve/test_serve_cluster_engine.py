@@ -11,7 +11,7 @@ from scripted_engine import CHATML, ByteTokenizer
 
 from baihua.chat.types import Guidance, Piece, Sampling, Usage
 from baihua.core.errors import InputError, RunError
-from baihua.serve.engines.cluster_replica import ReplicaConfig
+from baihua.serve.engines.cluster import ReplicaConfig
 
 pytest.importorskip("ray.serve", reason="Ray comes with the extra `cluster`")
 from ray.exceptions import RayActorError, RayError  # pyright: ignore[reportMissingImports]

@@ -13,9 +13,8 @@ from starlette.requests import Request
 from starlette.testclient import TestClient
 from starlette.types import Message
 
-from baihua.serve.web.app import is_loopback
+from baihua.serve.web.app import POLICY, is_loopback, read_page
 from baihua.serve.web.errors import HttpError
-from baihua.serve.web.pages import POLICY, read_page
 from baihua.serve.web.request_body import parse_json, read_json
 
 KEY = "correct-horse"

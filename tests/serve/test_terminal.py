@@ -170,7 +170,9 @@ def test_piped_input_ends_at_quit(chat: Chat) -> None:
 def pipe_in(monkeypatch: pytest.MonkeyPatch, data: bytes, folder: Path) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
     model = ReplayChat(ANSWERS, name="script")
-    run_repl(model, system=None, sampling=Sampling(), history_file=folder / "history", save_folder=folder)
+    run_repl(
+        model, system=None, sampling=Sampling(), history_file=folder / "history", save_folder=folder, is_plain=False
+    )
 
 
 def test_without_a_terminal_stdin_is_read_as_utf8(

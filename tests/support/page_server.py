@@ -15,7 +15,6 @@ from starlette.routing import Route
 
 from baihua.serve.web.app import make_app
 from baihua.serve.web.errors import HttpError
-from baihua.serve.web.pages import page_routes
 from baihua.serve.web.request_body import read_json
 from baihua.serve.web.server import listen
 from baihua.serve.web.streaming import EventStream
@@ -165,7 +164,7 @@ class PageServer:
 def serve_pages(start: str, key: str | None = None) -> Iterator[PageServer]:
     """A running server whose first page is `start`."""
     pages = PageServer()
-    app = make_app([*page_routes(start), *pages.routes()], key=key)
+    app = make_app(pages.routes(), page=start, key=key)
     at = listen("127.0.0.1", 0)
     pages.address = f"http://127.0.0.1:{at.getsockname()[1]}"
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))

@@ -28,7 +28,6 @@ from baihua.serve.api.requests import ChatRequest, CompletionRequest, EmbeddingR
 from baihua.serve.api.responses import Kind, ResponseBuilder, embeddings_json
 from baihua.serve.web.app import make_app
 from baihua.serve.web.errors import HttpError, as_http_error
-from baihua.serve.web.pages import page_routes
 from baihua.serve.web.request_body import read_model
 from baihua.serve.web.streaming import DONE, EventStream, as_event, cancel_on_disconnect, run_in_thread
 
@@ -123,12 +122,8 @@ class Api:
         sampling = wanted.sampling(room=check_fits(ids, served.engine))
         guidance = wanted.guidance(served.adapter)
         pieces = self._generate(served, ids, sampling, guidance)
-        builder = ResponseBuilder(
-            kind=kind,
-            model=wanted.model,
-            num_top=wanted.num_top_logprobs,
-            includes_usage=wanted.stream_options is not None and wanted.stream_options.include_usage,
-        )
+        has_usage = wanted.stream_options is not None and wanted.stream_options.include_usage
+        builder = ResponseBuilder(kind=kind, model=wanted.model, num_top=wanted.num_top_logprobs, has_usage=has_usage)
         if not wanted.stream:
             return JSONResponse(await cancel_on_disconnect(_collect(pieces, builder), request.receive))
         # Wait for the first piece before sending a status, so that an error until then gets its own status.
@@ -180,9 +175,8 @@ def serve(
         for engine in engines.values():
             engine.close()
 
-    routes = [*api.routes(), *page_routes("chat.html")]
     counter = Middleware(RequestCounter, requests=metrics.requests)
-    return make_app(routes, key=key, lifespan=lifespan, middleware=[counter]), api
+    return make_app(api.routes(), page="chat.html", key=key, lifespan=lifespan, middleware=[counter]), api
 
 
 async def _next(pieces: AsyncGenerator[Piece], seconds: float) -> Piece | None:

@@ -31,16 +31,8 @@ ERRORS = {
 }
 REF = "#/components/schemas/{model}"
 TEXT, TEXT_OR_NULL = {"type": "string"}, {"type": ["string", "null"]}
-ERROR = {
-    "type": "object",
-    "properties": {
-        "error": {
-            "type": "object",
-            "properties": {"message": TEXT, "type": TEXT, "param": TEXT_OR_NULL, "code": TEXT_OR_NULL},
-        }
-    },
-    "required": ["error"],
-}
+ERROR = {"message": TEXT, "type": TEXT, "param": TEXT_OR_NULL, "code": TEXT_OR_NULL}
+PROBLEM = {"type": "object", "properties": {"error": {"type": "object", "properties": ERROR}}, "required": ["error"]}
 
 
 @cache
@@ -55,13 +47,11 @@ def describe() -> dict[str, Any]:
         responses = _responses("401", *(["404"] if "{" in path else []), *(["503"] if path == "/health" else []))
         names = [{"name": "name", "in": "path", "required": True, "schema": TEXT}] if "{" in path else []
         paths[path] = {"get": {"summary": summary, "parameters": names, "responses": responses}}
+    schemas = {"Problem": PROBLEM, **definitions["$defs"]}
     return {
         "openapi": "3.1.0",
         "info": {"title": "Baihua", "version": __version__},
-        "components": {
-            "schemas": {"Problem": ERROR, **definitions["$defs"]},
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
-        },
+        "components": {"schemas": schemas, "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
         "security": [{}, {"key": []}],
         "paths": paths,
     }

@@ -27,6 +27,7 @@ def _printable(text: str) -> str:
 StopString = Annotated[str, Field(min_length=1, max_length=256)]
 TokenIds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 NumTokens = Annotated[int, Field(ge=1, le=2**31 - 1)]
+NumInputs = Field(min_length=1, max_length=256)
 NumTopLogprobs = Annotated[int, Field(ge=0, le=20)]
 
 
@@ -173,12 +174,7 @@ class EmbeddingRequest(RequestModel):
     """POST /v1/embeddings."""
 
     model: str
-    input: (
-        str
-        | Annotated[list[str], Field(min_length=1, max_length=256)]
-        | TokenIds
-        | Annotated[list[TokenIds], Field(min_length=1, max_length=256)]
-    )
+    input: str | Annotated[list[str], NumInputs] | TokenIds | Annotated[list[TokenIds], NumInputs]
     encoding_format: Literal["float", "base64"] = "float"
     user: str | None = None
 

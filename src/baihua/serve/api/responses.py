@@ -26,7 +26,7 @@ class ResponseBuilder:
     model: str
     num_top: int | None
     """Alternatives per token; None for no log-probabilities. Engines may return more than that."""
-    includes_usage: bool
+    has_usage: bool
     """Whether a stream ends with the usage."""
     id: str = field(default_factory=lambda: secrets.token_hex(12))
     created: int = field(default_factory=lambda: int(time.time()))
@@ -45,7 +45,7 @@ class ResponseBuilder:
         added = {"text": text} if self.kind == "completion" else {"delta": {"content": text} if text else {}}
         choice = {"index": 0, **added, **({"logprobs": logprobs} if logprobs else {})}
         event = as_event(self._body(choice | {"finish_reason": piece.finish_reason}, is_chunk=True))
-        if piece.usage and self.includes_usage:
+        if piece.usage and self.has_usage:
             event += as_event(self._body(is_chunk=True) | {"usage": usage_json(piece.usage)})
         return event
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import Annotated, Any, Literal
 
@@ -21,7 +22,6 @@ from baihua.core.log import logger
 from baihua.serve.arena.battles import SIDES, Battles, OpenBattle
 from baihua.serve.arena.votes import make_table
 from baihua.serve.web.app import make_app
-from baihua.serve.web.pages import page_routes
 from baihua.serve.web.request_body import RequestModel, read_model
 from baihua.serve.web.streaming import DONE, EventStream, as_event, iterate_in_thread
 
@@ -62,8 +62,7 @@ def make_arena(battles: Battles, *, key: str | None) -> Starlette:
             model.close()
         battles.votes.close()
 
-    api = ArenaApi(battles, threads)
-    return make_app([*api.routes(), *page_routes("arena.html")], key=key, lifespan=lifespan)
+    return make_app(ArenaApi(battles, threads).routes(), page="arena.html", key=key, lifespan=lifespan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +85,10 @@ class ArenaApi:
 
     async def state(self, request: Request) -> Response:
         """Numbers of models and votes, and the progress through the question set."""
-        known, following = self.battles.questions, self.battles.next_question
+        known, done = self.battles.questions, self.battles.done
+        following = next((question for question in known.values() if question.id not in done), None)
         shown = {"id": following.id, "category": following.category, "text": following.text} if following else None
-        questions = {"num": len(known), "next": shown, "num_done": len(self.battles.done)} if known else None
+        questions = {"num": len(known), "next": shown, "num_done": len(done)} if known else None
         numbers = {"num_models": len(self.battles.models), "num_votes": len(self.battles.votes.rows)}
         return JSONResponse(numbers | {"questions": questions})
 
@@ -141,9 +141,8 @@ class ArenaApi:
         """Put one side's answer into the queue; text generated before a cancellation is kept as its answer."""
         side = battle.sides[name]
         started, text = perf_counter(), ""
-        pieces = iterate_in_thread(
-            lambda: side.model.stream(list(side.turns), self.battles.sampling), threads=self.threads
-        )
+        stream = partial(side.model.stream, list(side.turns), self.battles.sampling)
+        pieces = iterate_in_thread(stream, threads=self.threads)
         try:
             async with aclosing(pieces):
                 async for piece in pieces:

@@ -71,12 +71,6 @@ class Battles:
         """Ids of the questions that have a vote."""
         return {vote["question_id"] for vote in self.votes.rows if vote.get("question_id") in self.questions}
 
-    @property
-    def next_question(self) -> Question | None:
-        """The first question without a vote."""
-        done = self.done
-        return next((question for question in self.questions.values() if question.id not in done), None)
-
     def begin(self, question_id: str | None) -> OpenBattle:
         """A battle between one of the pairs that met least, drawn at random, with random sides."""
         if question_id is not None and question_id not in self.questions:

@@ -18,7 +18,7 @@ from baihua.chat.render import Template
 from baihua.chat.types import Guidance, Piece, Sampling, TextTokenizer
 from baihua.core.errors import BaihuaError, InputError, RunError
 from baihua.core.log import logger
-from baihua.serve.engines.cluster_replica import Replica, ReplicaConfig, find_error
+from baihua.serve.engines.cluster import Replica, ReplicaConfig, find_error
 
 # A large file may have to come over a network, and a cluster may have to add a node first.
 MAX_START_SECONDS = 600
@@ -71,11 +71,9 @@ class ClusterEngine:
 
     def close(self) -> None:
         """Stop the replicas, and Ray if it was started for them."""
-        if not ray.is_initialized():
-            return
         if self._owns_ray:
             ray.shutdown()
-        else:
+        elif ray.is_initialized():
             serve.delete(self._app)
 
     async def _run(
@@ -113,11 +111,9 @@ class ClusterEngine:
             raise RunError(f"a replica failed: {message}", where=self._where) from error
 
     def _gave_up(self) -> RunError:
-        return RunError(
-            f"{NUM_ATTEMPTS} replicas died on this request before any of its answer was sent",
-            where=self._where,
-            fix="ask again; if it happens again, run `baihua serve --debug` without --replicas to see why",
-        )
+        message = f"{NUM_ATTEMPTS} replicas died on this request before any of its answer was sent"
+        fix = "ask again; if it happens again, run `baihua serve --debug` without --replicas to see why"
+        return RunError(message, where=self._where, fix=fix)
 
 
 async def _pieces(response: Any) -> AsyncGenerator[Piece]:
@@ -183,9 +179,7 @@ def wait_until_running(name: str, *, max_seconds: float = MAX_START_SECONDS) -> 
         if found.status in ("DEPLOY_FAILED", "UNHEALTHY"):
             raise find_error(message) or RunError(f"the replicas do not start: {message}", where="--replicas")
         if time.monotonic() > deadline:
-            raise InputError(
-                f"the replicas did not start within {max_seconds:g} s: {message or 'Ray gives no reason'}",
-                where="--replicas",
-                fix="check with `ray status` whether other work occupies the cluster's CPUs",
-            )
+            what = f"the replicas did not start within {max_seconds:g} s: {message or 'Ray gives no reason'}"
+            fix = "check with `ray status` whether other work occupies the cluster's CPUs"
+            raise InputError(what, where="--replicas", fix=fix)
         time.sleep(POLL_SECONDS)

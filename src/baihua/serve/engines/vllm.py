@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,11 +76,9 @@ class VllmEngine:
 
     def is_ready(self) -> bool:
         """Whether the server lists its model."""
-        try:
-            with explained(str(self._client.base_url)):
-                return bool(self._client.models.list().data)
-        except RunError:
-            return False
+        with suppress(RunError), explained(str(self._client.base_url)):
+            return bool(self._client.models.list().data)
+        return False
 
     def wait_until_ready(self, *, max_seconds: float = MAX_START_SECONDS) -> None:
         """Wait for the server; a RunError if its process exits or the time is over."""
@@ -106,9 +105,8 @@ class VllmEngine:
 def open_engine(folder: Path, *, num_slots: int, num_ctx: int) -> VllmEngine:
     """Start vLLM on a model folder and wait until it is ready."""
     if shutil.which("vllm") is None:
-        raise InputError(
-            "vLLM is not installed", where="--engine vllm", fix="pip install vllm, on a machine with a CUDA GPU"
-        )
+        fix = "pip install vllm, on a machine with a CUDA GPU"
+        raise InputError("vLLM is not installed", where="--engine vllm", fix=fix)
     port, key = free_port(), secrets.token_urlsafe(32)
     engine = VllmEngine(folder, make_client(f"http://127.0.0.1:{port}/v1", key), num_ctx=num_ctx, num_slots=num_slots)
     command = [

@@ -184,7 +184,8 @@ def save(messages: Sequence[Message], folder: Path, name: str = "") -> Path:
     try:
         wanted.parent.mkdir(parents=True, exist_ok=True)
         file = _reserve(wanted)
-        write_jsonl(file, [{"messages": [_row(message) for message in messages]}])
+        rows = [{"role": m.role, "content": m.content} | ({"input": m.input} if m.input else {}) for m in messages]
+        write_jsonl(file, [{"messages": rows}])
     except OSError as error:
         fix = "choose another file: /save FILE"
         raise InputError(f"cannot save: {error.strerror}", where=str(wanted), fix=fix) from error
@@ -219,8 +220,3 @@ def _reserve(wanted: Path) -> Path:
         except FileExistsError:
             number += 1
             file = wanted.with_name(f"{wanted.stem}-{number}{wanted.suffix}")
-
-
-def _row(message: Message) -> dict[str, str]:
-    row = {"role": message.role, "content": message.content}
-    return row | {"input": message.input} if message.input else row

@@ -18,13 +18,7 @@ from baihua.serve.terminal.session import Chat, Session
 
 
 def run_repl(
-    model: ChatModel,
-    *,
-    system: str | None,
-    sampling: Sampling,
-    history_file: Path,
-    save_folder: Path,
-    is_plain: bool = False,
+    model: ChatModel, *, system: str | None, sampling: Sampling, history_file: Path, save_folder: Path, is_plain: bool
 ) -> None:
     """Chat until the user leaves; without a terminal, answer each line of stdin."""
     session = Session(system=system, sampling=sampling)

@@ -1,18 +1,24 @@
-"""Starlette applications with access control and our error responses.
+"""Starlette applications with a page, access control and our error responses.
 
-API key, host name and size of a request are checked before its body is read.
+API key, host name and size of a request are checked before its body is read. Pages are static, and served with a
+policy that forbids them any request to other origins.
 """
 
 import hmac
 import ipaddress
+import mimetypes
 from collections.abc import Sequence
 from hashlib import sha256
+from importlib import resources
+from pathlib import PurePosixPath
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.routing import BaseRoute
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
 from baihua.core.errors import BaihuaError
@@ -29,17 +35,33 @@ HEADERS = [
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
 
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self'; "
+    "connect-src 'self'; manifest-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+)
+# Not left to `mimetypes`, which on Windows reads the registry.
+TYPES = {".js": "text/javascript", ".html": "text/html", ".css": "text/css", ".svg": "image/svg+xml"}
+FOLDER = resources.files("baihua.serve") / "pages"
+
 
 def make_app(
     routes: Sequence[BaseRoute],
     *,
+    page: str,
     key: str | None,
     lifespan: Lifespan[Starlette] | None = None,
     middleware: Sequence[Middleware] = (),
 ) -> Starlette:
-    """An ASGI application; `middleware` sees requests before the access control does."""
+    """An ASGI application with a page at `/` and the files it loads from `/pages/`.
+
+    `middleware` sees requests before the access control does.
+    """
+
+    async def show(request: Request) -> Response:
+        return read_page(request.path_params.get("name", page))
+
     app = Starlette(
-        routes=list(routes),
+        routes=[*routes, Route("/", show), Route("/pages/{name:path}", show)],
         middleware=[*middleware, Middleware(AccessGuard, key=key)],
         exception_handlers=dict.fromkeys((HTTPException, BaihuaError, Exception), on_error),
         lifespan=lifespan,
@@ -107,3 +129,17 @@ def _has_key(headers: Headers, key_hash: bytes) -> bool:
     scheme, _, key = headers.get("authorization", "").partition(" ")
     sent = sha256(key.strip().encode("utf-8", errors="replace")).digest()
     return hmac.compare_digest(sent, key_hash) and scheme.lower() == "bearer"
+
+
+def read_page(name: str) -> Response:
+    """A file of the folder `pages`; a 404 for any path outside it."""
+    path = PurePosixPath(name)
+    # Backslashes, colons and NUL have special meanings on Windows; none of our file names has them.
+    is_outside = path.is_absolute() or ".." in path.parts or any(char in name for char in "\\:\0")
+    file = FOLDER.joinpath(*path.parts)
+    if is_outside or not path.parts or not file.is_file():
+        raise HttpError(404, "page not found", code="not_found")
+    kind = TYPES.get(path.suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
+    # Not cached: an upgrade of Baihua changes the files at the same URLs.
+    headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-cache"}
+    return Response(file.read_bytes(), media_type=kind, headers=headers)

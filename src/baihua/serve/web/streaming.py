@@ -1,12 +1,11 @@
 """Answers as streams: blocking work on threads, cancellation when the client disconnects, server-sent events."""
 
 import asyncio
-import contextlib
 import json
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import Executor
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, TypeVar
 
 from starlette.responses import Response
@@ -45,23 +44,15 @@ async def run_in_thread(work: Callable[[Callback[T]], None], *, threads: Executo
     queue: asyncio.Queue[tuple[T] | None] = asyncio.Queue()
     is_closed = threading.Event()
 
-    def put(item: tuple[T] | None) -> None:
-        # RuntimeError: the loop was closed while the thread still ran, so there is no consumer left.
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(queue.put_nowait, item)
-
     def receive(item: T) -> bool:
         if not is_closed.is_set():
-            put((item,))
+            # RuntimeError: the loop was closed while the thread still ran, so there is no consumer left.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(queue.put_nowait, (item,))
         return is_closed.is_set()
 
-    def run() -> None:
-        try:
-            work(receive)
-        finally:
-            put(None)
-
-    done = loop.run_in_executor(threads, run)
+    done = loop.run_in_executor(threads, work, receive)
+    done.add_done_callback(lambda future: queue.put_nowait(None))
     # Retrieve the exception even if the consumer has gone; otherwise asyncio logs it as never retrieved.
     done.add_done_callback(lambda future: future.cancelled() or future.exception())
     try:
