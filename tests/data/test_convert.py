@@ -195,7 +195,7 @@ def test_the_id_is_the_messages_and_repeats_are_numbered(tmp_path: Path) -> None
     rows = import_files(tmp_path, write_lines(tmp_path / "a.jsonl", [GOOD, GOOD, talk("a", "b"), GOOD])).rows
     assert rows[0].id == message_id(rows[0].messages)
     assert [row.id for row in rows[1:]] == [rows[0].id + "-2", message_id(rows[2].messages), rows[0].id + "-3"]
-    assert number_repeats("aba") == ["a", "b", "a-2"]
+    assert list(number_repeats("aba")) == ["a", "b", "a-2"]
     check_turns(rows[0].messages)
 
 

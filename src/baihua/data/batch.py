@@ -42,8 +42,8 @@ class Batch:
 
     def message_texts(self, part: Part) -> tuple[pa.StringArray, np.ndarray]:
         """One text per message, content and input joined by a newline, and the row number of each."""
-        contents, inputs = self._column("content"), self._column("input")
-        joined = pc.binary_join_element_wise(contents, inputs, "\n", null_handling="skip")
+        parts = self._column("content"), self._column("input")
+        joined = pc.binary_join_element_wise(*parts, "\n", null_handling="skip")
         if part == "all":
             return joined, self._row_of_message
         is_wanted = pc.is_in(self._column("role"), pa.array(ROLES[part]))

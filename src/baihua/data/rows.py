@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -57,14 +57,12 @@ def message_items(messages: Iterable[Message]) -> list[dict[str, str | None]]:
     return [{"role": m.role, "content": m.content, "input": m.input} for m in messages]
 
 
-def number_repeats(ids: Iterable[str]) -> list[str]:
+def number_repeats(ids: Iterable[str]) -> Iterator[str]:
     """Unique ids: the second occurrence of an id gets `-2`, the third `-3`."""
     seen: Counter[str] = Counter()
-    unique: list[str] = []
     for row_id in ids:
         seen[row_id] += 1
-        unique.append(row_id if seen[row_id] == 1 else f"{row_id}-{seen[row_id]}")
-    return unique
+        yield row_id if seen[row_id] == 1 else f"{row_id}-{seen[row_id]}"
 
 
 def row_counts(num_in: int, num_kept: int, *, dropped: Reasons = None, added: Reasons = None) -> dict[str, Any]:

@@ -55,15 +55,11 @@ def convert(record: dict[str, Any], config: Config) -> list[Draft]:
     pair = max(pairs, key=lambda pair: sum(isinstance(record.get(key), str) for key in pair))
     is_moss = pairs is PAIRS and any(record.get(key) is not None for key in ("chat", "plain_text"))
     if is_moss and not has_texts(record, *pair):
-        return [_read_moss(record)]
+        system = [optional_text(record, key) for key in ("meta_instruction", "prefix")]
+        turns = _read_plain(record) if record.get("chat") is None else _read_chat(record)
+        return [Draft([*system_turn((system[0] or system[1]).strip()), *turns])]
     prompt, response = (text_under(record, key) for key in pair)
     return [Draft(turn_pair(prompt, response), meta={key: record[key] for key in REMEMBERED if has_texts(record, key)})]
-
-
-def _read_moss(record: dict[str, Any]) -> Draft:
-    system = [optional_text(record, key) for key in ("meta_instruction", "prefix")]
-    turns = _read_plain(record) if record.get("chat") is None else _read_chat(record)
-    return Draft([*system_turn((system[0] or system[1]).strip()), *turns])
 
 
 def _is_chat(value: object) -> TypeGuard[dict[str, Any]]:

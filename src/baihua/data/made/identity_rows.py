@@ -82,15 +82,14 @@ def _rows_of(template: IdentityTemplate, name: str, maker: str, num_answers: int
         return
     # All wordings of one intent, in both languages, belong on the same side of a split.
     group = f"{'contrast' if template.contrast else 'identity'}-{template.intent}"
-    meta = {"language": template.language, "licence": LICENCE}
+    file, meta = f"{template.language}.jsonl", {"language": template.language, "licence": LICENCE}
     for question in template.turns[0]:
         for draw in range(num_answers):
             key = f"{seed}:{template.language}:{question}"
             names = {"name": name, "maker": maker, "other": _choose(others, key, draw) if others else ""}
             later = [_choose(turn, f"{key}:{place}", draw) for place, turn in enumerate(template.turns[1:])]
             messages = tuple(_message(place, text, names) for place, text in enumerate([question, *later]))
-            file, line = f"{template.language}.jsonl", template.line
-            yield Row(message_id(messages), messages, "identity", file, line, group=group, meta=meta)
+            yield Row(message_id(messages), messages, "identity", file, template.line, group=group, meta=meta)
 
 
 def _choose(wordings: Sequence[str], key: str, draw: int) -> str:

@@ -90,10 +90,10 @@ def find(name: str) -> Entry:
 
 def table(entries: Mapping[str, Entry]) -> Table:
     """A row of cells for each collection, sorted by name."""
-    rows: list[list[Any]] = []
-    for name, entry in sorted(entries.items()):
-        where = entry.hub or (entry.url or "").removeprefix("https://")
-        rows.append([name, entry.kind, entry.num_rows, entry.tags.words, entry.licence, where])
+    rows = [
+        [name, one.kind, one.num_rows, one.tags.words, one.licence, one.hub or (one.url or "").removeprefix("https://")]
+        for name, one in sorted(entries.items())
+    ]
     return Table(["name", "kind", "rows", "tags", "licence", "where"], rows)
 
 

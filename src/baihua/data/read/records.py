@@ -122,8 +122,6 @@ def _read_array(stream: io.BufferedReader, encoding: str) -> Iterator[Record]:
     except UnicodeDecodeError as error:
         yield Record(number + 1, "", f"not_{encoding.replace('-', '')}", f"{error.reason}; the rest is unread")
         return
-    finally:
-        text.detach()
     if buffer.strip() != "]":
         yield Record(number + 1, buffer[:1000], "file_damaged", "the array breaks off or is not JSON from here on")
 
@@ -158,8 +156,6 @@ def _read_table(
         yield Record(line, "", f"not_{encoding.replace('-', '')}", f"{error.reason}; the rest is unread")
     except csv.Error as error:
         yield Record(line, "", "file_damaged", f"{error}; the rest is unread")
-    finally:
-        text.detach()
 
 
 def _row(names: Sequence[str], fields: list[str], line: int) -> Record:
