@@ -21,11 +21,9 @@ def open_chat(
 
         return http.open_chat(model, model=at_address, api_key=api_key)
     if at_address:
-        raise InputError(
-            f"--model {at_address} needs the address of a server, found something else",
-            where=model,
-            fix="leave out --model, or give the http(s):// address of a server",
-        )
+        what = f"--model {at_address} needs the address of a server, found something else"
+        fix = "leave out --model, or give the http(s):// address of a server"
+        raise InputError(what, where=model, fix=fix)
     path = Path(model).expanduser()
     if _is_file(path, ".gguf"):
         from baihua.backends.llama_cpp import chat as llama_cpp

@@ -12,8 +12,7 @@ from baihua.modelfiles.special_tokens import read_special_tokens
 
 def end_ids(folder: Path, tokenizer: TextTokenizer, template: Template) -> list[int]:
     """The tokens that end an answer: those that a model folder lists, and the one that its template puts there."""
-    listed = read_special_tokens(folder, tokenizer.controls).ends
-    return sorted({*listed, tokenizer.controls[end_of_turn(template)]})
+    return sorted({*read_special_tokens(folder, tokenizer.controls).ends, tokenizer.controls[end_of_turn(template)]})
 
 
 def check_ids(ids: Sequence[int], what: str, *, max_tokens: int, num_tokens: int, model: str) -> None:
@@ -24,9 +23,8 @@ def check_ids(ids: Sequence[int], what: str, *, max_tokens: int, num_tokens: int
     where = f"model {model}"
     if not 0 < len(ids) <= max_tokens:
         fix = "shorten it, or open the model with a larger context" if ids else "send a text"
-        raise TooLongError(
-            f"{what} may have 1 to {max_tokens:,} tokens, this one has {len(ids):,}", where=where, fix=fix
-        )
+        found = f"{what} may have 1 to {max_tokens:,} tokens, this one has {len(ids):,}"
+        raise TooLongError(found, where=where, fix=fix)
     if not 0 <= min(ids) <= max(ids) < num_tokens:
         found = f"found token ids from {min(ids)} to {max(ids)}, but this model's are 0 to {num_tokens - 1}"
         raise InputError(found, where=where, fix="encode the text with this model's own tokenizer")

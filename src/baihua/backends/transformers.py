@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -168,14 +169,10 @@ def _load(folder: Path, device: str) -> PreTrainedModel:
     family_of(read_json(folder / "config.json"), folder / "config.json")
     is_cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder,
-            trust_remote_code=False,
-            dtype=torch.bfloat16 if is_cuda else torch.float32,
-            device_map=("cuda" if is_cuda else "cpu") if device == "auto" else device,
-            use_safetensors=True,
-            local_files_only=True,
-        )
+        safely: dict[str, Any] = {"trust_remote_code": False, "use_safetensors": True, "local_files_only": True}
+        dtype = torch.bfloat16 if is_cuda else torch.float32
+        place = ("cuda" if is_cuda else "cpu") if device == "auto" else device
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, device_map=place, **safely)
     except (OSError, SafetensorError) as error:
         what = f"cannot load the weights: {error}"
         raise InputError(what, where=str(folder), fix="import the model again") from error

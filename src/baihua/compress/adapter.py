@@ -54,11 +54,9 @@ def write_adapter(adapter: Path, base: Path, file: Path) -> int:
     return len(matrices) // 2
 
 
-def _read_matrices(
-    adapter: Path, config: peft.LoraConfig, description: Description
-) -> Iterator[tuple[str, np.ndarray]]:
+def _read_matrices(adapter: Path, config: peft.LoraConfig, base: Description) -> Iterator[tuple[str, np.ndarray]]:
     """Both matrices of each adapted matrix of the base, by llama.cpp's names."""
-    shapes = {tensor.name: tensor.shape for tensor in description.tensors}
+    shapes = {tensor.name: tensor.shape for tensor in base.tensors}
     with safe_open(adapter / WEIGHTS, "np") as tensors:
         for source in sorted(tensors.keys()):
             ending = next((one for one in ENDINGS if source.endswith(one)), None)
@@ -77,7 +75,7 @@ def _read_matrices(
                 fix = "give the base that the adapter was trained on"
                 raise InputError(f"its matrix for {module!r} has {shape}", where=str(adapter), fix=fix)
             if not is_first:
-                weights = in_gguf_order(weights * _scale(config, module, weights.shape[1]), name, description)
+                weights = in_gguf_order(weights * _scale(config, module, weights.shape[1]), name, base)
             yield name + ENDINGS[ending], np.ascontiguousarray(weights)
 
 

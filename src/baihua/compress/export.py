@@ -100,8 +100,7 @@ def write_gguf(model_folder: Path, file: Path, *, level: str) -> None:
         raise InputError(what, where=str(model_folder), fix="write f16, and quantize that file")
     folder = read_folder(model_folder)
     choices = choose_types(folder.description, level)
-    architecture = folder.description.family.architecture
-    with appearing(file) as partial, closing(GGUFWriter(partial, architecture)) as writer:
+    with appearing(file) as partial, closing(GGUFWriter(partial, folder.description.family.architecture)) as writer:
         _write_metadata(writer, folder, level)
         # Sizes come before all data, so that only one tensor at a time is in memory.
         for choice in choices:

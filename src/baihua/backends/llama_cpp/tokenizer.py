@@ -20,9 +20,8 @@ class GgufTokenizer:
         self._model: int | None = load_model(self._library, file, vocab_only=True)
         self._vocab = self._library.llama_model_get_vocab(self._model)
         self.num_tokens: int = self._library.llama_vocab_n_tokens(self._vocab)
-        ids = range(self.num_tokens)
         self.controls: Mapping[str, int] = {
-            self._name(i): i for i in ids if self._library.llama_vocab_is_control(self._vocab, i)
+            self._name(i): i for i in range(self.num_tokens) if self._library.llama_vocab_is_control(self._vocab, i)
         }
         """Every control token and its id."""
 
