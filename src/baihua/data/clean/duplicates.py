@@ -143,20 +143,16 @@ def _join_groups(rows: RankedRows, band: int, group: np.ndarray) -> list[Edges]:
 def follow_leaders(keyed: np.ndarray, compare: Compare) -> None:
     """Compare the rows of each key with the best of them, those not similar to it with the best of those, and so on."""
     key_starts = np.searchsorted(keyed, keyed[:: 1 << 18] & ~_LOW)
-    for block in np.split(keyed, np.unique(key_starts)):
-        _follow_leaders(block, compare)
-
-
-def _follow_leaders(keyed: np.ndarray, compare: Compare) -> None:
-    for _ in range(NUM_LEADERS):
-        is_leader = np.ones(len(keyed), dtype=bool)
-        is_leader[1:] = (keyed[1:] ^ keyed[:-1]) > _LOW
-        member = np.flatnonzero(~is_leader)
-        if not len(member):
-            return
-        leader = np.maximum.accumulate(np.where(is_leader, np.arange(len(keyed)), 0))[member]
-        is_near = compare(keyed[leader].astype(np.uint32), keyed[member].astype(np.uint32))
-        keyed = keyed[member[~is_near]]
+    for left in np.split(keyed, np.unique(key_starts)):
+        for _ in range(NUM_LEADERS):
+            is_leader = np.ones(len(left), dtype=bool)
+            is_leader[1:] = (left[1:] ^ left[:-1]) > _LOW
+            member = np.flatnonzero(~is_leader)
+            if not len(member):
+                break
+            leader = np.maximum.accumulate(np.where(is_leader, np.arange(len(left)), 0))[member]
+            is_near = compare(left[leader].astype(np.uint32), left[member].astype(np.uint32))
+            left = left[member[~is_near]]
 
 
 def choose(edges: Edges, num_rows: int) -> np.ndarray:

@@ -5,6 +5,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +25,7 @@ EMPTIED = "empty_text"
 
 Counts = dict[Literal["dropped", "changed", "added"], Counter[str]]
 """Rows dropped by reason, and rows changed and added by the kind of filter."""
+Check = Callable[[Any], Any]
 
 
 def new_counts() -> Counts:
@@ -41,7 +43,8 @@ class Shard:
 
     def run(self, item: Filter, needs: Mapping[str, Any]) -> None:
         """Run a filter that is not a table filter."""
-        RUN[item.shape](self, item, lambda given: item.function(given, item.config, **needs))
+        run = {"check_column": self._check_column, "check_text": self._check_texts, "check_row": self._check_rows}
+        run[item.shape](item, lambda given: item.function(given, item.config, **needs))
 
     def drop(self, numbers: np.ndarray, reasons: Sequence[str], details: Sequence[str]) -> None:
         """Drop the rows of these numbers, each with its reason and detail."""
@@ -76,65 +79,67 @@ class Shard:
                 fix='only single fields can be changed: set SCOPE = "field" in its file',
             )
         self.batch, num_changed = self.batch.with_fields(texts)
-        self.count("changed", item, num_changed)
+        # This sum has no entry for a filter that changed nothing.
+        self.counts["changed"] += Counter({item.kind: num_changed})
 
-    def count(self, what: Literal["changed", "added"], item: Filter, num_rows: int) -> None:
-        """Count rows that a filter changed or added."""
-        if num_rows:
-            self.counts[what][item.kind] += num_rows
+    def _texts(self, item: Filter) -> tuple[pa.StringArray, np.ndarray]:
+        """The texts that a filter gets, and the number of each one's row, ascending."""
+        if item.scope == "field":
+            return self.batch.fields()
+        if item.scope == "message":
+            return self.batch.message_texts(item.part)
+        return self.batch.texts(item.part), np.arange(self.batch.num_rows)
 
+    def _check_column(self, item: Filter, check: Check) -> None:
+        texts, rows = self._texts(item)
+        found = check(text_column())
+        if not isinstance(found, DropWhere):
+            self.change(item, evaluate(found, texts))
+            return
+        is_dropped = pc.fill_null(evaluate(found.condition, texts), False)
+        hits = np.flatnonzero(is_dropped.to_numpy(zero_copy_only=False))
+        numbers, first = np.unique(rows[hits], return_index=True)
+        if len(numbers):
+            details = pc.cast(evaluate(found.detail, texts.take(pa.array(hits[first]))), pa.string())
+            self.drop(numbers, [found.reason] * len(numbers), pc.fill_null(details, "").to_pylist())
 
-def _texts(batch: Batch, item: Filter) -> tuple[pa.StringArray, np.ndarray]:
-    """The texts that a filter gets, and the number of each one's row, ascending."""
-    if item.scope == "field":
-        return batch.fields()
-    if item.scope == "message":
-        return batch.message_texts(item.part)
-    return batch.texts(item.part), np.arange(batch.num_rows)
+    def _check_texts(self, item: Filter, check: Check) -> None:
+        texts, rows = self._texts(item)
+        old = texts.to_pylist()
+        answers = [check(text) for text in old]
+        if any(isinstance(answer, str) for answer in answers):
+            new = [answer if isinstance(answer, str) else text for text, answer in zip(old, answers, strict=True)]
+            self.change(item, pa.array(new, pa.string()))
+        self._drop_found(zip(rows.tolist(), answers, strict=True))
 
-
-def _check_column(shard: Shard, item: Filter, check: Callable[[Any], Any]) -> None:
-    texts, rows = _texts(shard.batch, item)
-    found = check(text_column())
-    if not isinstance(found, DropWhere):
-        shard.change(item, evaluate(found, texts))
-        return
-    is_dropped = pc.fill_null(evaluate(found.condition, texts), False)
-    hits = np.flatnonzero(is_dropped.to_numpy(zero_copy_only=False))
-    numbers, first = np.unique(rows[hits], return_index=True)
-    if len(numbers):
-        details = pc.cast(evaluate(found.detail, texts.take(pa.array(hits[first]))), pa.string())
-        shard.drop(numbers, [found.reason] * len(numbers), pc.fill_null(details, "").to_pylist())
-
-
-def _check_texts(shard: Shard, item: Filter, check: Callable[[Any], Any]) -> None:
-    texts, rows = _texts(shard.batch, item)
-    old = texts.to_pylist()
-    answers = [check(text) for text in old]
-    if any(isinstance(answer, str) for answer in answers):
-        new = [answer if isinstance(answer, str) else text for text, answer in zip(old, answers, strict=True)]
-        shard.change(item, pa.array(new, pa.string()))
-    _drop(shard, zip(rows.tolist(), answers, strict=True))
-
-
-def _check_rows(shard: Shard, item: Filter, check: Callable[[Any], Any]) -> None:
-    before, rows = shard.batch, shard.batch.rows()
-    answers = [check(row) for row in rows]
-    _drop(shard, enumerate(answers))
-    if not any(isinstance(answer, Change | Split) for answer in answers):
-        return
-    numbers: list[int] = []
-    ids: list[str] = []
-    parts: list[Any] = []
-    for number, (row, answer) in enumerate(zip(rows, answers, strict=True)):
-        new = _replace(row, answer)
-        numbers += [number] * len(new)
+    def _check_rows(self, item: Filter, check: Check) -> None:
+        before, rows = self.batch, self.batch.rows()
+        answers = [check(row) for row in rows]
+        self._drop_found(enumerate(answers))
+        num_changed = sum(isinstance(answer, Change | Split) for answer in answers)
+        if not num_changed:
+            return
+        new = [_replace(row, answer) for row, answer in zip(rows, answers, strict=True)]
+        numbers = [number for number, parts in enumerate(new) for _ in parts]
         # The first part keeps the id of the row.
-        ids += [row.id + (f"-part-{n}" if n > 1 else "") for n in range(1, len(new) + 1)]
-        parts += new
-        shard.count("changed", item, isinstance(answer, Change | Split))
-        shard.count("added", item, max(0, len(new) - 1))
-    shard.batch = before.with_rows(numbers, ids, parts)
+        places = [place for parts in new for place in range(1, len(parts) + 1)]
+        ids = [
+            rows[number].id + (f"-part-{place}" if place > 1 else "")
+            for number, place in zip(numbers, places, strict=True)
+        ]
+        self.batch = before.with_rows(numbers, ids, list(chain(*new)))
+        self.counts["changed"] += Counter({item.kind: num_changed})
+        self.counts["added"] += Counter({item.kind: sum(max(0, len(parts) - 1) for parts in new)})
+
+    def _drop_found(self, answers: Iterable[tuple[int, Any]]) -> None:
+        """Drop the rows with a `Drop` among their answers, each for the first one."""
+        found: dict[int, Drop] = {}
+        for number, answer in answers:
+            if isinstance(answer, Drop):
+                found.setdefault(number, answer)
+        drops = dict(sorted(found.items()))
+        numbers = np.array(list(drops), dtype=np.int64)
+        self.drop(numbers, [drop.reason for drop in drops.values()], [drop.detail for drop in drops.values()])
 
 
 def _replace(row: Any, answer: Any) -> list[Any]:
@@ -144,21 +149,3 @@ def _replace(row: Any, answer: Any) -> list[Any]:
     if isinstance(answer, Drop):
         return []
     return [answer.messages if isinstance(answer, Change) else row.messages]
-
-
-def _drop(shard: Shard, answers: Iterable[tuple[int, Any]]) -> None:
-    """Drop the rows with a `Drop` among their answers, each for the first one."""
-    found: dict[int, Drop] = {}
-    for number, answer in answers:
-        if isinstance(answer, Drop):
-            found.setdefault(number, answer)
-    numbers = np.array(sorted(found), dtype=np.int64)
-    drops = [found[number] for number in sorted(found)]
-    shard.drop(numbers, [drop.reason for drop in drops], [drop.detail for drop in drops])
-
-
-RUN: dict[str, Callable[[Shard, Filter, Callable[[Any], Any]], None]] = {
-    "check_column": _check_column,
-    "check_text": _check_texts,
-    "check_row": _check_rows,
-}

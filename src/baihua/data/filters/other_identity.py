@@ -7,7 +7,6 @@ who made the assistant. A turn that only talks about such a model stays, however
 import functools
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -57,6 +56,7 @@ CHANGED = [
     )
 ]
 
+Patterns = dict[str, re.Pattern[str]]
 # The words and patterns are in a file of the same name. <model>, <maker> and <name> are filled with names per config.
 PATTERNS = read_patterns(Path(__file__).with_suffix(".yaml"))
 TASK = re.compile(PATTERNS["task"], re.I)
@@ -66,18 +66,6 @@ YES = re.compile(r"\s*(?:是的|没错|对(?!不)|嗯|正是|(?:yes|yeah|correct
 NO = re.compile(r"不|没有|并非|无关|另一|n['’]t\b|\b(?:not|no|neither|nor|unlike)\b|\bdiffer", re.I)
 QUOTED = re.compile(r"“[^“”\n]*”|\"[^\"\n]*\"|「[^「」\n]*」|『[^『』\n]*』")
 SENTENCE = re.compile(rf"[^{SENTENCE_ENDS}\n]+?(?:[{SENTENCE_ENDS}\n]|\.(?=\s|$)|$)")
-
-
-@dataclass(frozen=True, slots=True)
-class Patterns:
-    """Patterns of a config: foreign and own names, claims in the first person, and questions that ask for one."""
-
-    name: re.Pattern[str]
-    own: re.Pattern[str]
-    claim: re.Pattern[str]
-    ambiguous_claim: re.Pattern[str]
-    question: re.Pattern[str]
-    asks_for_name: re.Pattern[str]
 
 
 def check_row(row: RowView, config: Config) -> Keep | Drop | Change:
@@ -97,30 +85,31 @@ def _find_claim(turn: Sequence[Message], patterns: Patterns) -> str | None:
     if turn[-1].role != "assistant":
         return None
     question, answer = turn[0].text, turn[-1].content
-    if TASK.search(question) and patterns.name.search(question):
+    if TASK.search(question) and patterns["name"].search(question):
         return None
-    is_asked = patterns.question.search(question) is not None
+    is_asked = patterns["question"].search(question) is not None
     if not is_asked and not SELF.search(answer):
         return None
     # A quoted sentence in the first person is someone else speaking; a quoted name stays.
     for sentence in SENTENCE.findall(QUOTED.sub(lambda quoted: "" if SELF.search(quoted[0]) else quoted[0], answer)):
-        if _is_claim(sentence, patterns, is_asked=is_asked) and not patterns.own.search(sentence):
+        if _is_claim(sentence, patterns, is_asked=is_asked) and not patterns["own"].search(sentence):
             return sentence.strip()
-    is_admitted = patterns.asks_for_name.search(question) and YES.match(answer)
-    return answer.strip() if is_admitted and not patterns.own.search(answer) else None
+    is_admitted = patterns["asks_for_name"].search(question) and YES.match(answer)
+    return answer.strip() if is_admitted and not patterns["own"].search(answer) else None
 
 
 def _is_claim(sentence: str, patterns: Patterns, *, is_asked: bool) -> bool:
     """Whether a sentence makes the claim; after a question for the name, a name that is not denied is enough."""
-    if SELF.search(sentence) and patterns.claim.search(sentence):
+    if SELF.search(sentence) and patterns["claim"].search(sentence):
         return True
-    if is_asked and patterns.name.search(sentence) and not NO.search(sentence):
+    if is_asked and patterns["name"].search(sentence) and not NO.search(sentence):
         return True
-    return KIND.search(sentence) is not None and patterns.ambiguous_claim.search(sentence) is not None
+    return KIND.search(sentence) is not None and patterns["ambiguous_claim"].search(sentence) is not None
 
 
 @functools.cache
 def _compile(names: tuple[str, ...], own: tuple[str, ...]) -> Patterns:
+    """Foreign and own names, claims in the first person, and questions that ask for a name."""
     ours = {name.casefold() for name in own}
     models, makers = (
         [name for name in [*PATTERNS[known].split("|"), *names] if name.casefold() not in ours]
@@ -129,18 +118,10 @@ def _compile(names: tuple[str, ...], own: tuple[str, ...]) -> Patterns:
     ambiguous = [name for name in models if name in PATTERNS["ambiguous"].split("|") and name not in names]
     clear = [name for name in models if name not in ambiguous]
     words = {"model": _any_of(clear), "maker": _any_of(makers), "name": _any_of([*models, *makers])}
-
-    def pattern(*kinds: str, **others: str) -> re.Pattern[str]:
-        return re.compile(fill("|".join(PATTERNS[kind] for kind in kinds), words | others), re.I)
-
-    return Patterns(
-        name=re.compile(words["name"], re.I),
-        own=re.compile(_any_of(own), re.I),
-        claim=pattern("naming", "making", "unlisted"),
-        ambiguous_claim=pattern("naming", model=_any_of(ambiguous)),
-        question=pattern("question"),
-        asks_for_name=pattern("asks_for_name"),
-    )
+    filled = {kind: fill(PATTERNS[kind], words) for kind in ("claim", "question", "asks_for_name")}
+    filled["ambiguous_claim"] = fill(PATTERNS["naming"], words | {"model": _any_of(ambiguous)})
+    filled |= {"name": words["name"], "own": _any_of(own)}
+    return {kind: re.compile(pattern, re.I) for kind, pattern in filled.items()}
 
 
 def _any_of(names: Iterable[str]) -> str:
