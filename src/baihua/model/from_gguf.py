@@ -12,11 +12,10 @@ from gguf.constants import GGMLQuantizationType
 from baihua.core.errors import InputError
 from baihua.core.files import write_json
 from baihua.model.weights import MAX_SHARD_BYTES, ShardWriter
-from baihua.modelfiles.description import check_tensors, describe_header
-from baihua.modelfiles.families import family_of_architecture, transformers_name
+from baihua.modelfiles.description import Description, check_tensors, describe_header
+from baihua.modelfiles.families import transformers_name
 from baihua.modelfiles.gguf_header import AGAIN, FROM_FOLDER, GgufHeader, Tensor, read_model_header
 from baihua.modelfiles.rope import DEFAULT_THETA, ROPE_FACTORS, from_gguf_rows, recognize
-from baihua.modelfiles.shape import shape_of_header
 from baihua.modelfiles.special_tokens import special_tokens_of
 from baihua.modelfiles.tokenizers.from_gguf import tokenizer_files
 
@@ -39,8 +38,8 @@ def convert(gguf_file: Path, out: Path, *, max_shard_bytes: int = MAX_SHARD_BYTE
     found = describe_header(header)
     tensors = [tensor for tensor in found.tensors if tensor.name != ROPE_FACTORS]
     names = check_tensors(tensors, found.family, found.shape, where=str(gguf_file), fix=f"{AGAIN}, or {FROM_FOLDER}")
-    weights = _GgufWeights(gguf_file, header)
-    config = _config_of(header, weights.rope_factors(), gguf_file)
+    weights = _GgufWeights(gguf_file, header, found)
+    config = _config_of(header, found, weights.rope_factors(), gguf_file)
     files = tokenizer_files(header, gguf_file)
     dtype = weights.smallest_exact_dtype(names)
     out.mkdir(parents=True, exist_ok=True)
@@ -56,13 +55,12 @@ def convert(gguf_file: Path, out: Path, *, max_shard_bytes: int = MAX_SHARD_BYTE
 class _GgufWeights:
     """The tensors of a file, dequantized and in transformers' order of rows."""
 
-    def __init__(self, file: Path, header: GgufHeader) -> None:
+    def __init__(self, file: Path, header: GgufHeader, model: Description) -> None:
         self._file = file
         self._header = header
         self._tensors: Mapping[str, Tensor] = {tensor.name: tensor for tensor in header.tensors}
-        shape = shape_of_header(header)
-        num_heads = {"attn_q": shape.num_heads, "attn_k": shape.num_kv_heads}
-        self._num_heads = num_heads if family_of_architecture(header.architecture).rotates_neighbours else {}
+        num_heads = {"attn_q": model.shape.num_heads, "attn_k": model.shape.num_kv_heads}
+        self._num_heads = num_heads if model.family.rotates_neighbours else {}
 
     def rope_factors(self) -> np.ndarray | None:
         """The divisors of the rotary frequencies, if the file has them."""
@@ -100,9 +98,9 @@ class _GgufWeights:
                 yield torch.from_numpy(quants.dequantize(rows, tensor.type))
 
 
-def _config_of(header: GgufHeader, factors: np.ndarray | None, where: Path) -> dict[str, Any]:
+def _config_of(header: GgufHeader, model: Description, factors: np.ndarray | None, where: Path) -> dict[str, Any]:
     """The config.json of the model in a file; `factors` are its divisors of the rotary frequencies, if it has any."""
-    family, shape = family_of_architecture(header.architecture), shape_of_header(header)
+    family, shape = model.family, model.shape
     # These families rotate all numbers of a head, and their values are as wide as their keys.
     for name in ("attention.value_length", "rope.dimension_count"):
         value = header.of_model(name, shape.head_dim)
