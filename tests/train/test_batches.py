@@ -71,9 +71,9 @@ def test_epochs_and_seeds_have_different_orders() -> None:
 @given(lengths=lengths_of_rows, order=orders, num_steps=st.integers(1, 30), data=st.data())
 def test_an_order_can_be_entered_at_any_step(lengths: list[int], order: TrainingConfig, num_steps: int, data) -> None:
     first = data.draw(st.integers(0, num_steps))
-    whole = list(iterate_rows(lengths, order, first_step=0, num_steps=num_steps))
+    whole = list(iterate_rows(lengths, order, first=0, num_steps=num_steps))
     assert len(whole) == num_steps
-    assert list(iterate_rows(lengths, order, first_step=first, num_steps=num_steps)) == whole[first:]
+    assert list(iterate_rows(lengths, order, first=first, num_steps=num_steps)) == whole[first:]
 
 
 @given(lengths=lengths_of_rows, order=orders, num_hundredths=st.integers(1, 350))

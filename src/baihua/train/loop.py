@@ -71,7 +71,7 @@ def train(
             metrics.keep_until(progress.step, with_key="loss")
         if progress.step:
             logger.info("resumed at step %d", progress.step)
-        for rows in iterate_rows(lengths, config, first_step=progress.step, num_steps=plan.num_steps):
+        for rows in iterate_rows(lengths, config, first=progress.step, num_steps=plan.num_steps):
             rate = plan.rate_at(progress.step)
             set_rate(session.optimizer, rate)
             # Dropout depends on seed, step and process alone.

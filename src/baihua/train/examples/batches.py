@@ -97,12 +97,10 @@ def count_steps(lengths: Sequence[int], config: TrainingConfig, *, num_epochs: f
     return num_steps + (math.ceil(round(share * len(plan_epoch(lengths, config, epoch=int(whole))), 6)) if share else 0)
 
 
-def iterate_rows(
-    lengths: Sequence[int], config: TrainingConfig, *, first_step: int, num_steps: int
-) -> Iterator[list[int]]:
-    """The rows of each step from `first_step` on, through as many epochs as it takes."""
+def iterate_rows(lengths: Sequence[int], config: TrainingConfig, *, first: int, num_steps: int) -> Iterator[list[int]]:
+    """The rows of each step from the `first` on, counted from 0, through as many epochs as `num_steps` take."""
     epochs = (plan_epoch(lengths, config, epoch=epoch) for epoch in itertools.count())
-    yield from itertools.islice(itertools.chain.from_iterable(epochs), first_step, num_steps)
+    yield from itertools.islice(itertools.chain.from_iterable(epochs), first, num_steps)
 
 
 def pack(lengths: Sequence[int], *, capacity: int, num_processes: int = 1) -> list[list[list[int]]]:

@@ -55,7 +55,7 @@ def prepare(model: "PreTrainedModel", config: Config) -> "PreTrainedModel":
         fix = "remove `train_head`, or train everything with method `full`"
         raise InputError(what, where="method.train_head", fix=fix)
     model.requires_grad_(False)
-    head = [model.get_output_embeddings()] if config.train_head else []
+    head: list[Any] = [model.get_output_embeddings()] if config.train_head else []
     for part in (*decoder.layers[-config.num_layers :], decoder.norm, *head):
         part.requires_grad_(True)
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}

@@ -41,13 +41,12 @@ def find_machine(name: str) -> TrainingMachine:
     table = _read()
     if name == THIS:
         # Loads torch.
-        from baihua.train.plan import device as here
+        from baihua.train.plan.device import choose_device, measure_speed, this_machine
 
-        device = here.choose_device()
-        machine = here.this_machine(device)
-        speed = here.measure_speed(device, machine.precision)
+        device = choose_device()
+        machine = this_machine(device)
         share = table["shares_cpu"][machine.precision] if machine.device == "cpu" else None
-        return replace(machine, operations_per_second=speed, peak_share=share)
+        return replace(machine, operations_per_second=measure_speed(device, machine.precision), peak_share=share)
     if name not in table["machines"]:
         known = [THIS, *table["machines"]]
         raise InputError(kinds.unknown(name, known, what="machine"), where="--machine", fix=f"add it to {FILE}")
