@@ -90,7 +90,11 @@ def make_table(votes: Sequence[Mapping[str, Any]], models: Sequence[str] = ()) -
     rows += [unrated | {"model": model} for model in models if model not in {one.player for one in ratings}]
     note = None if are_connected(comparisons) else "not_connected"
     note = note or ("few_votes" if 0 < len(comparisons) < FEW_VOTES else None)
-    rows = [row | _counts(votes, row["model"]) for row in rows]
+    for row in rows:
+        model = row["model"]
+        counts = Counter(_outcome(vote, model) for vote in votes if model in (vote["model_a"], vote["model_b"]))
+        row["num_battles"] = counts.total()
+        row.update({f"num_{name}": counts[name] for name in ("wins", "losses", "ties", "both_bad")})
     return {"num_votes": len(votes), "rows": rows, "pairs": _pairs(votes), "note": note}
 
 
@@ -99,12 +103,6 @@ def _outcome(vote: Mapping[str, Any], model: str) -> str:
     if vote["vote"] in ("tie", "both_bad"):
         return {"tie": "ties", "both_bad": "both_bad"}[vote["vote"]]
     return "wins" if vote[f"model_{vote['vote']}"] == model else "losses"
-
-
-def _counts(votes: Sequence[Mapping[str, Any]], model: str) -> dict[str, int]:
-    found = Counter(_outcome(vote, model) for vote in votes if model in (vote["model_a"], vote["model_b"]))
-    names = ("wins", "losses", "ties", "both_bad")
-    return {"num_battles": found.total()} | {f"num_{name}": found[name] for name in names}
 
 
 def _pairs(votes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -76,12 +76,10 @@ def open_engine(
 
     try:
         total = settings.num_replicas * settings.num_models
+        num_threads = choose_num_threads(total, cluster_engine.node_cpus(), num_threads=num_threads)
+        paths = {name: one.resolve() for name, one in adapters.items()}
         replica = ReplicaConfig(
-            file=file,
-            num_slots=num_slots,
-            num_ctx=num_ctx,
-            num_threads=choose_num_threads(total, cluster_engine.node_cpus(), num_threads=num_threads),
-            adapters={name: one.resolve() for name, one in adapters.items()},
+            file=file, num_slots=num_slots, num_ctx=num_ctx, num_threads=num_threads, adapters=paths
         )
         handle = cluster_engine.deploy(replica, settings.num_replicas)
     except (BaihuaError, KeyboardInterrupt):

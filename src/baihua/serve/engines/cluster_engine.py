@@ -22,7 +22,6 @@ from baihua.serve.engines.cluster import Replica, ReplicaConfig, find_error
 
 # A large file may have to come over a network, and a cluster may have to add a node first.
 MAX_START_SECONDS = 600
-POLL_SECONDS = 0.2
 # While a replica is silent, an empty piece this often gives the client's side the chance to cancel.
 SILENCE_SECONDS = 0.5
 # Limited, because a request that crashes its replica would crash all of them in turn.
@@ -182,4 +181,4 @@ def wait_until_running(name: str, *, max_seconds: float = MAX_START_SECONDS) -> 
             what = f"the replicas did not start within {max_seconds:g} s: {message or 'Ray gives no reason'}"
             fix = "check with `ray status` whether other work occupies the cluster's CPUs"
             raise InputError(what, where="--replicas", fix=fix)
-        time.sleep(POLL_SECONDS)
+        time.sleep(0.2)

@@ -119,9 +119,8 @@ def open_engine(folder: Path, *, num_slots: int, num_ctx: int) -> VllmEngine:
         "--no-enable-log-requests",
     ]
     # The key is passed in the environment, which process lists do not show.
-    switches = {"VLLM_NO_USAGE_STATS": "1", "VLLM_DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
-    environment = variables_for_child(VLLM_API_KEY=key, **switches)
-    engine.process = subprocess.Popen(command, stdout=sys.stderr, env=environment)
+    env = variables_for_child(VLLM_API_KEY=key, VLLM_NO_USAGE_STATS="1", VLLM_DO_NOT_TRACK="1", HF_HUB_OFFLINE="1")
+    engine.process = subprocess.Popen(command, stdout=sys.stderr, env=env)
     try:
         engine.wait_until_ready()
     except (RunError, KeyboardInterrupt):

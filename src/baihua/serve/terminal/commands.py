@@ -18,7 +18,6 @@ from baihua.data.formats.messages import read_messages
 from baihua.serve.terminal.session import Chat, answer
 
 COMMAND_LINE = re.compile(r"/(\S*)\s*(.*)", re.DOTALL)
-FORM = '{"messages": [{"role": "user", "content": "..."}]}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +203,7 @@ def load(folder: Path, name: str) -> list[Message]:
         raise InputError(f"cannot read the file: {error.strerror}", where=str(file), fix=fix) from error
     if found is None:
         what = "the file is empty" if number is None else f"line {number:,} of the file has no row"
-        raise InputError(what, where=str(file), fix=f"the format is {FORM}")
+        raise InputError(what, where=str(file), fix='the format is {"messages": [{"role": "user", "content": "..."}]}')
     line, row = found
     return read_messages(row, where=f"{file}:{line}")
 

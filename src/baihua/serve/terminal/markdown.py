@@ -15,7 +15,7 @@ from markdown_it.token import Token
 from rich.cells import split_graphemes
 from rich.console import Console, ConsoleOptions, JustifyMethod, OverflowMethod, RenderResult
 from rich.containers import Lines
-from rich.markdown import CodeBlock, Heading, Markdown, MarkdownContext, MarkdownElement, Paragraph
+from rich.markdown import CodeBlock, Heading, Markdown, MarkdownContext, MarkdownElement, Paragraph, TextElement
 from rich.syntax import Syntax
 from rich.text import Text
 
@@ -83,20 +83,20 @@ def blocks(text: str) -> list[str]:
     return [part + "\n" for part in parts[:-1]] + parts[-1:]
 
 
-class _Paragraph(Paragraph):
+class _ChineseElement(TextElement):
+    """Text with Chinese line breaking."""
+
+    def on_enter(self, context: MarkdownContext) -> None:
+        super().on_enter(context)
+        self.text = ChineseText()
+
+
+class _Paragraph(_ChineseElement, Paragraph):
     """A paragraph with Chinese line breaking."""
 
-    def on_enter(self, context: MarkdownContext) -> None:
-        super().on_enter(context)
-        self.text = ChineseText()
 
-
-class _Heading(Heading):
+class _Heading(_ChineseElement, Heading):
     """A left-aligned heading without a frame."""
-
-    def on_enter(self, context: MarkdownContext) -> None:
-        super().on_enter(context)
-        self.text = ChineseText()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield self.text

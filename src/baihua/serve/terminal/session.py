@@ -177,10 +177,9 @@ def _stream_answer(chat: Chat) -> None:
                 pieces.close()
     finally:
         screen.finish()
-    session.usage = last.usage
+    session.usage = usage = last.usage
     screen.note(_describe(text, last, seconds=time.perf_counter() - started))
-    is_cut = last.finish_reason == "length"
-    is_full = is_cut and last.usage is not None and last.usage.num_answer_tokens < session.sampling.max_tokens
+    is_full = last.finish_reason == "length" and usage and usage.num_answer_tokens < session.sampling.max_tokens
     if is_full and leave_out_more(session):
         screen.note(f"the context is full; {_left_out(session)} are not sent from now on; /retry has more room")
 

@@ -56,15 +56,9 @@ def run(app: Starlette, at: socket.socket, *, on_stop: Callable[[], None] = lamb
             on_stop()
             await super().shutdown(sockets)
 
-    config = uvicorn.Config(
-        app,
-        log_level="warning",
-        access_log=False,  # no record of who asked what and when
-        server_header=False,
-        timeout_graceful_shutdown=MAX_STOP_SECONDS,
-        lifespan="on",
-        ws="none",
-    )
+    # No access log: there is no record of who asked what and when.
+    config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, lifespan="on", ws="none")
+    config.timeout_graceful_shutdown = MAX_STOP_SECONDS
     # After its shutdown uvicorn raises the signals that it caught again; by then there is nothing left to stop.
     before = {number: signal.signal(number, lambda number, frame: None) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
