@@ -9,7 +9,6 @@ from cli_runs import run_here
 
 from baihua.cli.models import as_gguf, named_models
 from baihua.cli.verbs.serve import EngineName, _split, open_model
-from baihua.core.env import Environment
 from baihua.core.errors import InputError
 from baihua.core.run import given_path
 from baihua.core.stage import find_stage, run_stage
@@ -67,19 +66,19 @@ def test_adapters_need_names(wrong: str) -> None:
 def test_the_key_comes_from_a_file_or_the_environment(tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_text("secret-1\n")
-    assert read_key(file, Environment({}), host="0.0.0.0") == "secret-1"
-    assert read_key(None, Environment({"BAIHUA_API_KEY": "secret-2"}), host="0.0.0.0") == "secret-2"
-    assert read_key(None, Environment({}), host="127.0.0.1") is None
+    assert read_key(file, {}, host="0.0.0.0") == "secret-1"
+    assert read_key(None, {"BAIHUA_API_KEY": "secret-2"}, host="0.0.0.0") == "secret-2"
+    assert read_key(None, {}, host="127.0.0.1") is None
     with pytest.raises(InputError, match=r"listening beyond this machine requires an API key.*\n.*--host 0\.0\.0\.0"):
-        read_key(None, Environment({}), host="0.0.0.0")
+        read_key(None, {}, host="0.0.0.0")
     file.write_text(" \n")
     with pytest.raises(InputError, match="the key file is empty"):
-        read_key(file, Environment({}), host="127.0.0.1")
+        read_key(file, {}, host="127.0.0.1")
     file.write_text("钥匙")
     with pytest.raises(InputError, match="an API key must be printable ASCII"):
-        read_key(file, Environment({}), host="127.0.0.1")
+        read_key(file, {}, host="127.0.0.1")
     with pytest.raises(InputError, match="cannot read the API key"):
-        read_key(tmp_path / "none", Environment({}), host="127.0.0.1")
+        read_key(tmp_path / "none", {}, host="127.0.0.1")
 
 
 def test_the_prompt_is_shown(

@@ -189,6 +189,6 @@ def test_what_was_asked_for_and_not_set_up_is_told(tiny_folder: Path) -> None:
 
 
 def test_processes_that_did_not_join_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "expected_processes", lambda environment: 2)
+    monkeypatch.setattr(parallel, "expected_processes", lambda: 2)
     with pytest.raises(RunError, match="2 processes were started, but they did not join: this one sees 1"):
         parallel.JoinedProcesses()

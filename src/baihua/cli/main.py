@@ -10,7 +10,7 @@ from dataclasses import asdict
 import typer
 from typer.exceptions import TyperException
 
-from baihua.core.env import Environment, forbid_telemetry, process_number, report_folder
+from baihua.core.env import forbid_telemetry, process_number, report_folder
 from baihua.core.errors import BaihuaError, InputError, LostPeerError, RecipeError, RunError
 from baihua.core.stopping import sigterm_as_ctrl_c
 
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> None:
         where, fix = type(error).__name__, "run it again with --debug and report the traceback"
         status = _report(RunError(f"internal error: {error}", where=where, fix=fix), words, cause=error)
     # Typer returns this status for Ctrl-C without a message.
-    if status == INTERRUPTED and report_folder(Environment()) is None:
+    if status == INTERRUPTED and report_folder() is None:
         print("interrupted; run the same command again to resume", file=sys.stderr)
     sys.exit(status if isinstance(status, int) else 0)
 
@@ -76,11 +76,10 @@ def _report(error: BaihuaError, words: list[str], *, cause: Exception | None = N
     """Print an error where its user will look for it; returns its exit status."""
     # Under --processes only the first process prints. The others leave their error in a file, and the process that
     # started them decides whether to print it; one that only lost another has nothing to add.
-    environment = Environment()
-    folder = report_folder(environment)
-    if folder and (process_number(environment) or isinstance(error, LostPeerError)):
+    folder = report_folder()
+    if folder and (process_number() or isinstance(error, LostPeerError)):
         if not isinstance(error, LostPeerError):
-            (folder / f"{process_number(environment)}.txt").write_text(f"error: {error}", encoding="utf-8")
+            (folder / f"{process_number()}.txt").write_text(f"error: {error}", encoding="utf-8")
         return error.exit_status
     if "--debug" in words:
         traceback.print_exception(cause or error, file=sys.stderr)

@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from baihua.core.env import Environment, expected_processes, variables_for_child
+from baihua.core.env import expected_processes, variables_for_child
 from baihua.core.errors import LostPeerError, RunError
 from baihua.core.log import set_up
 from baihua.core.stage import Announce, find_stage
@@ -25,7 +25,7 @@ SECONDS_OF_GRACE = 30.0
 
 def run_together(work: Callable[[Announce | None], None], *, processes: int | None, debug: bool) -> None:
     """Do a verb's work: alone, as one of several processes, or by starting `processes` copies of this command."""
-    if expected_processes(Environment()) > 1:
+    if expected_processes() > 1:
         _join(work, debug=debug)
     elif processes is not None and processes > 1:
         raise typer.Exit(start(processes, sys.argv[1:]))

@@ -70,11 +70,8 @@ def _read_manifest(file: Path) -> dict[str, Any] | None:
     if not is_mapping(manifest) or "schema" not in manifest:
         return None
     if manifest["schema"] != SCHEMA:
-        raise InputError(
-            f"the manifest has schema {manifest['schema']!r}, this version reads {SCHEMA}",
-            where=str(file),
-            fix="use the version of Baihua that wrote it, or build it again",
-        )
+        what = f"the manifest has schema {manifest['schema']!r}, this version reads {SCHEMA}"
+        raise InputError(what, where=str(file), fix="use the version of Baihua that wrote it, or build it again")
     return manifest
 
 
@@ -130,11 +127,8 @@ def part_of(folder: Path, part: str) -> Path:
 
 def machine() -> dict[str, Any]:
     """Facts about this machine for manifests: no names, no paths."""
-    facts: dict[str, Any] = {
-        "system": platform.system(),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-    }
+    facts: dict[str, Any] = {"system": platform.system(), "machine": platform.machine()}
+    facts["python"] = platform.python_version()
     torch = sys.modules.get("torch")
     if torch is not None:
         facts["num_threads"] = torch.get_num_threads()

@@ -7,9 +7,10 @@ identity:
     content(default)     a path or name whose *content* counts; the stage's `fingerprint` gives its hash instead
 """
 
+import contextlib
 import json
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo
@@ -25,11 +26,6 @@ class Base(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
-def is_config_class(value: object) -> TypeGuard[type[Base]]:
-    """Whether a field's type is a config."""
-    return isinstance(value, type) and issubclass(value, Base)
-
-
 def execution(default: Any = PydanticUndefined) -> Any:
     """A field that changes how the work is done, but not its result."""
     return Field(default=default, json_schema_extra={"mark": "execution"})
@@ -42,12 +38,11 @@ def content(default: Any = PydanticUndefined) -> Any:
 
 def identifying(config: BaseModel) -> dict[str, Any]:
     """The fields of a config that can change a result, nested ones included, as plain JSON values."""
-    found: dict[str, Any] = {}
-    for name, field in type(config).model_fields.items():
-        if is_mapping(field.json_schema_extra) and "mark" in field.json_schema_extra:
-            continue
-        found[name] = _identifying_value(config.__dict__[name])
-    return found
+    return {
+        name: _identifying_value(config.__dict__[name])
+        for name, field in type(config).model_fields.items()
+        if not (is_mapping(field.json_schema_extra) and "mark" in field.json_schema_extra)
+    }
 
 
 def _identifying_value(value: Any) -> Any:
@@ -69,7 +64,11 @@ def parse_override(text: str) -> tuple[list[str], Any]:
         parsed = yaml.safe_load(value) if value else ""
     except yaml.YAMLError as error:
         raise InputError(f"the value of override {text!r} is not valid YAML: {error}", fix="quote it") from error
-    return path.split("."), _number(parsed)
+    if isinstance(parsed, str) and "e" in parsed.lower():
+        # YAML 1.1 reads 2e-4, which has no dot, as text; here it is a number.
+        with contextlib.suppress(ValueError):
+            parsed = float(parsed)
+    return path.split("."), parsed
 
 
 def apply_override(tree: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
@@ -79,10 +78,9 @@ def apply_override(tree: dict[str, Any], path: list[str], value: Any) -> dict[st
         return tree | {head: value}
     below = tree.get(head, {})
     if not is_mapping(below):
-        raise InputError(
-            f"override {'.'.join(path)!r} goes below {head!r}, which is {json.dumps(below, ensure_ascii=False)}",
-            fix=f"set {head!r} itself",
-        )
+        found = json.dumps(below, ensure_ascii=False)
+        what = f"override {'.'.join(path)!r} goes below {head!r}, which is {found}"
+        raise InputError(what, fix=f"set {head!r} itself")
     return tree | {head: apply_override(below, rest, value)}
 
 
@@ -90,13 +88,3 @@ def located(text: str, info: ValidationInfo) -> str:
     """A validator: a relative path in a recipe starts at the recipe's folder, not at the working directory."""
     folder: Path = info.context["folder"] if info.context else Path()
     return str(folder / Path(text).expanduser())
-
-
-def _number(value: Any) -> Any:
-    """YAML 1.1 reads 2e-4, which has no dot, as text; here it is a number."""
-    if isinstance(value, str):
-        try:
-            return float(value) if "e" in value.lower() else value
-        except ValueError:
-            return value
-    return value

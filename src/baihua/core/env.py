@@ -1,4 +1,4 @@
-"""Environment variables: the only module that reads them; what was read goes into manifests, except secrets."""
+"""Environment variables: the only module that reads them."""
 
 import os
 import secrets
@@ -7,32 +7,13 @@ from pathlib import Path
 
 # Variables that can change a stage's numbers without a change of its recipe.
 NUMERIC = ("CUDA_VISIBLE_DEVICES", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
-SECRET_ENDINGS = ("_KEY", "_TOKEN", "_SECRET", "_PASSWORD")
+VARIABLES: Mapping[str, str] = os.environ
+"""The variables of this process."""
 
 
-class Environment:
-    """Environment variables, with a record of those that were read."""
-
-    def __init__(self, variables: Mapping[str, str] | None = None) -> None:
-        self._variables = os.environ if variables is None else variables
-        self._read: dict[str, str] = {}
-
-    def get(self, name: str, default: str = "") -> str:
-        """A variable's value; secrets are returned but never recorded."""
-        value = self._variables.get(name, default)
-        if not name.endswith(SECRET_ENDINGS):
-            self._read[name] = value
-        return value
-
-    @property
-    def record(self) -> dict[str, str]:
-        """The variables read so far, without secrets."""
-        return dict(sorted(self._read.items()))
-
-
-def numeric_settings(environment: Environment) -> dict[str, str]:
+def numeric_settings(variables: Mapping[str, str] = VARIABLES) -> dict[str, str]:
     """The variables that are set and can change a stage's numbers, for its manifest."""
-    return {name: value for name in NUMERIC if (value := environment.get(name))}
+    return {name: value for name in NUMERIC if (value := variables.get(name))}
 
 
 def variables_for_child(**more: str) -> dict[str, str]:
@@ -40,25 +21,25 @@ def variables_for_child(**more: str) -> dict[str, str]:
     return os.environ | more
 
 
-def expected_processes(environment: Environment) -> int:
+def expected_processes() -> int:
     """How many processes torchrun or `--processes` started for this run."""
-    return int(environment.get("WORLD_SIZE") or 1)
+    return int(VARIABLES.get("WORLD_SIZE") or 1)
 
 
-def process_number(environment: Environment) -> int:
+def process_number() -> int:
     """This process's number among them, from 0."""
-    return int(environment.get("RANK") or 0)
+    return int(VARIABLES.get("RANK") or 0)
 
 
-def report_folder(environment: Environment) -> Path | None:
+def report_folder() -> Path | None:
     """The folder where a process started by `--processes` leaves its error, which the parent process prints."""
-    folder = environment.get("BAIHUA_REPORT_TO")
+    folder = VARIABLES.get("BAIHUA_REPORT_TO")
     return Path(folder) if folder else None
 
 
-def cache_folder(environment: Environment) -> Path:
+def cache_folder() -> Path:
     """The folder for what can be made again: `BAIHUA_CACHE`, else the user's cache folder."""
-    named = environment.get("BAIHUA_CACHE")
+    named = VARIABLES.get("BAIHUA_CACHE")
     return Path(named).expanduser() if named else Path.home() / ".cache" / "baihua"
 
 

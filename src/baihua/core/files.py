@@ -28,9 +28,8 @@ def read_jsonl(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             lines = ((number, line) for number, line in enumerate(stream, start=1) if line.strip())
             yield from ((number, _parse(line, where=f"{file}:{number}")) for number, line in lines)
     except UnicodeDecodeError as error:
-        raise InputError(
-            f"the file is not UTF-8: {error.reason} at byte {error.start}", where=str(file), fix="convert it to UTF-8"
-        ) from error
+        what = f"the file is not UTF-8: {error.reason} at byte {error.start}"
+        raise InputError(what, where=str(file), fix="convert it to UTF-8") from error
 
 
 def write_jsonl(file: Path, rows: Iterable[dict[str, Any]]) -> None:
@@ -42,9 +41,7 @@ def write_jsonl(file: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 def write_json(file: Path, value: Any) -> None:
     """Write an indented JSON file; see `appearing`."""
-    with appearing(file) as partial, partial.open("w", encoding="utf-8", newline="\n") as stream:
-        json.dump(value, stream, ensure_ascii=False, indent=2)
-        stream.write("\n")
+    write_text(file, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 
 
 def write_text(file: Path, text: str) -> None:
@@ -94,13 +91,10 @@ def _parse(line: str, *, where: str) -> dict[str, Any]:
     try:
         value = json.loads(line.rstrip())
     except json.JSONDecodeError as error:
-        raise InputError(
-            f"this line is not valid JSON: {error.msg} at column {error.colno}",
-            where=where,
-            fix="correct or remove the line; JSON Lines has one complete object per line",
-        ) from error
+        what = f"this line is not valid JSON: {error.msg} at column {error.colno}"
+        fix = "correct or remove the line; JSON Lines has one complete object per line"
+        raise InputError(what, where=where, fix=fix) from error
     if not is_mapping(value):
-        raise InputError(
-            f"expected a JSON object, found {type(value).__name__}", where=where, fix="write one object per line"
-        )
+        what = f"expected a JSON object, found {type(value).__name__}"
+        raise InputError(what, where=where, fix="write one object per line")
     return value

@@ -15,7 +15,6 @@ from types import ModuleType
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, SerializeAsAny, ValidationInfo
-from pydantic_core import PydanticCustomError
 
 from baihua.core.config import Base
 from baihua.core.errors import InputError
@@ -34,7 +33,8 @@ def find(package: str, name: str) -> ModuleType:
     """The module of one kind; an unknown name is an InputError with the known names and the nearest one."""
     known = names(package)
     if name not in known:
-        raise InputError(unknown(name, known, what=_noun(package)))
+        # The word for a package's kinds: `baihua.data.formats` holds formats.
+        raise InputError(unknown(name, known, what=package.rsplit(".", 1)[-1].rstrip("s")))
     return importlib.import_module(f"{package}.{name}")
 
 
@@ -101,19 +101,7 @@ def OneOf(package: str) -> Any:  # noqa: N802  (used as a type)
             return value
         value = {"kind": value} if isinstance(value, str) else value
         if not is_mapping(value) or not isinstance(value.get("kind"), str):
-            raise _refusal(f"needs a `kind`, one of: {', '.join(names(package))}")
-        if value["kind"] not in names(package):
-            raise _refusal(unknown(value["kind"], names(package), what=_noun(package)))
+            raise InputError(f"needs a `kind`, one of: {', '.join(names(package))}")
         return find(package, value["kind"]).Config.model_validate(value, context=info.context)
 
     return Annotated[SerializeAsAny[Base], BeforeValidator(choose), KindsOf(package)]
-
-
-def _refusal(message: str) -> PydanticCustomError:
-    """An error for pydantic; the message is a value, because braces in a template would be filled in."""
-    return PydanticCustomError("kind", "{message}", {"message": message})
-
-
-def _noun(package: str) -> str:
-    """The word for a package's kinds: `baihua.data.formats` holds formats."""
-    return package.rsplit(".", 1)[-1].rstrip("s")

@@ -1,5 +1,6 @@
 """Messages and progress bars on stderr, and figures over time in `metrics.jsonl`."""
 
+import contextlib
 import json
 import logging
 import warnings
@@ -79,15 +80,11 @@ class MetricsFile:
     def keep_until(self, step: int, *, with_key: str) -> None:
         """Remove the lines after `step`, and those without a key: a resumed run writes them again."""
         lines = self.file.read_text(encoding="utf-8").splitlines() if self.file.exists() else []
-        found = [(line, _step(line, with_key)) for line in lines]
-        kept = [line for line, number in found if number is not None and number <= step]
-        write_text(self.file, "".join(line + "\n" for line in kept))
-
-
-def _step(line: str, with_key: str) -> int | None:
-    """The step of a line; None for a line without that key, or one that a kill cut short."""
-    try:
-        figures = json.loads(line)
-        return int(figures["step"]) if with_key in figures else None
-    except (json.JSONDecodeError, KeyError):
-        return None
+        kept: list[str] = []
+        for line in lines:
+            # A kill may have cut the last line short.
+            with contextlib.suppress(json.JSONDecodeError, KeyError):
+                figures = json.loads(line)
+                if with_key in figures and int(figures["step"]) <= step:
+                    kept.append(line + "\n")
+        write_text(self.file, "".join(kept))

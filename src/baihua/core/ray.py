@@ -4,17 +4,14 @@ Ray's ports listen on every address of a machine, and anyone who reaches them ca
 therefore requires a token that only this process and its children know.
 """
 
-import signal
 import socket
 import sys
-import threading
-from collections.abc import Generator
-from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
 from baihua.core.env import forbid_telemetry, lock_private_ray
 from baihua.core.errors import InputError
+from baihua.core.stopping import sigterm_as_ctrl_c
 
 LOCAL = "local"
 CLIENT = "ray://"
@@ -56,7 +53,8 @@ def connect(
     else:
         _check_reachable(address, allows_client=allows_client)
     try:
-        with _kept_sigterm():
+        # Afterwards SIGTERM does what it did before: Ray installs a handler that exits with status 15.
+        with sigterm_as_ctrl_c():
             ray.init(address, **options)
     except (OSError, RuntimeError, ValueError, ray_error) as error:
         raise _no_answer(address, str(error).partition("\n")[0]) from error
@@ -81,16 +79,3 @@ def _no_answer(address: str, why: str) -> InputError:
         where=f"--cluster {address}",
         fix="start one (ray start --head), check the address (HOST:PORT), or use --cluster local",
     )
-
-
-@contextmanager
-def _kept_sigterm() -> Generator[None]:
-    """Keep this process's handler of SIGTERM: Ray would install one that exits with status 15."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

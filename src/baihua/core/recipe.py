@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from baihua.core import kinds
-from baihua.core.config import Base, apply_override, is_config_class, parse_override
+from baihua.core.config import Base, apply_override, parse_override
 from baihua.core.errors import BaihuaError, InputError, Problem, RecipeError
 from baihua.core.files import is_mapping, is_sequence
 from baihua.core.stage import STAGES, find_stage
@@ -190,8 +190,6 @@ def _explain(error: Any, config: type[Base], fields: Mapping[str, Any], where: s
     path = ".".join([where, *map(str, location)])
     if kind == "extra_forbidden":
         return _unknown_key(str(location[-1]), _known_keys(config, fields, location[:-1]), where=path)
-    if kind == "kind":
-        return Problem(path, error["msg"])
     if kind == "value_error":
         cause = error["ctx"]["error"]
         if isinstance(cause, BaihuaError):
@@ -224,7 +222,7 @@ def _known_keys(config: type[Base], fields: Any, path: Sequence[Any]) -> list[st
     if package:
         kind = value["kind"] if is_mapping(value) else value
         return list(kinds.find(package, str(kind)).Config.model_fields)
-    return list(below.model_fields) if is_config_class(below) else []
+    return list(below.model_fields) if isinstance(below, type) and issubclass(below, Base) else []
 
 
 def _unknown_key(key: str, known: Sequence[str], *, where: str) -> Problem:

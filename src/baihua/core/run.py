@@ -57,7 +57,13 @@ def run_recipe(
             given[role] = Given(part_of(made.folder, source.part), made.id, source.part, source.step)
         done[step.name] = run_stage(step.stage, step.config, given, runs / STORE, announce=announce)
         write_json(folder / STAGES_FILE, summary(recipe.name, done, relative_to=folder))
-        _link(folder / step.name, done[step.name].artifact.folder)
+        # A link to the artifact, for people; a folder of the user's in its place stays.
+        link = folder / step.name
+        if link.is_symlink():
+            link.unlink()
+        # Windows allows links only in developer mode; stages.json has the same information.
+        with contextlib.suppress(OSError):
+            link.symlink_to(os.path.relpath(done[step.name].artifact.folder, folder), target_is_directory=True)
         yield step, done[step.name]
 
 
@@ -73,15 +79,6 @@ def _steps_until(recipe: Recipe, until: str | None) -> list[Step]:
         if step.name in needed:
             needed |= {source.step for source in step.inputs.values()}
     return [step for step in recipe.steps if step.name in needed]
-
-
-def _link(link: Path, target: Path) -> None:
-    """A link with a step's name to its artifact, for people; a folder of the user's in its place stays."""
-    if link.is_symlink():
-        link.unlink()
-    # Windows allows links only in developer mode; stages.json has the same information.
-    with contextlib.suppress(OSError):
-        link.symlink_to(os.path.relpath(target, link.parent), target_is_directory=True)
 
 
 def summary(recipe_name: str, results: Mapping[str, Result], *, relative_to: Path | None = None) -> dict[str, Any]:
@@ -185,13 +182,7 @@ def lineage(made: Artifact) -> dict[str, Any]:
     inputs: dict[str, Any] = {}
     for role, given in manifest["inputs"].items():
         source = find_in_store(given["id"], made.folder.parent)
-        file: dict[str, Any] = {
-            "stage": "file",
-            "id": given["id"],
-            "content": given["name"],
-            "metrics": {},
-            "inputs": {},
-        }
+        file = {"stage": "file", "id": given["id"], "content": given["name"]}
         inputs[role] = lineage(source) if source else file | {"metrics": {}, "inputs": {}}
     content = manifest["config"].get("source") or ", ".join(map(str, manifest["config"].get("files", [])))
     facts = {"stage": manifest["stage"], "id": made.id, "folder": str(made.folder), "content": content}

@@ -11,18 +11,17 @@ manifest is complete, whenever a process was killed.
 import errno
 import os
 import time
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from filelock import FileLock, Timeout
+from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from baihua.core import artifact, kinds
 from baihua.core.artifact import MANIFEST, Artifact, hash_json, read_artifact
 from baihua.core.config import Base, identifying
-from baihua.core.env import Environment, numeric_settings
+from baihua.core.env import numeric_settings
 from baihua.core.errors import InputError, RunError
 from baihua.core.files import is_sequence, sync, write_json
 from baihua.core.log import logger
@@ -106,12 +105,11 @@ def run_stage(
     folder = store / f"{kind}-{artifact_id[:16]}"
     store.mkdir(parents=True, exist_ok=True)
     with _lock(store / f"{folder.name}.lock"):
-        is_reused = (folder / MANIFEST).is_file()
-        if not is_reused:
-            partial = store / f"{folder.name}.partial"
-            _work(kind, config, inputs, partial, artifact_id=artifact_id, announce=announce)
-            _publish(partial, folder)
-        return Result(read_artifact(folder), is_reused)
+        if (folder / MANIFEST).is_file():
+            return Result(read_artifact(folder), is_reused=True)
+        partial = store / f"{folder.name}.partial"
+        made = _make(kind, config, inputs, partial, folder, artifact_id=artifact_id, announce=announce)
+        return Result(made, is_reused=False)
 
 
 def run_into(
@@ -122,31 +120,28 @@ def run_into(
         raise InputError("the output folder is not empty", where=str(out), fix="name another --out")
     artifact_id = identity(kind, config, inputs)
     partial = out.with_name(f"{out.name}-{artifact_id[:16]}.partial")
-    _work(kind, config, inputs, partial, artifact_id=artifact_id, announce=announce)
-    if out.exists():
-        out.rmdir()
-    _publish(partial, out)
-    return read_artifact(out)
+    return _make(kind, config, inputs, partial, out, artifact_id=artifact_id, announce=announce)
 
 
-def _work(
+def _make(
     kind: str,
     config: Base,
     inputs: Mapping[str, Given],
-    out: Path,
+    partial: Path,
+    folder: Path,
     *,
     artifact_id: str,
     announce: Announce | None,
-) -> None:
-    """Run the stage in a folder that may hold what an interrupted run left, then write the manifest."""
+) -> Artifact:
+    """Run the stage in a partial folder that an interrupted run may have left, write the manifest, and publish."""
     stage, paths = find_stage(kind), {role: given.path for role, given in inputs.items()}
-    out.mkdir(parents=True, exist_ok=True)
+    partial.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     try:
-        with _FullDisk(kind, out):
+        with _FullDisk(kind, partial):
             if announce and kinds.member(stage, "IS_SHARED"):
-                announce(kind, config, paths, out)
-            metrics = stage.run(config, paths, out)
+                announce(kind, config, paths, partial)
+            metrics = stage.run(config, paths, partial)
             manifest = {
                 "schema": artifact.SCHEMA,
                 "id": artifact_id,
@@ -154,24 +149,24 @@ def _work(
                 "version": stage.VERSION,
                 "config": config.model_dump(mode="json"),
                 "inputs": {role: {"id": one.id, "part": one.part, "name": one.name} for role, one in inputs.items()},
-                "files": artifact.list_files(out),
+                "files": artifact.list_files(partial),
                 "sources": _sources(inputs, metrics),
                 "metrics": metrics,
                 "seconds": round(time.monotonic() - started, 3),
                 "versions": artifact.versions(),
                 "device": artifact.machine(),
-                "environment": numeric_settings(Environment()),
+                "environment": numeric_settings(),
             }
-            write_json(out / MANIFEST, manifest)
+            write_json(partial / MANIFEST, manifest)
     finally:
         release_memory()
-        if not any(out.iterdir()):
-            out.rmdir()
-
-
-def _publish(partial: Path, folder: Path) -> None:
+        if not any(partial.iterdir()):
+            partial.rmdir()
+    if folder.exists():
+        folder.rmdir()
     partial.rename(folder)
     sync(folder.parent)
+    return read_artifact(folder)
 
 
 class _FullDisk:
@@ -213,16 +208,11 @@ def _modules(config: Base) -> set[str]:
     return {type(config).__module__}.union(*map(_modules, below))
 
 
-@contextmanager
-def _lock(file: Path) -> Generator[None]:
-    """A lock that ends with its process; logs once when it has to wait."""
+def _lock(file: Path) -> "AcquireReturnProxy[Any]":
+    """Take a lock that ends with its process; logs once when it has to wait."""
     lock = FileLock(file)
     try:
-        lock.acquire(timeout=0)
+        return lock.acquire(timeout=0)
     except Timeout:
         logger.info("another run is making %s; waiting for it", file.stem)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+        return lock.acquire()

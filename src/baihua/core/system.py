@@ -1,5 +1,6 @@
 """Memory and network ports of this machine."""
 
+import contextlib
 import ctypes
 import gc
 import socket
@@ -87,10 +88,7 @@ def release_memory() -> None:
     process held 3.2 GB; with this, 1.6 GB between two stages of another run (docs/log.md, 2026-11-22).
     """
     gc.collect()
-    if not sys.platform.startswith("linux"):
-        return
-    try:
-        trim = ctypes.CDLL(None).malloc_trim
-    except AttributeError:
-        return  # Another C library, such as musl's.
-    trim(0)
+    if sys.platform.startswith("linux"):
+        # Another C library, such as musl's, has no such function.
+        with contextlib.suppress(AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)

@@ -20,7 +20,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from baihua.core.config import Base
-from baihua.core.env import Environment, expected_processes
+from baihua.core.env import expected_processes
 from baihua.core.errors import InputError, LostPeerError, RunError
 from baihua.modelfiles.folder import Precision
 
@@ -37,7 +37,7 @@ class JoinedProcesses:
     def __init__(self, *, num_expected: int | None = None) -> None:
         # Without `cpu` Accelerate ignores the launcher where there is no GPU.
         self._state = PartialState(cpu=not torch.accelerator.is_available(), timeout=PATIENCE)
-        wanted, found = num_expected or expected_processes(Environment()), self._state.num_processes
+        wanted, found = num_expected or expected_processes(), self._state.num_processes
         if wanted != found:
             what = f"{wanted} processes were started, but they did not join: this one sees {found}"
             raise RunError(what, fix="check that all can reach MASTER_ADDR and MASTER_PORT")

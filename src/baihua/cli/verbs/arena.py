@@ -11,7 +11,7 @@ from baihua.backends.choose import open_chat
 from baihua.chat.types import Sampling
 from baihua.cli import options as opt
 from baihua.cli.models import named_models
-from baihua.core.env import Environment
+from baihua.core.env import VARIABLES
 from baihua.core.errors import InputError
 from baihua.core.tables import Table, render_text
 from baihua.data.formats.questions import read_questions
@@ -50,9 +50,9 @@ def arena(
     if len(found) < 2:
         raise InputError("an arena needs two models", where="baihua arena", fix="baihua arena A B")
     asked = {question.id: question for question in read_questions(questions)} if questions else {}
-    key = server.read_key(api_key_file, Environment(), host=host)
+    key = server.read_key(api_key_file, VARIABLES, host=host)
     at, file = server.listen(host, port), Votes(votes)
-    remote_key = Environment().get("BAIHUA_API_KEY") or None
+    remote_key = VARIABLES.get("BAIHUA_API_KEY") or None
     opened = {name: open_chat(place, num_threads=threads, api_key=remote_key) for name, place in found.items()}
     sampling = Sampling(temperature=temperature, max_tokens=max_tokens)
     battles = Battles(opened, file, questions=asked, sampling=sampling, rng=random.SystemRandom())

@@ -9,7 +9,7 @@ from baihua.backends.choose import open_chat
 from baihua.chat.types import Message, Sampling
 from baihua.cli import options as opt
 from baihua.cli.models import find_model
-from baihua.core.env import Environment
+from baihua.core.env import VARIABLES
 from baihua.serve.terminal.repl import run_repl
 
 QUESTIONS = ("你好，你是谁？", "水在多少摄氏度会沸腾？", "把“我今天非常高兴”改成更正式的说法。", "写一句关于春天的话。")
@@ -29,7 +29,7 @@ def chat(
     debug: opt.Debug = False,
 ) -> None:
     """Chat with a model in the terminal; /help lists the commands."""
-    api_key = Environment().get("BAIHUA_API_KEY") or None
+    api_key = VARIABLES.get("BAIHUA_API_KEY") or None
     opened = open_chat(find_model(model, runs), num_threads=threads, api_key=api_key, at_address=at_address)
     runs.mkdir(parents=True, exist_ok=True)
     try:

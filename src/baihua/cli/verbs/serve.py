@@ -12,7 +12,7 @@ import typer
 from baihua.backends.llama_cpp import chat as llama_cpp
 from baihua.cli import options as opt
 from baihua.cli.models import adapter_as_gguf, as_gguf, named_models
-from baihua.core.env import Environment
+from baihua.core.env import VARIABLES
 from baihua.core.errors import InputError
 from baihua.serve.api.app import serve as make_server
 from baihua.serve.api.engine import Engine
@@ -55,7 +55,7 @@ def serve(
     debug: opt.Debug = False,
 ) -> None:
     """Serve models with OpenAI's API and a chat page, by default to this machine only."""
-    key = server.read_key(api_key_file, Environment(), host=host)
+    key = server.read_key(api_key_file, VARIABLES, host=host)
     at = server.listen(host, port)
     used = None
     if replicas is not None or cluster is not None:

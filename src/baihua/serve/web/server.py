@@ -2,13 +2,12 @@
 
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
 
-from baihua.core.env import Environment
 from baihua.core.errors import InputError
 from baihua.serve.web.app import is_loopback
 
@@ -27,7 +26,7 @@ def listen(host: str, port: int) -> socket.socket:
         raise InputError(f"cannot listen on this address: {error}", where=f"{host}, port {port}", fix=fix) from error
 
 
-def read_key(file: Path | None, environment: Environment, *, host: str) -> str | None:
+def read_key(file: Path | None, environment: Mapping[str, str], *, host: str) -> str | None:
     """The API key from a file, else from the environment; required to listen beyond this machine."""
     if file is not None:
         try:
@@ -37,7 +36,7 @@ def read_key(file: Path | None, environment: Environment, *, host: str) -> str |
         if not key:
             raise InputError("the key file is empty", where=str(file), fix="write a long random key into it")
     else:
-        key = environment.get("BAIHUA_API_KEY").strip()
+        key = environment.get("BAIHUA_API_KEY", "").strip()
     if not key and not is_loopback(host):
         fix = "pass --api-key-file FILE, set BAIHUA_API_KEY, or listen on 127.0.0.1"
         raise InputError("listening beyond this machine requires an API key", where=f"--host {host}", fix=fix)

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from baihua.core.artifact import hash_file, hash_json
-from baihua.core.env import Environment, cache_folder
+from baihua.core.env import cache_folder
 from baihua.core.errors import InputError
 from baihua.core.files import appearing
 from baihua.core.log import logger
@@ -85,7 +85,7 @@ def load_examples(
     max_length, over_long = config.max_length, config.examples.over_long
     rules = [VERSION, vocabulary, encoder.template.jinja, encoder.train_on, max_length, over_long]
     key = hash_json([hash_file(find_table(path)), *rules])
-    file = (cache or cache_folder(Environment()) / "examples") / f"{key[:32]}.safetensors"
+    file = (cache or cache_folder() / "examples") / f"{key[:32]}.safetensors"
     if found := _read(file):
         return found
     made = make_examples(read_rows(path), encoder, max_length=max_length, over_long=over_long)
