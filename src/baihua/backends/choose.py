@@ -1,9 +1,13 @@
 """The backend that opens a model: by an address, a file or a folder."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from baihua.backends import replay
-from baihua.chat.types import ChatModel, Scorer
+from baihua.chat import template
+from baihua.chat.render import Template
+from baihua.chat.types import ChatModel, Scorer, TextTokenizer
+from baihua.core import kinds
 from baihua.core.errors import InputError
 
 ACCEPTED = (
@@ -50,6 +54,18 @@ def open_scorer(path: Path) -> Scorer:
         return transformers.open_scorer(path)
     fix = "give a .gguf file or a model folder with config.json"
     raise InputError(f"not a model that gives log-probabilities: {_describe(path)}", where=str(path), fix=fix)
+
+
+def open_template(name: str, model: Path) -> tuple[TextTokenizer, Template]:
+    """The tokenizer of a model folder or a .gguf file, and the template of this name for it, `model` for its own."""
+    if model.is_dir() or model.suffix != ".gguf":
+        return template.open_template(name, model)
+    from baihua.backends.llama_cpp.tokenizer import GgufTokenizer
+
+    tokenizer = GgufTokenizer(model)
+    own = tokenizer.template()
+    ours = own if name == template.OWN else replace(own, name=name, jinja=kinds.find(template.TEMPLATES, name).JINJA)
+    return tokenizer, ours
 
 
 def _is_file(path: Path, suffix: str) -> bool:

@@ -44,9 +44,8 @@ def end_of_turn(template: Template) -> str:
     spans = render([Message("user", "问"), Message("assistant", "答")], template)
     ends = [span.text for span in spans if span.is_trained and span.is_control]
     if not ends:
-        raise InputError(
-            f"template {template.name!r} leaves out the assistant's answers", fix="name another `template`"
-        )
+        what = f"template {template.name!r} leaves out the assistant's answers"
+        raise InputError(what, fix="name another `template`")
     return ends[0]
 
 

@@ -64,13 +64,9 @@ def run(config: Config, inputs: Inputs, out: Path) -> Metrics:
 def _speed(answers: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Characters and tokens per second; missing where time or tokens were not measured."""
     seconds = sum(answer["seconds"] for answer in answers)
-    if not seconds:
-        return {}
-    speed = {"chars_per_second": round(sum(len(answer["answer"]) for answer in answers) / seconds, 2)}
-    if any(answer["num_answer_tokens"] is None for answer in answers):
-        return speed
-    num_tokens = sum(answer["num_answer_tokens"] for answer in answers)
-    return speed | {"tokens_per_second": round(num_tokens / seconds, 2)}
+    amounts = {"chars": [len(a["answer"]) for a in answers], "tokens": [a["num_answer_tokens"] for a in answers]}
+    known = {unit: numbers for unit, numbers in amounts.items() if seconds and None not in numbers}
+    return {f"{unit}_per_second": round(sum(numbers) / seconds, 2) for unit, numbers in known.items()}
 
 
 def _answer(model: ChatModel, messages: Sequence[Message], sampling: Sampling) -> dict[str, Any]:

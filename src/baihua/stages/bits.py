@@ -1,15 +1,12 @@
 """Bits per character and per byte of given answers, comparable between models of any vocabulary."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
-from baihua.backends.choose import open_scorer
-from baihua.backends.llama_cpp.tokenizer import GgufTokenizer
-from baihua.chat.template import OWN, TEMPLATES, TemplateName, open_template
-from baihua.core import kinds
+from baihua.backends.choose import open_scorer, open_template
+from baihua.chat.template import TemplateName
 from baihua.core.config import Base, execution
 from baihua.core.files import write_json
 from baihua.core.log import logger
@@ -40,7 +37,7 @@ def run(config: Config, inputs: Inputs, out: Path) -> Metrics:
     from baihua.model.compare import measure_bits
 
     rows = read_rows(inputs["data"])[: config.num_rows]
-    encoder = _open_encoder(config.template, inputs["model"])
+    encoder = Encoder(*open_template(config.template, inputs["model"]))
     examples = [encoder.cut(encoder.encode(row.id, row.messages), config.max_length) for row in rows]
     num_cut = sum(example.is_cut for example in examples)
     if num_cut:
@@ -63,13 +60,3 @@ def run(config: Config, inputs: Inputs, out: Path) -> Metrics:
     }
     write_json(out / "bits.json", figures | {"label": config.label})
     return figures
-
-
-def _open_encoder(template_name: str, model: Path) -> Encoder:
-    if model.is_dir():
-        return Encoder(*open_template(template_name, model))
-    tokenizer = GgufTokenizer(model)
-    template = tokenizer.template()
-    if template_name != OWN:
-        template = replace(template, name=template_name, jinja=kinds.find(TEMPLATES, template_name).JINJA)
-    return Encoder(tokenizer, template)

@@ -1,5 +1,6 @@
 """`baihua chat`."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -30,25 +31,16 @@ def chat(
 ) -> None:
     """Chat with a model in the terminal; /help lists the commands."""
     api_key = VARIABLES.get("BAIHUA_API_KEY") or None
+    sampling, history = Sampling(temperature=temperature, max_tokens=max_tokens), runs / "chat-history"
     opened = open_chat(find_model(model, runs), num_threads=threads, api_key=api_key, at_address=at_address)
     runs.mkdir(parents=True, exist_ok=True)
-    try:
-        run_repl(
-            opened,
-            system=system,
-            sampling=Sampling(temperature=temperature, max_tokens=max_tokens),
-            history_file=runs / "chat-history",
-            save_folder=Path(),
-            is_plain=plain,
-        )
-    finally:
-        opened.close()
+    with closing(opened):
+        run_repl(opened, system=system, sampling=sampling, history_file=history, save_folder=Path(), is_plain=plain)
 
 
 def print_sample_replies(name: str, *, runs: Path) -> None:
     """Print a few greedy replies, where there is no terminal to chat in."""
-    model = open_chat(find_model(name, runs))
-    for question in QUESTIONS:
-        pieces = model.stream([Message("user", question)], Sampling(temperature=0.0, max_tokens=96))
-        print(f"\n你：{question}\n白话：{''.join(piece.text for piece in pieces)}")
-    model.close()
+    with closing(open_chat(find_model(name, runs))) as model:
+        for question in QUESTIONS:
+            pieces = model.stream([Message("user", question)], Sampling(temperature=0.0, max_tokens=96))
+            print(f"\n你：{question}\n白话：{''.join(piece.text for piece in pieces)}")

@@ -7,7 +7,7 @@ import typer
 
 from baihua.cli import options as opt
 from baihua.cli.models import find_model
-from baihua.cli.views import data, gguf, prompt, rows
+from baihua.cli.views import data, gguf, rows
 from baihua.cli.views.lineage import format_lineage
 from baihua.core.run import find_artifacts, lineage
 from baihua.core.tables import render_text
@@ -37,7 +37,7 @@ def show(
     if path.partition(":")[0] == "catalog" and not Path(path).exists():
         _print_catalog(path.partition(":")[2], as_json=as_json)
     elif prompts is not None:
-        prompt.print_prompts(Path(find_model(path, runs)), prompts, as_json=as_json)
+        rows.print_prompts(Path(find_model(path, runs)), prompts, as_json=as_json)
     elif path.endswith(".gguf"):
         gguf.print_gguf(Path(path), num_rows=num_rows, as_json=as_json)
     elif stats:
