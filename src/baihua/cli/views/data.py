@@ -33,7 +33,7 @@ def _lines(figures: Figures) -> Iterator[str]:
     for name, bins in figures.histograms.items():
         yield from _bars(HISTOGRAMS[name], {found.label: found.num_rows for found in bins})
     yield from _bars("Language", {LANGUAGES[name]: count for name, count in figures.languages.items()})
-    yield from _bars("Script", {SCRIPTS[name]: count for name, count in figures.scripts.items()})
+    yield from _bars("Script", {SCRIPTS.get(name, name): count for name, count in figures.scripts.items()})
     yield from _bars("Sources", {f"{s.name} ({s.licence or 'no licence stated'})": s.num_rows for s in figures.sources})
     yield from _bars("Dropped", figures.dropped)
     for cluster in figures.clusters:

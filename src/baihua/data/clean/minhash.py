@@ -40,7 +40,10 @@ def hash_grams(texts: list[str], ngram: int) -> tuple[np.ndarray, np.ndarray]:
         is_start[len(codes) - ngram + 1 :] = False
         is_start[: len(codes) - ngram + 1] = row[: len(codes) - ngram + 1] == row[ngram - 1 :]
     starts = np.flatnonzero(is_start)
-    keys = (row[starts] << np.uint64(32)) | _roll(codes, starts, ngram)
+    total = np.zeros(len(starts), dtype=np.uint64)
+    for offset in range(ngram):
+        total = total * _BASE + codes[starts + offset]
+    keys = (row[starts] << np.uint64(32)) | (_scramble(total) >> np.uint64(32))
     keys.sort()
     # Not np.unique: for 1 million rows, NumPy 2.4's hashing takes 42 s, sorting 1 s.
     keys = keys[np.diff(keys, prepend=~keys[:1]) != 0]
@@ -94,14 +97,6 @@ def _band_keys(normal: list[str], ngram: int) -> np.ndarray:
     column = evaluate(hashes, spaced)
     pairs = np.ascontiguousarray(column.flatten().to_numpy()).view(np.uint64).reshape(len(normal), NUM_BANDS, 2)
     return (_scramble((pairs * _MIXERS).sum(axis=2, dtype=np.uint64)) >> np.uint64(32)).astype(np.uint32)
-
-
-def _roll(codes: np.ndarray, starts: np.ndarray, ngram: int) -> np.ndarray:
-    """A 32-bit hash of the n-gram at each start, as uint64."""
-    total = np.zeros(len(starts), dtype=np.uint64)
-    for offset in range(ngram):
-        total = total * _BASE + codes[starts + offset]
-    return _scramble(total) >> np.uint64(32)
 
 
 def _scramble(values: np.ndarray) -> np.ndarray:

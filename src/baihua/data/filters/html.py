@@ -132,7 +132,11 @@ def _convert(text: str) -> str:
     # The parser warns about a text that is only an address, hence the span.
     soup = BeautifulSoup(f"<span>{markup}</span>", "html.parser")
     for pre in soup.find_all("pre"):
-        _keep_only_code(pre)
+        code = pre.find("code") or pre
+        classes = " ".join(name for name in code.get_attribute_list("class") if name)
+        language = re.search(r"(?:language|lang)-([\w+#-]+)", classes)
+        pre["language"] = language[1] if language else ""
+        pre.string = code.get_text().strip("\n")
     for widget in soup.find_all(["button", "svg"]):
         widget.decompose()
     _hide_white_space(soup)
@@ -162,14 +166,6 @@ def _has_markup(text: str) -> bool:
     if PAGE.search(text) or ONE_ELEMENT.fullmatch(text) or ("pre" not in opened and WIDGETS & opened.keys()):
         return False
     return WRAPPED.match(text) is not None or not ABOUT_HTML.search(TAG.sub("", text))
-
-
-def _keep_only_code(pre: "Tag") -> None:
-    code = pre.find("code") or pre
-    classes = " ".join(name for name in code.get_attribute_list("class") if name)
-    language = re.search(r"(?:language|lang)-([\w+#-]+)", classes)
-    pre["language"] = language.group(1) if language else ""
-    pre.string = code.get_text().strip("\n")
 
 
 def _hide_white_space(soup: "BeautifulSoup") -> None:

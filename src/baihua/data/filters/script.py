@@ -53,8 +53,7 @@ def _simplify(text: str) -> str:
 
 def _make_traditional(text: str) -> str:
     # A traditional text must not be converted again: OpenCC would write 說明瞭 for 說明了.
-    traditional = load_converter("s2t").convert(text)
-    simplified = load_converter("t2s").convert(text)
+    traditional, simplified = (load_converter(name).convert(text) for name in ("s2t", "t2s"))
     return traditional if _num_differing(text, traditional) > _num_differing(text, simplified) else text
 
 

@@ -133,7 +133,6 @@ def describe(path: Path) -> Figures:
     artifact = find_artifact(file.parent, max_depth=2)
     licences = artifact.manifest.get("sources", {}) if artifact else {}
     sources = sorted(tally.counts["sources"].items(), key=lambda item: (-item[1], item[0]))
-    is_whole = artifact is not None and artifact.folder == file.parent.resolve()
     return Figures(
         num_rows=tally.num_rows,
         num_chars=tally.num_chars,
@@ -143,7 +142,7 @@ def describe(path: Path) -> Figures:
         languages={name: tally.counts["languages"][name] for name in LANGUAGES},
         sources=[SourceShare(name, num_rows, licences.get(name)) for name, num_rows in sources],
         odd=tally.odd,
-        counts=_balance(artifact) if artifact and is_whole else None,
+        counts=_balance(artifact) if artifact and artifact.folder == file.parent.resolve() else None,
         dropped=count_reasons(dropped),
         clusters=find_clusters(dropped, file),
     )
