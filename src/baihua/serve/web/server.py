@@ -48,7 +48,7 @@ def read_key(file: Path | None, environment: Mapping[str, str], *, host: str) ->
 def run(app: Starlette, at: socket.socket, *, on_stop: Callable[[], None] = lambda: None) -> None:
     """Serve until SIGTERM or Ctrl-C; then call `on_stop` and let running answers finish."""
 
-    class Server(uvicorn.Server):
+    class NotifyingServer(uvicorn.Server):
         """Calls `on_stop` before the listening socket is closed."""
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -62,7 +62,7 @@ def run(app: Starlette, at: socket.socket, *, on_stop: Callable[[], None] = lamb
     before = {number: signal.signal(number, lambda number, frame: None) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         # uvloop where it is installed; it gains less than the noise here (docs/log.md, 2026-11-26).
-        Server(config).run(sockets=[at])
+        NotifyingServer(config).run(sockets=[at])
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
