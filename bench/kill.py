@@ -88,7 +88,7 @@ def main() -> int:
     wanted = adapter_hash(runs, "whole")
     print(f"uninterrupted: {whole_seconds:.1f} s, adapter {wanted[:16]}")
 
-    # A store of its own, so that nothing of the first run is reused; the imported base is kept from kill to kill.
+    # A separate store, so that nothing of the first run is reused; the imported base is kept from kill to kill.
     again, log = options.folder / "again", options.folder / "killed-log"
     recipe = options.folder / "killed.yaml"
     is_caught = kill_in_checkpoint(start(recipe, again, log), again, seconds=whole_seconds * 2)

@@ -86,7 +86,7 @@ def command(words: list[str]) -> list[str]:
 
 
 def run(words: list[str]) -> dict[str, float]:
-    """A step in a process of its own."""
+    """Run one step in a separate process."""
     done = subprocess.run(command(words), check=True, capture_output=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 

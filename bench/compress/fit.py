@@ -54,7 +54,7 @@ CONTROLS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
 
 def main() -> int:
-    """Measure each combination in a process of its own; 1 where an estimate is further than a tenth away."""
+    """Measure each combination in a separate process; 1 if an estimate is off by more than a tenth."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", type=int, nargs="*", default=list(range(len(COMBINATIONS))))
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)

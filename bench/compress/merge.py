@@ -20,7 +20,7 @@ RANK = 16
 
 
 class Shape(NamedTuple):
-    """Widths and number of layers of a Llama with an output layer of its own."""
+    """Widths and number of layers of a Llama with a separate output layer."""
 
     hidden: int
     mlp: int

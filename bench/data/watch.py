@@ -50,6 +50,6 @@ def resident_bytes(pid: int) -> int:
 
 
 def do(stage: str, *settings: str, out: Path, **inputs: Path) -> Needed:
-    """`baihua do STAGE` in a process of its own."""
+    """`baihua do STAGE` in a separate process."""
     given = [word for role, path in inputs.items() for word in ("--in", f"{role}={path}")]
     return watch([sys.executable, "-m", "baihua", "do", stage, *settings, *given, "--out", str(out), "--json"])

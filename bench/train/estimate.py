@@ -47,7 +47,7 @@ MARGIN = 0.15
 
 
 def main() -> int:
-    """Train each combination in a process of its own, and print estimate and measurement."""
+    """Train each combination in a separate process, and print estimate and measurement."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", type=int, nargs="*", default=list(range(len(COMBINATIONS))))
     parser.add_argument("--precision", choices=["float32", "bfloat16"], help="instead of the combinations' own")
@@ -95,7 +95,7 @@ def chosen(number: int, precision: str | None) -> tuple[str, str, int, str, bool
 
 
 def make_model(name: str, folder: Path) -> None:
-    """A random model in a folder; in a process of its own, so that it does not count in the peak of training."""
+    """A random model in a folder; in a separate process, so that it does not count in the peak of training."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 

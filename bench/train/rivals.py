@@ -241,7 +241,7 @@ def lora(*, dropout: float) -> peft.LoraConfig:
 
 
 def common(task: Task) -> dict[str, Any]:
-    """What all tools are told. A timed run has no end of its own, and a rate of learning that does not matter."""
+    """The settings that all tools share. A timed run has no last step, and its learning rate does not matter."""
     return {
         "output_dir": str(task.out),
         "use_cpu": True,

@@ -67,7 +67,7 @@ def main() -> int:
 
 
 def run(command: list[Any], arguments: argparse.Namespace, how: str, amount: float) -> dict[str, Any]:
-    """One tool in a process of its own; what it wrote."""
+    """Run one tool in a separate process and return its output."""
     out = arguments.work / "figures.json"
     words = ["--model", arguments.model, "--data", arguments.work / "train.jsonl", "--out", out]
     words += ["--heldout", arguments.work / "heldout.jsonl", how, amount]

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mixed_text import lines
 from safetensors.torch import load_file, save_file
+from sentence_pieces import train
 from transformers import LlamaForCausalLM
 
 from baihua.backends.llama_cpp.scorer import open_scorer
@@ -121,27 +122,11 @@ def test_rows_without_a_token_are_filled(folder: Path) -> None:
 
 @pytest.fixture
 def spm_folder(folder: Path) -> Path:
-    (folder / "text").write_text("\n".join(lines(400)), encoding="utf-8")
-    train_pieces(folder, "bpe")
+    train(folder)
     (folder / "tokenizer.json").unlink()
     names = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "add_bos_token": True}
     (folder / "tokenizer_config.json").write_text(json.dumps(names), encoding="utf-8")
     return folder
-
-
-def train_pieces(folder: Path, kind: str) -> None:
-    sentencepiece.SentencePieceTrainer.train(
-        input=str(folder / "text"),
-        model_prefix=str(folder / "tokenizer"),
-        vocab_size=480,
-        model_type=kind,
-        byte_fallback=True,
-        character_coverage=0.98,
-        normalization_rule_name="identity",
-        remove_extra_whitespaces=False,
-        hard_vocab_limit=False,
-        minloglevel=2,
-    )
 
 
 def test_sentence_piece_ids_are_those_of_llama_cpp(spm_folder: Path) -> None:
@@ -155,7 +140,7 @@ def test_sentence_piece_ids_are_those_of_llama_cpp(spm_folder: Path) -> None:
 
 
 def test_a_unigram_model_is_refused(spm_folder: Path) -> None:
-    train_pieces(spm_folder, "unigram")
+    train(spm_folder, "unigram")
     with pytest.raises(InputError, match="SentencePiece's kind 'unigram'"):
         write_gguf(spm_folder, spm_folder / "m.gguf", level="f16")
 

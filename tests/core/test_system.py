@@ -45,7 +45,7 @@ def test_reference_cycles_are_collected() -> None:
 
 
 def write_cgroup(root: Path, version: Version, path: str, *, limit: str, usage: int = 0, cache: int = 0) -> Path:
-    """A cgroup below a root of its own, with a limit, its use and what of that is reclaimable."""
+    """A cgroup below a temporary root, with a limit, its usage and the reclaimable part of it."""
     folder, limit_name, usage_name, cache_name = version
     group = root / "sys/fs/cgroup" / folder / path.lstrip("/")
     group.mkdir(parents=True, exist_ok=True)

@@ -117,7 +117,7 @@ def _link_once(rows: RankedRows, among: np.ndarray, concerns: np.ndarray) -> Edg
 
 
 def link_all(rows: RankedRows) -> Edges:
-    """Similar pairs for grouping: a row is compared under all its keys, but not with rows of its own group."""
+    """Similar pairs for grouping: a row is compared under all its keys, but not with rows in its group."""
     edges = Edges.join([])
     group = np.arange(len(rows.row_of))
     for band in range(NUM_BANDS):
